@@ -1,0 +1,43 @@
+# All commands of the project. `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format tensorboard lock clean
+
+PYTHON ?=
+export PYTHON
+VENV := .venv/bin
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## set up, then train and measure an adapter on the embedded example (CPU, about a minute)
+	@./setup.sh
+	@$(VENV)/python entrypoint.py run
+
+test: ## set up, lint, run the tests
+	@./setup.sh test
+	@$(MAKE) --no-print-directory lint
+	@$(VENV)/pytest
+
+lint: ## check style and format
+	@./setup.sh test
+	@$(VENV)/ruff check .
+	@$(VENV)/ruff format --check .
+
+format: ## mend style and format
+	@./setup.sh test
+	@$(VENV)/ruff check --fix .
+	@$(VENV)/ruff format .
+
+tensorboard: ## show the curves of all runs on http://localhost:6006
+	@./setup.sh
+	@$(VENV)/tensorboard --logdir $${LOGS_DIR:-logs} --port $${TENSORBOARD_PORT:-6006}
+
+lock: ## solve pyproject.toml into requirements.txt and requirements-test.txt (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		pyproject.toml --output-file requirements.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--group test --constraint requirements.txt --output-file requirements-test.txt
+
+clean: ## delete .venv and caches; runs, curves and data stay
+	rm -rf .venv .ruff_cache .pytest_cache
+	find job tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,59 @@
+"""python entrypoint.py [run|prepare|train|evaluate|predict]: reads argv, calls one command, turns errors into exit codes."""
+
+import logging
+import os
+import sys
+
+from job.console import configure
+from job.environment import read_settings
+from job.errors import EXIT_BUG, JobError, SettingsError
+
+USAGE = """\
+python entrypoint.py [COMMAND]
+
+  run                   prepare, train, evaluate and publish (when no command is given)
+  prepare               read, split and tokenise the data; needs no GPU
+  train                 prepare and train
+  evaluate              measure the adapter against the base model
+  predict FILE [OUT]    answer the rows of FILE with the trained adapter
+
+Everything else is set by variables, in the environment or in .env: see env.example."""
+
+COMMANDS = ("run", "prepare", "train", "evaluate", "predict")
+
+log = logging.getLogger("job")
+
+
+def main(arguments: list[str]) -> int:
+    """The exit code of the command that `arguments` name."""
+    command, *rest = arguments or ["run"]
+    if command in ("-h", "--help", "help"):
+        print(USAGE)
+        return 0
+    configure("info")
+    try:
+        return call(command, rest)
+    except JobError as error:
+        log.error("%s", error, exc_info=log.isEnabledFor(logging.DEBUG))
+        return error.exit_code
+    except Exception:
+        log.exception("a bug in lora-job")
+        return EXIT_BUG
+
+
+def call(command: str, arguments: list[str]) -> int:
+    """Runs one command with the settings of the environment; 0. Raises JobError."""
+    if command not in COMMANDS or (arguments and command != "predict") or (command == "predict" and len(arguments) not in (1, 2)):
+        raise SettingsError(f"{' '.join([command, *arguments])}: no such command. `python entrypoint.py --help` lists them.")
+    settings = read_settings()
+    configure(settings.log_level)
+    if settings.hf_home:
+        os.environ["HF_HOME"] = str(settings.hf_home)
+    from job import run  # noqa: PLC0415  only now, with right settings: importing torch takes seconds
+
+    getattr(run, command)(settings, *arguments)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

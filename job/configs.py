@@ -1,0 +1,194 @@
+"""Settings -> what the stages and the libraries take. Only `run` uses this."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import torch
+from peft import LoraConfig
+from transformers import BitsAndBytesConfig, PreTrainedModel, TrainingArguments
+
+from job.data.lengths import Limits
+from job.data.prepare import Prepared, Reader, Request
+from job.data.read import Source
+from job.data.rows import Columns
+from job.evaluation.evaluate import Scoring
+from job.evaluation.generate import Decoding
+from job.evaluation.metrics import check_metrics, score_own
+from job.hardware import Hardware, choose_dtype
+from job.model import BaseModel, choose_targets
+from job.settings import DEMO, Settings
+from job.user_function import load_function
+
+DEMO_FOLDER = Path(__file__).parent / "demo"
+
+DOES_NOT_CHANGE_THE_RESULT = {
+    "hf_token", "hf_token_file", "hf_home", "output_dir", "logs_dir", "run_name", "overwrite", "log_level", "logging_steps",
+    "report_to", "preprocessing_num_workers", "save_strategy", "save_steps", "per_device_eval_batch_size", "eval_strategy",
+    "eval_steps",
+}  # fmt: skip
+"""Settings that may differ when a run is taken up again."""
+
+EVALUATION = {"metrics", "metric", "max_new_tokens", "num_beams", "eval_max_rows"}
+"""Settings that only the evaluation after training reads."""
+
+
+def run_name(settings: Settings) -> str:
+    """The name of the run: as set, else the short names of model and data."""
+    if settings.run_name:
+        return settings.run_name
+    parts = dict.fromkeys(Path(name.rstrip("/*")).stem for name in (settings.model_id, settings.train_data))
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts)).strip("-._") or DEMO
+
+
+def identity(settings: Settings) -> dict[str, object]:
+    """The settings that a run's result depends on."""
+    return settings.model_dump(mode="json", exclude=DOES_NOT_CHANGE_THE_RESULT)
+
+
+def training_identity(settings: Settings) -> dict[str, object]:
+    """The settings that the adapter depends on, evaluation left out."""
+    return {name: value for name, value in identity(settings).items() if name not in EVALUATION}
+
+
+def token(settings: Settings) -> str | None:
+    """The hub token in clear."""
+    return settings.hf_token.get_secret_value() if settings.hf_token else None
+
+
+def base_model(settings: Settings) -> BaseModel:
+    """Which base model to load; "demo" is the embedded one."""
+    model_id = str(DEMO_FOLDER / "base") if settings.model_id == DEMO else settings.model_id
+    return BaseModel(model_id, settings.model_revision, token(settings), settings.trust_remote_code)
+
+
+def train_source(settings: Settings) -> Source:
+    """Where the training rows are."""
+    location = str(DEMO_FOLDER / "appointments.xlsx") if settings.train_data == DEMO else settings.train_data
+    return Source("TRAIN_DATA", location, settings.sheet, settings.train_split, token(settings))
+
+
+def eval_source(settings: Settings) -> Source | None:
+    """Where the held-out rows are, if they are given."""
+    if settings.eval_data is None:
+        return None
+    return Source("EVAL_DATA", settings.eval_data, settings.sheet, settings.eval_split, token(settings))
+
+
+def columns(settings: Settings) -> Columns:
+    """What to take from the table."""
+    return Columns(
+        settings.input_column, settings.target_column, settings.messages_column, settings.prompt_template, settings.preprocess
+    )
+
+
+def data_request(settings: Settings) -> Request:
+    """What rows to prepare."""
+    return Request(
+        train=train_source(settings),
+        evaluation=eval_source(settings),
+        columns=columns(settings),
+        eval_fraction=settings.eval_fraction,
+        seed=settings.seed,
+        max_lengths=(settings.max_source_length, settings.max_target_length),
+        too_long=settings.too_long,
+        max_truncated_targets=settings.max_truncated_targets,
+        num_proc=settings.preprocessing_num_workers or os.cpu_count() or 1,
+    )
+
+
+def reader(tokenizer: object, seq2seq: bool, limits: tuple[int | None, int | None]) -> Reader:
+    """The model that will read the rows."""
+    return Reader(tokenizer, seq2seq, Limits(*limits, shared=not seq2seq))
+
+
+def weights(settings: Settings, hardware: Hardware) -> tuple[torch.dtype, BitsAndBytesConfig | None]:
+    """(type, quantisation) of the base model's weights."""
+    dtype = choose_dtype(settings.precision, hardware)
+    if settings.quantization == "nf4":
+        return dtype, BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+        )
+    return dtype, BitsAndBytesConfig(load_in_8bit=True) if settings.quantization == "int8" else None
+
+
+def lora_config(settings: Settings, model: PreTrainedModel) -> LoraConfig:
+    """PEFT's config of the adapter."""
+    return LoraConfig(
+        task_type="SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM",
+        base_model_name_or_path=base_model(settings).model_id,
+        revision=settings.model_revision,
+        r=settings.lora_r,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=choose_targets(settings.target_modules, model),
+        bias=settings.lora_bias,
+        modules_to_save=list(settings.modules_to_save) or None,
+        use_rslora=settings.use_rslora,
+        use_dora=settings.use_dora,
+        init_lora_weights=True if settings.init_lora_weights == "default" else settings.init_lora_weights,
+    )
+
+
+def training_arguments(settings: Settings, checkpoints: Path, device: str) -> TrainingArguments:
+    """The Trainer's arguments. One micro-batch holds the effective batch unless PER_DEVICE_TRAIN_BATCH_SIZE says less."""
+    micro_batch = settings.per_device_train_batch_size or settings.effective_batch_size
+    trackers = [name for name in settings.report_to if name not in ("none", "tensorboard")]
+    return TrainingArguments(
+        output_dir=str(checkpoints),
+        run_name=run_name(settings),
+        num_train_epochs=settings.num_train_epochs,
+        max_steps=settings.max_steps or -1,
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=settings.effective_batch_size // micro_batch,
+        per_device_eval_batch_size=settings.per_device_eval_batch_size,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.lr_scheduler_type,
+        warmup_steps=settings.warmup_steps,
+        weight_decay=settings.weight_decay,
+        optim=settings.optim,
+        max_grad_norm=settings.max_grad_norm,
+        activation_checkpointing=settings.gradient_checkpointing,
+        train_sampling_strategy=settings.train_sampling_strategy,
+        seed=settings.seed,
+        logging_steps=settings.logging_steps,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        save_strategy=settings.save_strategy,
+        save_steps=settings.save_steps or 500,
+        save_total_limit=2,
+        eval_strategy=settings.eval_strategy,
+        eval_steps=settings.eval_steps,
+        prediction_loss_only=True,
+        label_names=["labels"],
+        remove_unused_columns=False,
+        report_to=trackers or "none",
+        disable_tqdm=not sys.stderr.isatty(),
+        use_cpu=device == "cpu",
+    )
+
+
+def scoring(settings: Settings, prepared: Prepared) -> Scoring:
+    """How outputs are made and measured. Tries a person's own metric once, so that it fails before training, not after."""
+    check_metrics(settings.metrics)
+    own = (settings.metric, load_function(settings.metric, "METRIC")) if settings.metric else None
+    if own and "ground_truth" in prepared.evaluation.column_names:
+        score_own(prepared.evaluation["ground_truth"][:1], prepared.evaluation["ground_truth"][:1], own)
+    longest = max(len(labels) for labels in prepared.evaluation["labels"])
+    new_tokens = settings.max_new_tokens or longest + longest // 4 + 1
+    return Scoring(Decoding(settings.per_device_eval_batch_size, new_tokens, settings.num_beams), settings.metrics, own)
+
+
+def job_file(settings: Settings, seq2seq: bool, prepared: Prepared) -> dict:
+    """What predict must know to ask the adapter as it was trained."""
+    return {
+        "base_model": base_model(settings).model_id,
+        "seq2seq": seq2seq,
+        "input_column": settings.input_column,
+        "prompt_template": settings.prompt_template,
+        "preprocess": settings.preprocess,
+        "max_source_length": prepared.train_cut.max_source_length,
+        "max_new_tokens": scoring(settings, prepared).decoding.max_new_tokens,
+        "num_beams": settings.num_beams,
+    }

@@ -1,0 +1,118 @@
+"""How long inputs and answers may be, and what is lost by it."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from job.errors import DataError, SettingsError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a model takes, in tokens."""
+
+    usual: int | None
+    """Length it was trained for; `auto` does not go beyond it."""
+    hard: int | None
+    """Length beyond which it has no positions."""
+    shared: bool
+    """Whether input and answer stand in one sequence (a causal model)."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What `max_source_length` and `max_target_length` (tokens) cost a dataset."""
+
+    rows: int
+    max_source_length: int
+    max_target_length: int
+    sources_cut: int
+    source_tokens_cut: int
+    targets_cut: int
+    """Answers that lost their end, and with it their end marker."""
+    target_tokens_cut: int
+    dropped: tuple[str, ...] = ()
+    """Names of the rows that were left out."""
+
+    def describe(self, name: str) -> str:
+        """One line for a person."""
+        text = f"{name}: {self.rows} rows, inputs up to {self.max_source_length} tokens, answers up to {self.max_target_length}"
+        if self.sources_cut or self.targets_cut:
+            text += (
+                f"; cut: {self.sources_cut} inputs ({self.source_tokens_cut} tokens), {self.targets_cut} answers "
+                f"({self.target_tokens_cut} tokens, their end marker lost)"
+            )
+        if self.dropped:
+            text += f"; dropped: {', '.join(self.dropped[:5])}" + (f" and {len(self.dropped) - 5} more" if self.dropped[5:] else "")
+        return text
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+def choose_lengths(sources: Sequence[int], targets: Sequence[int], wanted: tuple[str, str], limits: Limits) -> tuple[int, int]:
+    """The longest source and the longest target to keep, in tokens.
+
+    sources, targets: lengths of the training rows. wanted: MAX_SOURCE_LENGTH and MAX_TARGET_LENGTH ("auto", "p85", "256").
+    Raises SettingsError for numbers that the model has no positions for.
+    """
+    max_source, max_target = _resolve(sources, wanted[0]), _resolve(targets, wanted[1])
+    usual, hard = limits.usual or limits.hard, limits.hard
+    if limits.shared:
+        if usual and wanted[1] == "auto":
+            max_target = min(max_target, usual - 1)
+        if usual and wanted[0] == "auto":
+            max_source = max(1, min(max_source, usual - max_target))
+        _check_positions(max_source + max_target, hard, "MAX_SOURCE_LENGTH + MAX_TARGET_LENGTH")
+        return max_source, max_target
+    if usual:
+        max_source = min(max_source, usual) if wanted[0] == "auto" else max_source
+        max_target = min(max_target, usual) if wanted[1] == "auto" else max_target
+    _check_positions(max_source, hard, "MAX_SOURCE_LENGTH")
+    _check_positions(max_target, hard, "MAX_TARGET_LENGTH")
+    return max_source, max_target
+
+
+def _resolve(lengths: Sequence[int], wanted: str) -> int:
+    if wanted == "auto":
+        return int(np.max(lengths))
+    if wanted.startswith("p"):
+        return max(1, int(np.percentile(lengths, int(wanted[1:]))))
+    return min(int(wanted), int(np.max(lengths)))
+
+
+def _check_positions(length: int, hard: int | None, variable: str) -> None:
+    if hard and length > hard:
+        raise SettingsError(f"{variable}: {length} tokens, but the model has positions for {hard}. Set it to at most {hard}.")
+
+
+def measure_cut(sources: Sequence[int], targets: Sequence[int], longest: tuple[int, int]) -> Cut:
+    """What keeping `longest` (source, target) tokens would cut from rows of these lengths."""
+    over_source = np.maximum(np.asarray(sources) - longest[0], 0)
+    over_target = np.maximum(np.asarray(targets) - longest[1], 0)
+    return Cut(
+        rows=len(sources),
+        max_source_length=longest[0],
+        max_target_length=longest[1],
+        sources_cut=int((over_source > 0).sum()),
+        source_tokens_cut=int(over_source.sum()),
+        targets_cut=int((over_target > 0).sum()),
+        target_tokens_cut=int(over_target.sum()),
+    )
+
+
+def check_cut(cut: Cut, max_truncated_targets: float, too_long: str) -> None:
+    """Raises DataError if more is cut than a person allowed."""
+    share = cut.targets_cut / max(cut.rows, 1)
+    if too_long == "error" and (cut.sources_cut or cut.targets_cut):
+        raise DataError(
+            f"TOO_LONG=error: {cut.sources_cut} inputs and {cut.targets_cut} answers are longer than {cut.max_source_length} and "
+            f"{cut.max_target_length} tokens. Raise MAX_SOURCE_LENGTH or MAX_TARGET_LENGTH, or set TOO_LONG."
+        )
+    if too_long == "truncate" and share > max_truncated_targets:
+        raise DataError(
+            f"{cut.targets_cut} of {cut.rows} answers ({share:.1%}) are longer than {cut.max_target_length} tokens and would lose "
+            f"their end; MAX_TRUNCATED_TARGETS allows {max_truncated_targets:.1%}. Raise MAX_TARGET_LENGTH, "
+            "shorten the answers, or raise MAX_TRUNCATED_TARGETS."
+        )

@@ -1,0 +1,204 @@
+"""Spreadsheet -> tokenised training and held-out rows on disk, made once for the same content."""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset, load_from_disk
+from transformers import PreTrainedTokenizerBase
+
+from job.data.lengths import Cut, Limits, check_cut, choose_lengths, measure_cut
+from job.data.read import Source, Table, read_table
+from job.data.rows import Columns, to_examples
+from job.data.split import check_overlap, split_rows
+from job.data.tokenise import IGNORED, assemble, tokenise
+from job.errors import DataError
+
+SUMMARY = "summary.json"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asks for; see the variables of the same names in `settings`."""
+
+    train: Source
+    evaluation: Source | None
+    columns: Columns
+    eval_fraction: float
+    seed: int
+    max_lengths: tuple[str, str]
+    """MAX_SOURCE_LENGTH and MAX_TARGET_LENGTH."""
+    too_long: str
+    max_truncated_targets: float
+    num_proc: int
+
+
+@dataclass(frozen=True)
+class Reader:
+    """The model that will read the data."""
+
+    tokenizer: PreTrainedTokenizerBase
+    seq2seq: bool
+    limits: Limits
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Columns of both datasets: `input`, `ground_truth` (text), `input_ids`, `labels`, `length` (tokens of both sides)."""
+
+    train: Dataset
+    evaluation: Dataset
+    train_cut: Cut
+    eval_cut: Cut
+    fingerprint: str
+    """sha256 of everything that the rows depend on."""
+
+
+def prepare(request: Request, reader: Reader, folder: Path) -> Prepared:
+    """The prepared data in `folder`, made if it is not there yet for this very content. Raises DataError and its like."""
+    train = read_table(request.train)
+    evaluation = read_table(request.evaluation) if request.evaluation else None
+    fingerprint = _fingerprint(request, reader, [train, evaluation])
+    if (found := load_prepared(folder)) and found.fingerprint == fingerprint:
+        return found
+    if _is_tokenised(train):
+        prepared = _adopt(train, evaluation, request, fingerprint)
+    else:
+        prepared = _tokenise_and_cut(train, evaluation, request, reader, fingerprint)
+    _save(prepared, folder)
+    return load_prepared(folder)
+
+
+def load_prepared(folder: Path) -> Prepared | None:
+    """What `prepare` left in `folder`, memory-mapped; None if there is nothing whole."""
+    if not (folder / SUMMARY).exists():
+        return None
+    summary = json.loads((folder / SUMMARY).read_text())
+    cuts = [Cut(**{**summary[name], "dropped": tuple(summary[name]["dropped"])}) for name in ("train_cut", "eval_cut")]
+    return Prepared(load_from_disk(str(folder / "train")), load_from_disk(str(folder / "eval")), *cuts, summary["fingerprint"])
+
+
+def _tokenise_and_cut(train: Table, evaluation: Table | None, request: Request, reader: Reader, fingerprint: str) -> Prepared:
+    examples, held_out, tables = _examples(train, evaluation, request)
+    tokenised = [tokenise(part, reader.tokenizer, reader.seq2seq, request.num_proc) for part in (examples, held_out)]
+    chat = "messages" in examples.column_names
+    layout = "seq2seq" if reader.seq2seq else "chat" if chat else "causal"
+    sources, targets = _lengths(tokenised[0], "source_ids"), _lengths(tokenised[0], "target_ids")
+    limits = replace(reader.limits, shared=layout == "causal")
+    wanted = (request.max_lengths[0],) * 2 if chat else request.max_lengths
+    longest = choose_lengths(sources, targets, wanted, limits)
+    check_cut(measure_cut(sources, targets, longest), request.max_truncated_targets, request.too_long)
+    parts, cuts = zip(*(_cut(part, longest, reader, layout, request.too_long) for part in tokenised), strict=True)
+    for part, table in zip(parts, tables, strict=True):
+        if len(part) == 0:
+            raise DataError(f"{table.source}: no row is left after the cut. Raise MAX_SOURCE_LENGTH and MAX_TARGET_LENGTH.")
+    return Prepared(*parts, *cuts, fingerprint)
+
+
+def _examples(train: Table, evaluation: Table | None, request: Request) -> tuple[Dataset, Dataset, tuple[Table, Table]]:
+    """Training examples, held-out examples, the tables they come from; each with its row's name in `row`."""
+    examples = _named(to_examples(train, request.columns), train)
+    if evaluation is None:
+        training, held_out = split_rows(_keys(examples), request.eval_fraction, request.seed, train)
+        return examples.select(training), examples.select(held_out), (train, train)
+    held_out = _named(to_examples(evaluation, request.columns), evaluation)
+    check_overlap(_keys(examples), _keys(held_out), train, evaluation)
+    return examples, held_out, (train, evaluation)
+
+
+def _named(examples: Dataset, table: Table) -> Dataset:
+    return examples.add_column("row", [table.row_name(index) for index in range(len(examples))])
+
+
+def _keys(examples: Dataset) -> list[str]:
+    """What makes two rows the same question: the prompt, or all of a chat but its last answer."""
+    if "prompt" in examples.column_names:
+        return examples["prompt"][:]
+    return [json.dumps(chat[:-1], sort_keys=True) for chat in examples["messages"]]
+
+
+def _cut(tokenised: Dataset, longest: tuple[int, int], reader: Reader, layout: str, too_long: str) -> tuple[Dataset, Cut]:
+    """The dataset cut to `longest`, without rows that have no label left (or, with "drop", were too long), and what it cost."""
+    sources, targets = _lengths(tokenised, "source_ids"), _lengths(tokenised, "target_ids")
+    cut = measure_cut(sources, targets, longest)
+    assembled = assemble(tokenised, longest, reader.tokenizer.eos_token_id, layout)
+    dropped = np.array([all(label == IGNORED for label in labels) for labels in assembled["labels"]], dtype=bool)
+    if too_long == "drop":
+        dropped |= (sources > longest[0]) | (targets > longest[1])
+    if dropped.any():
+        names = tuple(assembled[int(index)]["row"] for index in np.flatnonzero(dropped))
+        cut = replace(cut, dropped=names, rows=int((~dropped).sum()))
+        assembled = assembled.select(np.flatnonzero(~dropped))
+    return _with_length(assembled.remove_columns("row")), cut
+
+
+def _with_length(rows: Dataset) -> Dataset:
+    return rows.add_column("length", (_lengths(rows, "input_ids") + _lengths(rows, "labels")).tolist())
+
+
+def _lengths(rows: Dataset, column: str) -> np.ndarray:
+    return np.array([len(ids) for ids in rows[column]], dtype=np.int64)
+
+
+def _is_tokenised(table: Table) -> bool:
+    return {"input_ids", "labels"} <= set(table.rows.column_names)
+
+
+def _adopt(train: Table, evaluation: Table | None, request: Request, fingerprint: str) -> Prepared:
+    """Rows that were tokenised elsewhere, as they are."""
+    if evaluation is not None and not _is_tokenised(evaluation):
+        raise DataError(f"{evaluation.source}: no tokenised rows, but {train.source} has. Prepare both the same way.")
+    if evaluation is None:
+        keys = [str(ids) for ids in train.rows["input_ids"]]
+        indices = split_rows(keys, request.eval_fraction, request.seed, train)
+        parts = [train.rows.select(side) for side in indices]
+    else:
+        parts = [train.rows, evaluation.rows]
+    parts = [_with_length(part.remove_columns("length") if "length" in part.column_names else part) for part in parts]
+    cuts = [
+        Cut(len(part), int(_lengths(part, "input_ids").max()), int(_lengths(part, "labels").max()), 0, 0, 0, 0) for part in parts
+    ]
+    return Prepared(*parts, *cuts, fingerprint)
+
+
+def _fingerprint(request: Request, reader: Reader, tables: list[Table | None]) -> str:
+    digest = hashlib.sha256()
+    asked = asdict(replace(request, num_proc=0, train=request.train, evaluation=request.evaluation))
+    for source in (asked["train"], asked["evaluation"]):
+        if source:
+            source.clear()
+    digest.update(json.dumps([asked, asdict(reader.limits), reader.seq2seq], sort_keys=True).encode())
+    digest.update(json.dumps(reader.tokenizer.get_vocab(), sort_keys=True).encode())
+    digest.update(str(reader.tokenizer.chat_template).encode())
+    for table in tables:
+        if table is not None:
+            digest.update(_content(table.rows))
+    return digest.hexdigest()
+
+
+def _content(rows: Dataset) -> bytes:
+    """sha256 of the cells, whatever file they came from."""
+    digest = hashlib.sha256(json.dumps(rows.column_names).encode())
+    for batch in rows.with_format("arrow").iter(batch_size=10_000):
+        digest.update(json.dumps(batch.to_pydict(), default=str).encode())
+    return digest.digest()
+
+
+def _save(prepared: Prepared, folder: Path) -> None:
+    """Writes `folder` beside its place and moves it there whole."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    prepared.train.save_to_disk(str(partial / "train"))
+    prepared.evaluation.save_to_disk(str(partial / "eval"))
+    summary = {
+        "fingerprint": prepared.fingerprint,
+        "train_cut": prepared.train_cut.as_dict(),
+        "eval_cut": prepared.eval_cut.as_dict(),
+    }
+    (partial / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)

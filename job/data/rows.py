@@ -1,0 +1,156 @@
+"""Table -> examples: prompt and right answer as text, or a chat; every cell that is used is checked."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+from datasets import Dataset
+
+from job.data.read import Table
+from job.data.template import Template
+from job.errors import DataError, SettingsError
+from job.user_function import describe, load_function
+
+ROLES = ("system", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What to take from a table."""
+
+    input: str
+    target: str
+    messages: str
+    template: str
+    preprocess: str | None = None
+    """A function that rewrites a row, as file.py:function."""
+
+
+def to_examples(table: Table, columns: Columns) -> Dataset:
+    """The examples of `table`: columns `input`, `prompt`, `ground_truth`, or for chats `input`, `messages`, `ground_truth`.
+
+    Raises DataError naming the row and the column of the first cell that is missing, empty or no text.
+    """
+    if columns.preprocess:
+        table = _preprocess(table, columns.preprocess)
+    if is_chat(table, columns):
+        return _chat_examples(table, columns.messages)
+    template = Template(columns.template, columns.input)
+    _check_columns(table, columns, template)
+    for name, variable in ((columns.input, "INPUT_COLUMN"), (columns.target, "TARGET_COLUMN")):
+        _check_text(table, name, variable)
+    for name in template.columns:
+        _check_filled(table, name)
+    rows = table.rows.select_columns(list(dict.fromkeys([columns.input, columns.target, *template.columns])))
+    return Dataset.from_dict(
+        {
+            "input": rows[columns.input][:],
+            "prompt": [template.fill(row) for row in rows],
+            "ground_truth": rows[columns.target][:],
+        }
+    )
+
+
+def to_prompts(table: Table, columns: Columns) -> list[str]:
+    """The prompts of a table without right answers."""
+    if columns.preprocess:
+        table = _preprocess(table, columns.preprocess)
+    template = Template(columns.template, columns.input)
+    for name in template.columns:
+        if name not in table.rows.column_names:
+            raise DataError(_no_column(table, name, "INPUT_COLUMN" if name == columns.input else "PROMPT_TEMPLATE"))
+        _check_filled(table, name)
+    return [template.fill(row) for row in table.rows.select_columns(list(template.columns))]
+
+
+def is_chat(table: Table, columns: Columns) -> bool:
+    """Whether the rows of `table` are chats."""
+    return columns.messages in table.rows.column_names and columns.input not in table.rows.column_names
+
+
+def _preprocess(table: Table, spec: str) -> Table:
+    function = load_function(spec, "PREPROCESS")
+    rows = [_call(function, row, table.row_name(index), spec) for index, row in enumerate(table.rows)]
+    return Table(table.source, Dataset.from_list(rows), table.first_row)
+
+
+def _call(function: Callable, row: Mapping, row_name: str, spec: str) -> Mapping:
+    try:
+        result = function(dict(row))
+    except Exception as error:
+        raise SettingsError(f"PREPROCESS={spec} raised {describe(error)} on {row_name}. Mend the function.") from error
+    if not isinstance(result, dict):
+        raise SettingsError(f"PREPROCESS={spec} returned {type(result).__name__} on {row_name}; a dict was expected.")
+    return result
+
+
+def _check_columns(table: Table, columns: Columns, template: Template) -> None:
+    found = table.rows.column_names
+    if columns.target not in found:
+        raise DataError(_no_column(table, columns.target, "TARGET_COLUMN"))
+    if columns.input not in found:
+        raise DataError(_no_column(table, columns.input, "INPUT_COLUMN"))
+    if missing := next((name for name in template.columns if name not in found), None):
+        raise DataError(_no_column(table, missing, "PROMPT_TEMPLATE"))
+
+
+def _no_column(table: Table, column: str, variable: str) -> str:
+    found = ", ".join(f'"{name}"' for name in table.rows.column_names)
+    advice = (
+        "Name only columns that exist in PROMPT_TEMPLATE" if variable == "PROMPT_TEMPLATE" else f"Set {variable} to one of them"
+    )
+    return f'{table.source}: no column "{column}"; found {found}. {advice}.'
+
+
+def _check_text(table: Table, column: str, variable: str) -> None:
+    """Raises DataError unless every cell of `column` is text that is not blank."""
+    _check_filled(table, column)
+    kind = table.rows.features[column].dtype if hasattr(table.rows.features[column], "dtype") else "list"
+    index = table.odd_cells.get(column, None if kind in ("string", "large_string") else 0)
+    if index is not None:
+        shown = str(table.rows[index][column])[:40]
+        raise DataError(
+            f'{table.source}: {table.row_name(index)}, column "{column}": found {shown}, no text. '
+            f"Make the cells of that column text (in a spreadsheet: format it as text), or set {variable} to another column."
+        )
+
+
+def _check_filled(table: Table, column: str) -> None:
+    """Raises DataError if a cell of `column` is null or blank."""
+    cells = table.rows.data.column(column)
+    if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type):
+        empty = [index for index, cell in enumerate(table.rows[column]) if cell is None or not cell.strip()]
+    else:
+        empty = [index for index, cell in enumerate(table.rows[column]) if cell is None] if cells.null_count else []
+    if empty:
+        more = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
+        raise DataError(
+            f'{table.source}: {table.row_name(empty[0])}{more}, column "{column}": the cell is empty. Fill it in or delete the row.'
+        )
+
+
+def _chat_examples(table: Table, column: str) -> Dataset:
+    chats = table.rows[column][:]
+    for index, chat in enumerate(chats):
+        if problem := _chat_problem(chat):
+            raise DataError(f'{table.source}: {table.row_name(index)}, column "{column}": {problem}.')
+    return Dataset.from_dict(
+        {
+            "input": [next((turn["content"] for turn in reversed(chat) if turn["role"] == "user"), "") for chat in chats],
+            "messages": [[{"role": turn["role"], "content": turn["content"]} for turn in chat] for chat in chats],
+            "ground_truth": [chat[-1]["content"] for chat in chats],
+        }
+    )
+
+
+def _chat_problem(chat: object) -> str | None:
+    if not isinstance(chat, list) or not chat:
+        return 'a list of {"role": ..., "content": ...} was expected'
+    for number, turn in enumerate(chat, 1):
+        if not isinstance(turn, dict) or turn.get("role") not in ROLES:
+            return f"message {number} has no role out of {', '.join(ROLES)}"
+        if not isinstance(turn.get("content"), str):
+            return f"message {number} has no text as its content"
+    if chat[-1]["role"] != "assistant" or not chat[-1]["content"].strip():
+        return "the last message must be the assistant's answer"
+    return None

@@ -1,0 +1,116 @@
+"""Examples -> token ids. `labels` is -100 wherever the loss does not look."""
+
+from functools import partial
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from job.errors import DataError, SettingsError
+
+IGNORED = -100
+ROWS_A_PROCESS = 20_000
+"""Below this many rows a further process costs more than it saves: fast tokenizers use all cores by themselves."""
+
+Ids = list[int]
+
+
+def tokenise(examples: Dataset, tokenizer: PreTrainedTokenizerBase, seq2seq: bool, num_proc: int) -> Dataset:
+    """`examples` with `source_ids` and `target_ids`, uncut; of a chat, all its ids and its labels, side by side."""
+    if "messages" in examples.column_names:
+        if seq2seq or not tokenizer.chat_template:
+            raise SettingsError(
+                "chats (MESSAGES_COLUMN) need a causal model with a chat template. "
+                "Choose another MODEL_ID, or use INPUT_COLUMN and TARGET_COLUMN."
+            )
+        encode = partial(_encode_chats, tokenizer=tokenizer)
+    else:
+        encode = partial(_encode_pairs, tokenizer=tokenizer, seq2seq=seq2seq)
+    unused = [name for name in ("prompt", "messages") if name in examples.column_names]
+    num_proc = min(num_proc, len(examples) // ROWS_A_PROCESS)
+    return examples.map(encode, batched=True, remove_columns=unused, num_proc=num_proc if num_proc > 1 else None, desc="tokenise")
+
+
+def encode_prompts(prompts: list[str], tokenizer: PreTrainedTokenizerBase, seq2seq: bool) -> list[Ids]:
+    """Token ids of prompts, as the model sees them before it answers.
+
+    A causal model gets a line break after the prompt, and no end marker.
+    """
+    if seq2seq:
+        return tokenizer(prompts, verbose=False).input_ids
+    encoded = tokenizer([f"{prompt}\n" for prompt in prompts], verbose=False).input_ids
+    return [ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids for ids in encoded]
+
+
+def _encode_pairs(batch: dict[str, list], tokenizer: PreTrainedTokenizerBase, seq2seq: bool) -> dict[str, list[Ids]]:
+    sources = encode_prompts(batch["prompt"], tokenizer, seq2seq)
+    if seq2seq:
+        targets = tokenizer(text_target=batch["ground_truth"], verbose=False).input_ids
+    else:
+        targets = tokenizer(batch["ground_truth"], add_special_tokens=False, verbose=False).input_ids
+    targets = [ids if ids and ids[-1] == tokenizer.eos_token_id else [*ids, tokenizer.eos_token_id] for ids in targets]
+    return {"source_ids": sources, "target_ids": targets}
+
+
+def _encode_chats(batch: dict[str, list], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Ids]]:
+    encoded = [encode_chat(chat, tokenizer) for chat in batch["messages"]]
+    return {"source_ids": [ids for ids, _ in encoded], "target_ids": [labels for _, labels in encoded]}
+
+
+def encode_chat(chat: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase) -> tuple[Ids, Ids]:
+    """Token ids of a chat in the model's own template, and its labels: the assistant's turns, -100 elsewhere.
+
+    Raises DataError if the template rewrites earlier turns, so that a turn's place cannot be told.
+    """
+    ids = _render(chat, tokenizer, answer_next=False)
+    labels = [IGNORED] * len(ids)
+    for number, turn in enumerate(chat):
+        if turn["role"] != "assistant":
+            continue
+        before = _render(chat[:number], tokenizer, answer_next=True)
+        after = _render(chat[: number + 1], tokenizer, answer_next=False)
+        if ids[: len(before)] != before or ids[: len(after)] != after:
+            raise DataError(
+                f"MESSAGES_COLUMN: this model's chat template rewrites earlier turns when a chat goes on; message {number + 1} "
+                "cannot be found in it. Give each chat one answer, or use INPUT_COLUMN and TARGET_COLUMN."
+            )
+        labels[len(before) : len(after)] = ids[len(before) : len(after)]
+    return ids, labels
+
+
+def _render(chat: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, answer_next: bool) -> Ids:
+    if not chat and not answer_next:
+        return []
+    return tokenizer.apply_chat_template(chat, add_generation_prompt=answer_next, return_dict=False)
+
+
+def assemble(tokenised: Dataset, longest: tuple[int, int], eos_token_id: int, layout: str) -> Dataset:
+    """`input_ids` and `labels`, cut to `longest` (source, target) tokens.
+
+    layout: "seq2seq" (encoder's and decoder's ids), "causal" (one after the other) or "chat" (side by side already).
+    """
+    join = {"seq2seq": _join_seq2seq, "causal": _join_causal, "chat": _join_chat}[layout]
+    return tokenised.map(
+        lambda row: join(cut_source(row["source_ids"], longest[0], eos_token_id), row["target_ids"], longest),
+        remove_columns=["source_ids", "target_ids"],
+        desc="assemble",
+    )
+
+
+def cut_source(ids: Ids, max_length: int, eos_token_id: int) -> Ids:
+    """The first `max_length` ids; an end marker stays where there was one."""
+    if len(ids) <= max_length:
+        return ids
+    return [*ids[: max_length - 1], eos_token_id] if ids[-1] == eos_token_id else ids[:max_length]
+
+
+def _join_seq2seq(source: Ids, target: Ids, longest: tuple[int, int]) -> dict[str, Ids]:
+    return {"input_ids": source, "labels": target[: longest[1]]}
+
+
+def _join_causal(source: Ids, target: Ids, longest: tuple[int, int]) -> dict[str, Ids]:
+    target = target[: longest[1]]
+    return {"input_ids": source + target, "labels": [IGNORED] * len(source) + target}
+
+
+def _join_chat(source: Ids, labels: Ids, _: tuple[int, int]) -> dict[str, Ids]:
+    return {"input_ids": source, "labels": labels[: len(source)]}

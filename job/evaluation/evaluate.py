@@ -1,0 +1,96 @@
+"""The adapter against the untouched base model, on the held-out rows, with the same decoding."""
+
+import csv
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
+
+from job.evaluation.generate import Decoding, generate, measure_losses, prompt_of
+from job.evaluation.metrics import Scores, score
+
+TEXT_COLUMNS = ("input", "ground_truth", "base_output", "adapter_output")
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What is measured, and how outputs are made."""
+
+    decoding: Decoding
+    metrics: tuple[str, ...]
+    own: tuple[str, Callable] | None = None
+    """Name and function of a person's metric."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Texts and scores of both sides, a row each."""
+
+    inputs: list[str]
+    truths: list[str]
+    base_outputs: list[str]
+    adapter_outputs: list[str]
+    base_scores: Scores
+    adapter_scores: Scores
+
+
+def evaluate(model: PeftModel, tokenizer: PreTrainedTokenizerBase, rows: Dataset, scoring: Scoring) -> Evaluation:
+    """Outputs and scores of base and adapter on prepared rows; one model in memory, its adapter switched off for the base."""
+    prompts = [prompt_of(row, model.config.is_encoder_decoder) for row in rows]
+    inputs = rows["input"][:] if "input" in rows.column_names else tokenizer.batch_decode(prompts, skip_special_tokens=True)
+    truths = rows["ground_truth"][:] if "ground_truth" in rows.column_names else _decode_labels(rows, tokenizer)
+    with base_only(model):
+        base_outputs, base_scores = _answer_and_score(model, tokenizer, rows, (prompts, truths), scoring)
+    adapter_outputs, adapter_scores = _answer_and_score(model, tokenizer, rows, (prompts, truths), scoring)
+    return Evaluation(inputs, truths, base_outputs, adapter_outputs, base_scores, adapter_scores)
+
+
+@contextmanager
+def base_only(model: PeftModel) -> Iterator[None]:
+    """Inside, `model` computes what the untouched base model does. PEFT itself leaves trained biases switched on."""
+    parameters = dict(model.named_parameters())
+    trained = {name: parameters[name].detach().clone() for name in model.original_biases}
+    with torch.no_grad(), model.disable_adapter():
+        for name, original in model.original_biases.items():
+            parameters[name].copy_(original)
+        try:
+            yield
+        finally:
+            for name, bias in trained.items():
+                parameters[name].copy_(bias)
+
+
+def _answer_and_score(
+    model: PeftModel, tokenizer: PreTrainedTokenizerBase, rows: Dataset, asked: tuple[list, list[str]], scoring: Scoring
+) -> tuple[list[str], Scores]:
+    prompts, truths = asked
+    outputs = generate(model, tokenizer, prompts, scoring.decoding)
+    scores = score(outputs, truths, scoring.metrics, scoring.own)
+    if "loss" in scoring.metrics:
+        scores["loss"] = measure_losses(model, tokenizer, list(rows), scoring.decoding.batch_size)
+    return outputs, scores
+
+
+def write_csv(evaluation: Evaluation, path: Path) -> None:
+    """`input, ground_truth, base_output, adapter_output`, then `base_<metric>` and `adapter_<metric>` for each metric."""
+    partial = path.with_name(f"{path.name}.partial")
+    names = list(evaluation.adapter_scores)
+    columns = [evaluation.inputs, evaluation.truths, evaluation.base_outputs, evaluation.adapter_outputs]
+    columns += [side[name] for name in names for side in (evaluation.base_scores, evaluation.adapter_scores)]
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*TEXT_COLUMNS, *(f"{side}_{name}" for name in names for side in ("base", "adapter"))])
+        writer.writerows(zip(*columns, strict=True))
+    os.replace(partial, path)
+
+
+def _decode_labels(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    return tokenizer.batch_decode(
+        [[label for label in labels if label >= 0] for labels in rows["labels"]], skip_special_tokens=True
+    )

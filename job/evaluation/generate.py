@@ -1,0 +1,97 @@
+"""Outputs and losses of a model on prepared rows, batches sorted by length."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from transformers import DataCollatorForSeq2Seq, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from job.loss import row_losses
+
+IGNORED = -100
+Ids = list[int]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How outputs are made; the same for base and adapter."""
+
+    batch_size: int
+    max_new_tokens: int
+    num_beams: int
+
+
+def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Ids], decoding: Decoding) -> list[str]:
+    """The model's output text for each prompt (token ids), in the order of the prompts. Never samples."""
+    seq2seq = model.config.is_encoder_decoder
+    config = generation_config(model, tokenizer, decoding)
+    outputs: list[str] = [""] * len(prompts)
+    model.eval()
+    for places in _batches([len(prompt) for prompt in prompts], decoding.batch_size, "generate"):
+        inputs = _pad_left([prompts[place] for place in places], tokenizer)
+        with torch.inference_mode():
+            tokens = model.generate(**inputs.to(model.device), generation_config=config)
+        answers = tokens if seq2seq else tokens[:, inputs.input_ids.shape[1] :]
+        for place, text in zip(places, tokenizer.batch_decode(answers, skip_special_tokens=True), strict=True):
+            outputs[place] = text.strip()
+    return outputs
+
+
+def generation_config(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, decoding: Decoding) -> GenerationConfig:
+    """A decoding without sampling, whatever the model's own generation config says, with the model's special tokens."""
+    own = model.generation_config
+    return GenerationConfig(
+        do_sample=False,
+        num_beams=decoding.num_beams,
+        max_new_tokens=decoding.max_new_tokens,
+        use_cache=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id,
+        bos_token_id=own.bos_token_id,
+        decoder_start_token_id=own.decoder_start_token_id,
+        forced_bos_token_id=own.forced_bos_token_id,
+    )
+
+
+def measure_losses(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict], batch_size: int
+) -> list[float]:
+    """Mean cross-entropy a target token for each row of `input_ids` and `labels`."""
+    collate = DataCollatorForSeq2Seq(tokenizer, model=model, pad_to_multiple_of=8)
+    losses = [0.0] * len(rows)
+    model.eval()
+    for places in _batches([len(row["input_ids"]) for row in rows], batch_size, "loss"):
+        batch = collate([{name: rows[place][name] for name in ("input_ids", "labels")} for place in places]).to(model.device)
+        labels = batch.pop("labels")
+        with torch.inference_mode():
+            found = row_losses(model(**batch).logits, labels, shift=not model.config.is_encoder_decoder)
+        for place, loss in zip(places, found.tolist(), strict=True):
+            losses[place] = loss
+    return losses
+
+
+def prompt_of(row: dict, seq2seq: bool) -> Ids:
+    """What the model sees of a prepared row before it answers: for causal models all up to the last answer."""
+    if seq2seq:
+        return row["input_ids"]
+    labels = row["labels"]
+    end = max(place for place, label in enumerate(labels) if label != IGNORED)
+    start = next((place for place in range(end, -1, -1) if labels[place] == IGNORED), -1)
+    return row["input_ids"][: start + 1]
+
+
+def _batches(lengths: list[int], batch_size: int, name: str) -> Iterator[list[int]]:
+    """Places of the rows, the longest first, so that too large a batch fails at once."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+    for start in tqdm(range(0, len(order), batch_size), desc=name, unit="batch", disable=None, leave=False):
+        yield order[start : start + batch_size]
+
+
+def _pad_left(prompts: list[Ids], tokenizer: PreTrainedTokenizerBase) -> dict[str, Tensor]:
+    side, tokenizer.padding_side = tokenizer.padding_side, "left"
+    try:
+        return tokenizer.pad({"input_ids": prompts}, padding=True, return_tensors="pt")
+    finally:
+        tokenizer.padding_side = side

@@ -1,0 +1,64 @@
+"""The hub's exceptions, turned into ours."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx2
+from huggingface_hub import constants
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from job.errors import AccessDenied, InputMissing, JobError, Transient
+
+DENIED = (401, 403)
+
+
+@contextmanager
+def hub_errors(what: str) -> Iterator[None]:
+    """Turns an exception of the hub or the network, raised inside, into a JobError that begins with `what`."""
+    try:
+        yield
+    except JobError:
+        raise
+    except Exception as error:
+        found = next((ours for cause in _causes(error) if (ours := _translate(cause, what))), None)
+        if found is None:
+            raise
+        raise found from error
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """`error` and what caused it, the first cause first: transformers wraps the hub's exceptions into plain OSErrors."""
+    chain = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    return reversed(chain)
+
+
+def _translate(error: BaseException, what: str) -> JobError | None:
+    if isinstance(error, GatedRepoError):
+        return AccessDenied(f"{what} asks for permission. Ask for access on the model's page and set HF_TOKEN.")
+    if isinstance(error, RevisionNotFoundError):
+        return InputMissing(f"{what} has no such revision. Check MODEL_REVISION.")
+    if isinstance(error, RepositoryNotFoundError):
+        return InputMissing(f"{what} has no such repository, or it is private. Check the name; for a private one set HF_TOKEN.")
+    if isinstance(error, HFValidationError):
+        return InputMissing(f'{what} has no such name. A hub id looks like "google/flan-t5-base", a folder must exist.')
+    if constants.HF_HUB_OFFLINE and isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled):
+        return InputMissing(f"{what} is not asked: HF_HUB_OFFLINE is set and the cache does not have it. Unset HF_HUB_OFFLINE.")
+    if isinstance(error, HfHubHTTPError) and error.response is not None and error.response.status_code in DENIED:
+        return AccessDenied(f"{what} denies access. Check that HF_TOKEN is valid and may read it.")
+    if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+        return InputMissing(f"{what} lacks a file that was expected: {str(error).strip().partition(chr(10))[0]}")
+    if isinstance(error, httpx2.TransportError | LocalEntryNotFoundError | HfHubHTTPError | ConnectionError):
+        return Transient(f"{what} cannot be reached ({type(error).__name__}). Try again, or check the network.")
+    return None

@@ -1,0 +1,76 @@
+"""The job: environment -> Settings -> Hardware -> prepared data -> model + LoRA -> training -> evaluation -> artefacts.
+
+One function a command of `entrypoint.py`; what each step does is in `steps`.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from job import configs, steps
+from job.evaluation.verdict import read_verdict
+from job.model import load_adapter
+from job.predict import predict
+from job.run_folder import RunFolder
+from job.settings import Settings
+
+__all__ = ["evaluate", "predict", "prepare", "run", "train"]
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings) -> None:
+    """The whole way. What is done already is not done again; a finished run is left as it is."""
+    with _claimed(settings, configs.identity(settings)) as folder:
+        if not folder.is_done:
+            job = steps.prepare(settings, folder)
+            model = None if folder.adapter.exists() else steps.train(job)
+            if not folder.evaluation.exists():
+                steps.evaluate(job, model or load_adapter(steps.load_base_model(job), folder.adapter))
+            steps.publish(job)
+        _say_done(folder)
+
+
+def prepare(settings: Settings) -> None:
+    """Reads, splits and tokenises the data; needs no GPU."""
+    with _claimed(settings, configs.identity(settings)) as folder:
+        steps.prepare(settings, folder)
+        log.info("prepared data: %s", folder.data)
+
+
+def train(settings: Settings) -> None:
+    """Prepares and trains."""
+    with _claimed(settings, configs.identity(settings)) as folder:
+        if not folder.adapter.exists():
+            steps.train(steps.prepare(settings, folder))
+        log.info("adapter: %s", folder.adapter)
+
+
+def evaluate(settings: Settings) -> None:
+    """Measures the adapter that is there, once more if it was measured before; the evaluation's settings may be new."""
+    with _claimed(settings, configs.training_identity(settings)) as folder:
+        job = steps.prepare(settings, folder)
+        steps.evaluate(job, load_adapter(steps.load_base_model(job), folder.adapter))
+        steps.publish(job)
+        _say_done(folder)
+
+
+@contextmanager
+def _claimed(settings: Settings, identity: dict[str, object]) -> Iterator[RunFolder]:
+    """The run's folder, claimed for settings of this `identity`; status.json tells what went wrong inside."""
+    folder = RunFolder(settings.output_dir, settings.logs_dir, configs.run_name(settings))
+    if settings.overwrite:
+        folder.clear()
+    folder.claim(identity)
+    try:
+        yield folder
+    except Exception as error:
+        folder.tell_failure(error)
+        raise
+
+
+def _say_done(folder: RunFolder) -> None:
+    log.info("verdict: %s", read_verdict(folder.evaluation))
+    log.info("adapter: %s", folder.adapter)
+    log.info("outputs side by side: %s", folder.evaluation)
+    log.info("curves: %s (make tensorboard)", folder.logs)

@@ -1,0 +1,84 @@
+"""OUTPUT_DIR/RUN_NAME: where everything of a run lies, and how far it is."""
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+from job.errors import EXIT_BUG, DiskFull, JobError, OutputError, SettingsError
+
+OWN = ("adapter", "adapter.partial", "checkpoints", "data", "data.partial", "evaluation.csv", "settings.json", "status.json")
+
+
+class RunFolder:
+    """The folder of one run. Creating it raises OutputError where it cannot be written."""
+
+    def __init__(self, output_dir: Path, logs_dir: Path, run_name: str) -> None:
+        self.path, self.logs = output_dir / run_name, logs_dir / run_name
+        self.data, self.adapter = self.path / "data", self.path / "adapter"
+        self.evaluation, self.checkpoints = self.path / "evaluation.csv", self.path / "checkpoints"
+        self.status, self.settings = self.path / "status.json", self.path / "settings.json"
+        for folder, variable in ((self.path, "OUTPUT_DIR"), (self.logs, "LOGS_DIR")):
+            _make_writable(folder, variable)
+
+    def clear(self) -> None:
+        """Deletes what an earlier run of this name left, and nothing else."""
+        for path in [self.path / name for name in OWN] + sorted(self.logs.glob("events.out.tfevents.*")):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def claim(self, settings: dict[str, object]) -> None:
+        """Keeps `settings` as those of this run. Raises SettingsError if it was begun with others."""
+        if self.settings.exists():
+            before = json.loads(self.settings.read_text())
+            different = [name for name in settings if before.get(name) != settings[name]]
+            if different:
+                listed = ", ".join(f"{name.upper()} was {before.get(name)} and is {settings[name]}" for name in different)
+                raise SettingsError(
+                    f"{self.path} holds a run with other settings: {listed}. Choose another RUN_NAME, or set OVERWRITE=true."
+                )
+            return
+        if self.adapter.exists() or self.checkpoints.exists():
+            raise SettingsError(
+                f"{self.path} holds an adapter of unknown settings. Choose another RUN_NAME, or set OVERWRITE=true."
+            )
+        write_json(self.settings, settings)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether a run was finished here."""
+        return self.status.exists() and json.loads(self.status.read_text())["state"] == "done"
+
+    def tell(self, state: str, **details: object) -> None:
+        """Replaces `status.json`: state ("running", "done", "failed") and details."""
+        write_json(self.status, {"state": state, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")} | details)
+
+    def tell_failure(self, error: Exception) -> None:
+        """`tell` that `error` ended the run, with its exit code and whether a retry can help."""
+        message = str(error) if isinstance(error, JobError) else f"{type(error).__name__}: {error}"
+        with contextlib.suppress(OSError):
+            code = getattr(error, "exit_code", EXIT_BUG)
+            self.tell("failed", error=message, exit_code=code, retryable=getattr(error, "retryable", False))
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Writes `content` to `path` in one step: a reader sees the old or the new file."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(content, indent=2, default=str) + "\n")
+    os.replace(partial, path)
+
+
+def _make_writable(folder: Path, variable: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".write-test-{os.getpid()}"
+        probe.write_text("x")
+        probe.unlink()
+    except OSError as error:
+        if error.errno == 28:
+            raise DiskFull(f"{variable}: no space left at {folder}. Free some.") from None
+        raise OutputError(
+            f"{variable}: {folder} cannot be written by uid {os.getuid()}: {error.strerror}. "
+            f"Run `chown -R {os.getuid()}:{os.getgid()} {folder.parent}` on the host, or choose another folder."
+        ) from None

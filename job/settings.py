@@ -1,0 +1,217 @@
+"""Every variable of the job, typed, with its default. The line under a field is its help in `env.example`.
+
+Importing this module takes milliseconds: a wrong variable is answered before torch is imported.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+DEMO = "demo"
+
+
+def _length(text: str) -> str:
+    """`text` if it is a length: "auto", a percentile like "p85", or a number of tokens."""
+    number = text.removeprefix("p")
+    if text == "auto" or (number.isdecimal() and (1 <= int(number) <= 100 or text == number != "0")):
+        return text
+    raise ValueError('a number of tokens, a percentile like "p85", or "auto" was expected')
+
+
+def _split_commas(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+Length = Annotated[str, AfterValidator(_length)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
+FileFunction = Annotated[str, Field(pattern=r"^.+\.py:[A-Za-z_]\w*$")]
+Schedule = Literal["no", "epoch", "steps"]
+
+
+class Settings(BaseSettings):
+    """The settings of one job, from the process environment and `.env`; see `environment.read_settings`."""
+
+    model_config = SettingsConfigDict(
+        env_ignore_empty=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+        protected_namespaces=(),
+        frozen=True,
+        extra="ignore",
+    )
+
+    # Model
+    model_id: str = DEMO
+    """Base model: a hub id such as google/flan-t5-xl, a folder, or "demo" for the embedded one."""
+    model_revision: str | None = None
+    """Branch, tag or commit of the base model on the hub."""
+    task: Literal["auto", "seq2seq", "causal"] = "auto"
+    """Kind of model: seq2seq (encoder-decoder), causal (decoder-only), or auto to read it from the model's config."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Only for models whose code you have read."""
+    hf_token: SecretStr | None = None
+    """Hub token, for gated or private models."""
+    hf_token_file: Path | None = None
+    """File that holds the hub token (a Docker or Kubernetes secret)."""
+
+    # Data
+    train_data: str = DEMO
+    """xlsx, csv, tsv, jsonl, json, parquet or arrow file, folder, glob, hub dataset id, or "demo" for the embedded one."""
+    eval_data: str | None = None
+    """Held-out rows, in any of the same forms. Without it EVAL_FRACTION of TRAIN_DATA is held out."""
+    eval_fraction: float = Field(0.2, gt=0, lt=1)
+    """Share of the rows that is held out when there is no EVAL_DATA."""
+    input_column: str = "input"
+    """Column of the inputs."""
+    target_column: str = "output_ground_truth"
+    """Column of the right answers."""
+    messages_column: str = "messages"
+    """Column of chats (causal models), used where the table has it and has no INPUT_COLUMN."""
+    sheet: str | None = None
+    """Sheet of an xlsx file; the first one if not set."""
+    train_split: str = "train"
+    """Split of TRAIN_DATA, where it is a hub dataset or a saved DatasetDict."""
+    eval_split: str = "test"
+    """Split of EVAL_DATA, where it is a hub dataset or a saved DatasetDict."""
+    prompt_template: str = "Input: {input}"
+    """What the model reads. {input} is INPUT_COLUMN; {any other column} works too."""
+    preprocess: FileFunction | None = None
+    """Python function that rewrites a row (dict to dict) before the template, as file.py:function."""
+    max_source_length: Length = "auto"
+    """Longest input in tokens: a number, a percentile of the data (p85), or auto: what data needs and model takes."""
+    max_target_length: Length = "auto"
+    """Longest answer in tokens: a number, a percentile of the data (p90), or auto."""
+    too_long: Literal["truncate", "drop", "error"] = "truncate"
+    """What happens to a row that is longer."""
+    max_truncated_targets: float = Field(0.01, ge=0, le=1)
+    """Share of training rows whose answer may be cut; with more the job stops before training."""
+    preprocessing_num_workers: PositiveInt | None = None
+    """Processes that tokenise; the number of CPU cores if not set."""
+
+    # LoRA
+    lora_r: PositiveInt = 16
+    """Rank of the update matrices."""
+    lora_alpha: PositiveInt = 32
+    """Scale of the update: alpha / r."""
+    lora_dropout: float = Field(0.05, ge=0, lt=1)
+    """Dropout on the adapter's input."""
+    target_modules: Words = ("auto",)
+    """Modules to adapt, comma separated; auto is q,v for T5 and PEFT's choice elsewhere; all-linear takes every linear one."""
+    lora_bias: Literal["none", "all", "lora_only"] = "none"
+    """Biases to train."""
+    modules_to_save: Words = ()
+    """Modules to train in full beside the adapter, comma separated."""
+    use_rslora: bool = False
+    """Rank-stabilised LoRA: scale alpha / sqrt(r)."""
+    use_dora: bool = False
+    """DoRA: magnitude and direction apart."""
+    init_lora_weights: Literal["default", "gaussian", "pissa", "olora", "orthogonal"] = "default"
+    """How the adapter starts."""
+
+    # Precision and hardware
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    """Where to train; cuda makes a missing GPU an error, auto falls back to the CPU."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Type of the base model's weights; auto is bf16 where the GPU has it, else fp32. The adapter is always fp32."""
+    quantization: Literal["none", "nf4", "int8"] = "none"
+    """Quantise the base model: nf4 (4 bit), int8 (GPUs from compute capability 7.5)."""
+
+    # Training
+    num_train_epochs: PositiveFloat = 5
+    """Passes over the training rows."""
+    max_steps: PositiveInt | None = None
+    """Optimizer steps, instead of NUM_TRAIN_EPOCHS."""
+    effective_batch_size: PositiveInt = 8
+    """Rows an optimizer step learns from."""
+    per_device_train_batch_size: PositiveInt | None = None
+    """Rows at once on the device, a divisor of EFFECTIVE_BATCH_SIZE; the rest is gradient accumulation."""
+    learning_rate: PositiveFloat = 1e-3
+    """Peak learning rate, after warm-up."""
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial"] = "linear"
+    """How the learning rate falls."""
+    warmup_steps: float = Field(0, ge=0)
+    """Warm-up: a number of steps, or a share of all steps if below 1."""
+    weight_decay: float = Field(0, ge=0)
+    """Weight decay of AdamW."""
+    optim: Literal["adamw_torch", "adamw_torch_fused", "adafactor", "paged_adamw_8bit"] = "adamw_torch"
+    """Optimizer, by its name in transformers."""
+    max_grad_norm: float = Field(1.0, ge=0)
+    """Gradient norm to clip at; 0 does not clip."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third slower."""
+    train_sampling_strategy: Literal["group_by_length", "random"] = "group_by_length"
+    """Order of the rows: rows of like length together (less padding), or random."""
+    seed: int = 42
+    """Seed of the split, the order of rows and the adapter's start."""
+    logging_steps: PositiveInt = 10
+    """Optimizer steps between two points of the curves."""
+    save_strategy: Schedule = "epoch"
+    """When to write a checkpoint."""
+    save_steps: PositiveInt | None = None
+    """Steps between two checkpoints, with SAVE_STRATEGY=steps."""
+    eval_strategy: Schedule = "epoch"
+    """When to measure the loss on the held-out rows while training."""
+    eval_steps: PositiveInt | None = None
+    """Steps between two measurements, with EVAL_STRATEGY=steps."""
+    report_to: Words = ("tensorboard",)
+    """Trackers, comma separated, as transformers names them; none for none."""
+
+    # Evaluation
+    metrics: Words = ("exact_match", "token_f1", "rouge1", "rouge2", "rougeL", "rougeLsum", "chrf", "loss")
+    """Scores of the outputs, comma separated."""
+    metric: FileFunction | None = None
+    """Your own score, as file.py:function; it takes an output and the right answer and returns a number."""
+    max_new_tokens: PositiveInt | None = None
+    """Longest output in tokens; the longest right answer and a quarter more if not set."""
+    num_beams: PositiveInt = 1
+    """Beams of the decoding; 1 is greedy."""
+    per_device_eval_batch_size: PositiveInt = 32
+    """Rows at once in evaluation and predict."""
+    eval_max_rows: PositiveInt = 1000
+    """Held-out rows that base and adapter answer after training, at most."""
+
+    # Output
+    run_name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Folder of this run in OUTPUT_DIR and LOGS_DIR; the model's and the data's short names if not set."""
+    output_dir: Path = Path("output")
+    """Folder of the adapters and reports of all runs."""
+    logs_dir: Path = Path("logs")
+    """Folder of the TensorBoard curves of all runs."""
+    hf_home: Path | None = None
+    """Cache of models and datasets."""
+    overwrite: bool = False
+    """Start a run of this name anew and delete what it left."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """How much to say; debug shows tracebacks."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        """Raises ValueError for settings that contradict each other; each message names both."""
+        micro_batch = self.per_device_train_batch_size
+        contradictions = {
+            "MODEL_ID is not set, and the embedded demo model only reads appointments. Set MODEL_ID, "
+            "for instance to google/flan-t5-base": self.train_data != DEMO and "model_id" not in self.model_fields_set,
+            "HF_TOKEN and HF_TOKEN_FILE are both set. Keep one": self.hf_token and self.hf_token_file,
+            "EVAL_DATA and EVAL_FRACTION are both set. Keep one": self.eval_data and self._given("eval_fraction"),
+            "MAX_STEPS and NUM_TRAIN_EPOCHS are both set. Keep one": self.max_steps and self._given("num_train_epochs"),
+            f"EFFECTIVE_BATCH_SIZE={self.effective_batch_size} is no multiple of PER_DEVICE_TRAIN_BATCH_SIZE={micro_batch}. "
+            "Change one of them": micro_batch and self.effective_batch_size % micro_batch,
+            "SAVE_STRATEGY=steps needs SAVE_STEPS. Set it": self.save_strategy == "steps" and not self.save_steps,
+            "SAVE_STEPS needs SAVE_STRATEGY=steps. Set it": self.save_strategy != "steps" and self.save_steps,
+            "EVAL_STRATEGY=steps needs EVAL_STEPS. Set it": self.eval_strategy == "steps" and not self.eval_steps,
+            "EVAL_STEPS needs EVAL_STRATEGY=steps. Set it": self.eval_strategy != "steps" and self.eval_steps,
+            "QUANTIZATION=int8 needs a GPU, DEVICE=cpu is set. Use QUANTIZATION=nf4 or none": (
+                self.quantization == "int8" and self.device == "cpu"
+            ),
+            "USE_DORA and INIT_LORA_WEIGHTS=pissa do not go together. Keep one": (
+                self.use_dora and self.init_lora_weights == "pissa"
+            ),
+        }
+        if found := next((message for message, is_true in contradictions.items() if is_true), None):
+            raise ValueError(found)
+        return self
+
+    def _given(self, field: str) -> bool:
+        return field in self.model_fields_set

@@ -1,0 +1,78 @@
+"""The library's Trainer with our loss, our order of rows and what a person wants to see in the curves."""
+
+import math
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from torch import Tensor
+from torch.utils.data import Sampler
+from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
+
+from job.errors import Diverged
+from job.loss import count_labels, summed_cross_entropy
+from job.training.sampler import LengthGroupedSampler
+from job.training.telemetry import Telemetry
+
+PAD_TO_MULTIPLE_OF = 8
+
+
+class LoraTrainer(Trainer):
+    """Trains the adapter of a PeftModel on prepared rows (`input_ids`, `labels`, `length`)."""
+
+    def __init__(
+        self, model: PeftModel, args: TrainingArguments, data: tuple[Dataset, Dataset], tokenizer: PreTrainedTokenizerBase,
+        callbacks: list[TrainerCallback],
+    ) -> None:  # fmt: skip
+        train, evaluation = (part.select_columns(["input_ids", "labels"]) for part in data)
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train,
+            eval_dataset=evaluation,
+            data_collator=DataCollatorForSeq2Seq(tokenizer, model=model, pad_to_multiple_of=PAD_TO_MULTIPLE_OF),
+            processing_class=tokenizer,
+            callbacks=callbacks,
+        )
+        self.lengths = data[0]["length"][:]
+        self.shift = not model.config.is_encoder_decoder
+        self.telemetry = Telemetry()
+        self.loss_is_scaled_for_ga = True
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
+        """Summed cross-entropy over the number of labels in the whole effective batch.
+
+        T5 in transformers 5.23 does not divide by `num_items_in_batch`, so the library's own loss grows with the number of
+        accumulation steps and processes (transformers issue 47688).
+        """
+        labels = inputs["labels"]
+        outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
+        count = count_labels(labels, self.shift) if num_items_in_batch is None else num_items_in_batch
+        loss = summed_cross_entropy(outputs.logits, labels, self.shift) / count
+        if num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes
+            self.telemetry.count(inputs)
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds speed, padding and memory to what is logged. Raises Diverged for a loss or gradient that is not finite."""
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(logs.get(name, 0.0)):
+                raise Diverged(
+                    f"step {self.state.global_step}: {name} is {logs[name]}. Lower LEARNING_RATE, raise WARMUP_STEPS, or set "
+                    "PRECISION=fp32; nothing was saved as final."
+                )
+        super().log(logs | self.telemetry.read() if "loss" in logs else logs, start_time)
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return LengthGroupedSampler(self.lengths, batch_size, self.args.seed)

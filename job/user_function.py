@@ -1,0 +1,29 @@
+"""A person's own Python function, from `file.py:function`."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+from job.errors import SettingsError
+
+
+def load_function(spec: str, variable: str) -> Callable:
+    """The function that `spec`, "file.py:function", names. Raises SettingsError if there is none."""
+    path, _, name = spec.rpartition(":")
+    if not Path(path).is_file():
+        raise SettingsError(f"{variable}={spec}: no such file as {path}. Check the path.")
+    module_spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    module = importlib.util.module_from_spec(module_spec)
+    try:
+        module_spec.loader.exec_module(module)
+    except Exception as error:
+        raise SettingsError(f"{variable}={spec}: importing {path} raised {describe(error)}. Mend the file.") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise SettingsError(f"{variable}={spec}: {path} has no function {name}. Check the name.")
+    return function
+
+
+def describe(error: Exception) -> str:
+    """`ValueError: text`, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
