@@ -29,21 +29,16 @@ class RunFolder:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def claim(self, settings: dict[str, object]) -> None:
-        """Keeps `settings` as those of this run. Raises SettingsError if it was begun with others."""
-        if self.settings.exists():
-            before = json.loads(self.settings.read_text())
-            different = [name for name in settings if before.get(name) != settings[name]]
-            if different:
-                listed = ", ".join(f"{name.upper()} was {before.get(name)} and is {settings[name]}" for name in different)
-                raise SettingsError(
-                    f"{self.path} holds a run with other settings: {listed}. Choose another RUN_NAME, or set OVERWRITE=true."
-                )
-            return
-        if self.adapter.exists() or self.checkpoints.exists():
+        """Keeps `settings` as those of this run. Raises SettingsError if something was trained here with others."""
+        if not (self.adapter.exists() or self.checkpoints.exists()):
+            return write_json(self.settings, settings)
+        before = json.loads(self.settings.read_text()) if self.settings.exists() else {}
+        different = [name for name in settings if before.get(name) != settings[name]]
+        if different:
+            listed = ", ".join(f"{name.upper()} was {before.get(name)} and is {settings[name]}" for name in different)
             raise SettingsError(
-                f"{self.path} holds an adapter of unknown settings. Choose another RUN_NAME, or set OVERWRITE=true."
+                f"{self.path} holds a run with other settings: {listed}. Choose another RUN_NAME, or set OVERWRITE=true."
             )
-        write_json(self.settings, settings)
 
     @property
     def is_done(self) -> bool:

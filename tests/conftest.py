@@ -1,0 +1,110 @@
+"""Tiny models and data, built here: nothing is fetched. The sizes are the smallest that still have every part."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["DEVICE"] = "cpu"
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration
+
+import entrypoint
+from job.environment import KNOWN
+
+DEMO_BASE = Path(entrypoint.__file__).parent / "job" / "demo" / "base"
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}> {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}<assistant> {% endif %}"
+)
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each test has its own folder and none of the variables of the machine it runs on."""
+    for name in KNOWN:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DEVICE", "cpu")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(DEMO_BASE)
+
+
+@pytest.fixture(scope="session")
+def t5_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerBase) -> Path:
+    """A FLAN-T5 as published: its own lm_head, unlike the shared embedding, more embeddings than tokens, and `tie_word_embeddings`
+    false in its config (transformers 5 makes it true while loading)."""
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=400, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, feed_forward_proj="gated-gelu", dropout_rate=0.0,
+        tie_word_embeddings=False, decoder_start_token_id=0,
+    )  # fmt: skip
+    model = T5ForConditionalGeneration(config)
+    model.lm_head.weight = torch.nn.Parameter(torch.randn(400, 32) * 0.05)
+    assert not torch.equal(model.lm_head.weight, model.shared.weight)
+    return _save(model, tokenizer, tmp_path_factory.mktemp("t5"))
+
+
+@pytest.fixture(scope="session")
+def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A causal model with a chat template."""
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(DEMO_BASE)
+    tokenizer.chat_template = CHAT_TEMPLATE
+    config = LlamaConfig(
+        vocab_size=384, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        max_position_embeddings=256, pad_token_id=0, eos_token_id=1, bos_token_id=None,
+    )  # fmt: skip
+    return _save(LlamaForCausalLM(config), tokenizer, tmp_path_factory.mktemp("llama"))
+
+
+def _save(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def write_rows(tmp_path: Path) -> Callable[..., Path]:
+    """Writes rows (dicts) to a file of the given name, csv or jsonl, and returns its path."""
+
+    def write(rows: list[dict], name: str = "rows.csv") -> Path:
+        path = tmp_path / name
+        with path.open("w", newline="", encoding="utf-8") as file:
+            if path.suffix == ".jsonl":
+                file.writelines(json.dumps(row) + "\n" for row in rows)
+            else:
+                writer = csv.DictWriter(file, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def questions() -> list[dict]:
+    """Forty different rows with the default column names."""
+    return [{"input": f"the {number} of May", "output_ground_truth": f"05-{number:02d}"} for number in range(1, 41)]
+
+
+@pytest.fixture
+def job(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Callable[..., tuple[int, str]]:
+    """Runs a command of entrypoint.py in this process with the given variables: (exit code, what it logged)."""
+
+    def run(*arguments: str, **variables: object) -> tuple[int, str]:
+        with monkeypatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, str(value))
+            caplog.clear()
+            code = entrypoint.main(list(arguments))
+        return code, "\n".join(record.getMessage() for record in caplog.records)
+
+    return run

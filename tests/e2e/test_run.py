@@ -1,0 +1,237 @@
+"""Whole runs in this process, on tiny models: what a person does, and what is then in the folders."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import load_from_disk
+from openpyxl import Workbook, load_workbook
+from peft import AutoPeftModelForCausalLM, AutoPeftModelForSeq2SeqLM
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import AutoTokenizer
+
+FEW_STEPS = {"MAX_STEPS": 4, "LOGGING_STEPS": 1, "EVAL_STRATEGY": "no", "SAVE_STRATEGY": "no", "RUN_NAME": "r", "MAX_NEW_TOKENS": 8}
+
+
+@pytest.fixture
+def t5_run(job, t5_folder, write_rows, questions) -> tuple[dict, Path]:
+    """The variables of a finished run of a T5, and the run's folder."""
+    variables = {"MODEL_ID": t5_folder, "TRAIN_DATA": write_rows(questions)} | FEW_STEPS
+    code, said = job(**variables)
+    assert code == 0, said
+    return variables, Path("output/r")
+
+
+def test_a_run_leaves_what_the_design_promises(t5_run):
+    _, folder = t5_run
+    assert {"adapter", "evaluation.csv", "status.json", "data"} <= {path.name for path in folder.iterdir()}
+    assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "README.md"} <= {
+        path.name for path in (folder / "adapter").iterdir()
+    }
+    assert json.loads((folder / "status.json").read_text())["state"] == "done"
+    with (folder / "evaluation.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[:4] == ["input", "ground_truth", "base_output", "adapter_output"]
+    assert len(rows) == 8
+    assert len(load_from_disk(str(folder / "data" / "train"))) == 32
+
+
+def test_the_curves_hold_every_step(t5_run):
+    events = EventAccumulator("logs/r").Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4]
+    assert {
+        "train/grad_norm",
+        "train/learning_rate",
+        "train/examples_per_second",
+        "train/padding_share",
+        "train/peak_memory_gib",
+    } <= set(events.Tags()["scalars"])
+
+
+def test_the_adapter_loads_with_nothing_but_peft_and_answers_as_recorded(t5_run):
+    _, folder = t5_run
+    model = AutoPeftModelForSeq2SeqLM.from_pretrained(folder / "adapter").eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder / "adapter")
+    with (folder / "evaluation.csv").open(newline="") as file:
+        row = next(csv.DictReader(file))
+    inputs = tokenizer(f"Input: {row['input']}", return_tensors="pt")
+    tokens = model.generate(**inputs, max_new_tokens=8, do_sample=False)
+    assert tokenizer.decode(tokens[0], skip_special_tokens=True).strip() == row["adapter_output"]
+
+
+def test_the_base_output_is_that_of_the_untouched_model(t5_run, t5_folder):
+    from transformers import T5ForConditionalGeneration
+
+    _, folder = t5_run
+    model, tokenizer = T5ForConditionalGeneration.from_pretrained(t5_folder), AutoTokenizer.from_pretrained(t5_folder)
+    with (folder / "evaluation.csv").open(newline="") as file:
+        row = next(csv.DictReader(file))
+    tokens = model.generate(**tokenizer(f"Input: {row['input']}", return_tensors="pt"), max_new_tokens=8, do_sample=False)
+    assert tokenizer.decode(tokens[0], skip_special_tokens=True).strip() == row["base_output"]
+
+
+def test_a_finished_run_is_left_as_it_is(t5_run, job):
+    variables, folder = t5_run
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    code, said = job(**variables)
+    assert code == 0
+    assert "verdict: on 8 rows" in said
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_finished_run_is_not_overwritten_by_other_settings(t5_run, job):
+    variables, folder = t5_run
+    before = (folder / "adapter" / "adapter_model.safetensors").read_bytes()
+    code, said = job(**variables | {"LEARNING_RATE": 0.5})
+    assert code == 78
+    assert "LEARNING_RATE was 0.001 and is 0.5" in said
+    assert "OVERWRITE=true" in said
+    assert (folder / "adapter" / "adapter_model.safetensors").read_bytes() == before
+    code, _ = job(**variables | {"LEARNING_RATE": 0.5, "OVERWRITE": "true"})
+    assert code == 0
+    assert (folder / "adapter" / "adapter_model.safetensors").read_bytes() != before
+
+
+def test_an_evaluation_that_was_lost_is_made_again_without_training(t5_run, job, caplog):
+    variables, folder = t5_run
+    before, evaluation = (
+        (folder / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns,
+        (folder / "evaluation.csv").read_text(),
+    )
+    (folder / "evaluation.csv").unlink()
+    (folder / "status.json").unlink()
+    assert job(**variables)[0] == 0
+    assert (folder / "evaluation.csv").read_text() == evaluation
+    assert (folder / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns == before
+
+
+def test_evaluate_takes_new_evaluation_settings(t5_run, job):
+    variables, folder = t5_run
+    code, said = job("evaluate", **variables | {"METRICS": "chrf", "EVAL_MAX_ROWS": 3})
+    assert code == 0, said
+    assert "on 3 rows chrf" in said
+    header = (folder / "evaluation.csv").read_text().splitlines()[0]
+    assert header == "input,ground_truth,base_output,adapter_output,base_chrf,adapter_chrf"
+
+
+def test_the_same_rows_and_seed_give_the_same_adapter(t5_run, job):
+    variables, folder = t5_run
+    assert job(**variables | {"RUN_NAME": "again"})[0] == 0
+    first, second = (path / "adapter" / "adapter_model.safetensors" for path in (folder, Path("output/again")))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_checkpoint_is_resumed_from(job, t5_folder, write_rows, questions, caplog):
+    variables = {"MODEL_ID": t5_folder, "TRAIN_DATA": write_rows(questions)} | FEW_STEPS
+    whole = variables | {"SAVE_STRATEGY": "steps", "SAVE_STEPS": 2, "RUN_NAME": "whole"}
+    assert job("train", **whole)[0] == 0
+    import shutil
+
+    shutil.rmtree("output/whole/checkpoints/checkpoint-4")
+    adapter = Path("output/whole/adapter")
+    before = (adapter / "adapter_model.safetensors").read_bytes()
+    shutil.rmtree(adapter)
+    code, said = job("train", **whole)
+    assert code == 0
+    assert "goes on from" in said
+    assert "checkpoint-2" in said
+    assert (adapter / "adapter_model.safetensors").read_bytes() == before
+
+
+def test_a_causal_model_is_trained_and_measured(job, llama_folder, write_rows, questions):
+    code, said = job(MODEL_ID=llama_folder, TRAIN_DATA=write_rows(questions), **FEW_STEPS)
+    assert code == 0, said
+    assert "verdict: on 8 rows" in said
+    model = AutoPeftModelForCausalLM.from_pretrained("output/r/adapter")
+    assert json.loads(Path("output/r/adapter/adapter_config.json").read_text())["task_type"] == "CAUSAL_LM"
+    assert any("lora_B" in name and parameter.abs().sum() > 0 for name, parameter in model.named_parameters())
+
+
+def test_chats_are_trained_on(job, llama_folder, write_rows):
+    chats = [
+        {"messages": [{"role": "user", "content": f"day {number}"}, {"role": "assistant", "content": f"05-{number:02d}"}]}
+        for number in range(1, 21)
+    ]
+    code, said = job(MODEL_ID=llama_folder, TRAIN_DATA=write_rows(chats, "chats.jsonl"), **FEW_STEPS)
+    assert code == 0, said
+    with Path("output/r/evaluation.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["ground_truth"] for row in rows} <= {chat["messages"][1]["content"] for chat in chats}
+    assert all(row["input"].startswith("day ") for row in rows)
+
+
+def test_data_prepared_elsewhere_is_trained_on_as_it_is(job, t5_folder, write_rows, questions):
+    shared = {"MODEL_ID": t5_folder} | FEW_STEPS
+    assert job("prepare", TRAIN_DATA=write_rows(questions), **shared | {"RUN_NAME": "laptop"})[0] == 0
+    assert not Path("output/laptop/adapter").exists()
+    code, said = job(TRAIN_DATA="output/laptop/data/train", EVAL_DATA="output/laptop/data/eval", **shared)
+    assert code == 0, said
+    here, there = (load_from_disk(f"output/{name}/data/train") for name in ("r", "laptop"))
+    assert here["input_ids"][:] == there["input_ids"][:]
+    with Path("output/r/evaluation.csv").open(newline="") as file:
+        assert next(csv.DictReader(file))["ground_truth"].startswith("05-")
+
+
+@pytest.mark.parametrize("name", ["new.xlsx", "new.csv", "new.jsonl", "new.txt"])
+def test_predict_answers_in_the_format_it_was_asked_in(t5_run, job, write_rows, name):
+    variables, _ = t5_run
+    asked = [f"the {number} of June" for number in range(1, 4)]
+    if name.endswith(".xlsx"):
+        book = Workbook()
+        for row in ["input", *asked]:
+            book.active.append([row])
+        book.save(name)
+    elif name.endswith(".txt"):
+        Path(name).write_text("\n".join(asked) + "\n")
+    else:
+        write_rows([{"input": text} for text in asked], name)
+    code, said = job("predict", name, "answers/" + name, **variables)
+    assert code == 0, said
+    model, tokenizer = (
+        AutoPeftModelForSeq2SeqLM.from_pretrained("output/r/adapter"),
+        AutoTokenizer.from_pretrained("output/r/adapter"),
+    )
+    wanted = []
+    for text in asked:
+        tokens = model.generate(**tokenizer(f"Input: {text}", return_tensors="pt"), max_new_tokens=8, do_sample=False)
+        wanted.append(tokenizer.decode(tokens[0], skip_special_tokens=True).strip())
+    assert _answers(Path("answers") / name) == wanted
+
+
+def _answers(path: Path) -> list[str]:
+    if path.suffix == ".xlsx":
+        rows = list(load_workbook(path).active.iter_rows(values_only=True))
+        return [row[rows[0].index("output")] or "" for row in rows[1:]]
+    if path.suffix == ".csv":
+        with path.open(newline="") as file:
+            return [row["output"] for row in csv.DictReader(file)]
+    if path.suffix == ".jsonl":
+        return [json.loads(line)["output"] for line in path.read_text().splitlines()]
+    return path.read_text().splitlines()
+
+
+def test_trained_biases_do_not_leak_into_the_base_outputs(job, write_rows, questions, tmp_path, tokenizer):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    folder = tmp_path / "gpt2"
+    GPT2LMHeadModel(
+        GPT2Config(vocab_size=384, n_embd=32, n_layer=2, n_head=4, n_positions=128, eos_token_id=1, bos_token_id=1)
+    ).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    shared = {"MODEL_ID": folder, "TRAIN_DATA": write_rows(questions), "LEARNING_RATE": 0.05} | FEW_STEPS
+    assert job(**shared | {"LORA_BIAS": "all"})[0] == 0
+    assert job(**shared | {"RUN_NAME": "none"})[0] == 0
+    tables = []
+    for name in ("r", "none"):
+        with Path(f"output/{name}/evaluation.csv").open(newline="") as file:
+            tables.append(list(csv.DictReader(file)))
+    with_bias, without = tables
+    assert [row["base_output"] for row in with_bias] == [row["base_output"] for row in without]
+    np.testing.assert_allclose(
+        [float(row["base_loss"]) for row in with_bias], [float(row["base_loss"]) for row in without], rtol=1e-6
+    )
+    assert [row["adapter_loss"] for row in with_bias] != [row["adapter_loss"] for row in without]
