@@ -17,6 +17,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 import entrypoint
 from job.environment import KNOWN
 
+torch.set_num_threads(1)  # tiny models: more threads only wait for each other
 DEMO_BASE = Path(entrypoint.__file__).parent / "job" / "demo" / "base"
 CHAT_TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}> {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}<assistant> {% endif %}"

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGene
 
 HERE = Path(__file__).parent
 ROWS = 1200
-PRETRAINING_STEPS = 2500
+PRETRAINING_STEPS = 2200
 BATCH_SIZE = 64
 
 SENTENCES = [
@@ -106,6 +106,7 @@ def pretrain(tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> T5ForCon
         feed_forward_proj="gated-gelu", tie_word_embeddings=False, decoder_start_token_id=0,
     )  # fmt: skip
     model = T5ForConditionalGeneration(config).train()
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())  # transformers 5 ties it, T5 v1.1 does not
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01)
     schedule = get_cosine_schedule_with_warmup(optimizer, 200, PRETRAINING_STEPS)
     for step in range(PRETRAINING_STEPS):

@@ -1,0 +1,68 @@
+"""The command line: what it accepts and which exit code comes back."""
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import entrypoint
+from job import errors
+
+ROOT = Path(entrypoint.__file__).parent
+
+
+def test_help_lists_every_command(capsys):
+    assert entrypoint.main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"\n  {command} " in said for command in entrypoint.COMMANDS)
+
+
+@pytest.mark.parametrize("arguments", [["trian"], ["run", "fast"], ["predict"], ["predict", "a", "b", "c"]])
+def test_a_wrong_command_is_a_settings_error(job, arguments):
+    code, said = job(*arguments)
+    assert code == 78
+    assert "--help" in said
+
+
+def test_exit_codes_are_those_of_the_contract():
+    codes = {error.__name__: error.exit_code for error in errors.JobError.__subclasses__()}
+    assert codes == {
+        "DataError": 65, "InputMissing": 66, "HardwareError": 71, "OutOfMemory": 72, "OutputError": 73, "DiskFull": 74,
+        "Diverged": 76, "AccessDenied": 77, "SettingsError": 78, "Transient": 138, "Interrupted": 143,
+    }  # fmt: skip
+    assert all(error.retryable == (error.exit_code >= 128) for error in errors.JobError.__subclasses__())
+
+
+def test_a_bug_shows_its_traceback_and_a_users_error_does_not(job, monkeypatch, caplog):
+    from job import run
+
+    def fail(settings: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(run, "run", fail)
+    assert job()[0] == 70
+    assert caplog.records[-1].exc_info is not None
+    assert job(LORA_R="x")[0] == 78
+    assert not caplog.records[-1].exc_info
+
+
+def test_debug_shows_the_traceback_of_a_users_error(job, caplog):
+    try:
+        assert job(MODEL_ID="./nowhere", LOG_LEVEL="debug")[0] == 66
+        assert caplog.records[-1].exc_info
+    finally:
+        logging.getLogger("job").setLevel(logging.INFO)
+
+
+def test_a_wrong_variable_is_told_by_the_process_in_one_line(tmp_path):
+    result = subprocess.run(
+        [sys.executable, ROOT / "entrypoint.py"], cwd=tmp_path, env=os.environ | {"LERNING_RATE": "1"}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert result.returncode == 78
+    assert result.stderr.strip().endswith("LERNING_RATE: no such variable. Did you mean LEARNING_RATE?")
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,30 @@
+"""env.example and the settings say the same, both ways."""
+
+import re
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from job.env_example import render
+from job.environment import KNOWN, read_settings
+from job.settings import Settings
+
+EXAMPLE = Path(__file__).parents[1] / "env.example"
+
+
+def test_env_example_is_what_the_settings_say():
+    assert EXAMPLE.read_text() == render(), "run: .venv/bin/python -m job.env_example > env.example"
+
+
+def test_env_example_lists_every_variable_once_with_help():
+    names = re.findall(r"^# ([A-Z_]+)=", EXAMPLE.read_text(), re.MULTILINE)
+    assert sorted(names) == sorted(KNOWN)
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_the_defaults_in_env_example_are_accepted_and_change_nothing(tmp_path):
+    values = re.sub(r"^# (?=[A-Z_]+=)", "", EXAMPLE.read_text(), flags=re.MULTILINE)
+    defaults = read_settings().model_dump()
+    (tmp_path / ".env").write_text(re.sub(r"^(EVAL_FRACTION|NUM_TRAIN_EPOCHS)=.*$", "", values, flags=re.MULTILINE))
+    assert len(dotenv_values(tmp_path / ".env")) == len(KNOWN) - 2
+    assert read_settings().model_dump() == defaults
