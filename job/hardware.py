@@ -51,11 +51,11 @@ def detect(device: str) -> Hardware:
 
 
 def _check_kernels(hardware: Hardware) -> None:
-    major, _ = hardware.capability
-    if not any(arch.startswith(f"sm_{major}") for arch in torch.cuda.get_arch_list()):
-        raise HardwareError(
-            f"{hardware.describe()}: this torch has kernels for {', '.join(torch.cuda.get_arch_list())} only. Use another GPU."
-        )
+    """Raises HardwareError unless torch has kernels for the card: of its major capability and at most its minor one."""
+    major, minor = hardware.capability
+    kernels = [int(arch.removeprefix("sm_")) for arch in torch.cuda.get_arch_list() if arch.removeprefix("sm_").isdecimal()]
+    if not any(number // 10 == major and number % 10 <= minor for number in kernels):
+        raise HardwareError(f"{hardware.describe()}: this torch has kernels for {kernels} only. Use another GPU.")
 
 
 def check_quantization(quantization: str, hardware: Hardware) -> None:

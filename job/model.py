@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
 
-from job.errors import DataError, InputMissing, SettingsError
+from job.errors import InputMissing, SettingsError
 from job.hub import hub_errors
 
 NO_LIMIT = 1_000_000
@@ -118,12 +118,16 @@ def load_base(
     return model
 
 
-def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raises DataError if the tokenizer makes ids that the model has no embedding for."""
-    rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
-        raise DataError(
-            f"MODEL_ID: its tokenizer has {len(tokenizer)} tokens, the model embeds {rows}. Use the model's own tokenizer."
+def check_vocabulary(base: BaseModel, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises InputMissing if the tokenizer is not the model's.
+
+    transformers 5 makes up a tokenizer of special tokens alone, without a word, where the model's folder has none.
+    """
+    embedded = config.get_text_config().vocab_size
+    if not embedded // 2 <= len(tokenizer) <= embedded:
+        raise InputMissing(
+            f"{base}: the tokenizer there has {len(tokenizer)} tokens, the model embeds {embedded}; they do not belong together. "
+            "Save the model's own tokenizer beside it."
         )
 
 
@@ -151,10 +155,12 @@ def choose_targets(targets: tuple[str, ...], model: PreTrainedModel) -> list[str
 
 def add_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     """`model` with a new adapter in float32; only the adapter (and what `config` names beside it) is trained."""
+    name = config.base_model_name_or_path or model.name_or_path
     try:
         adapted = get_peft_model(model, config)
     except ValueError as error:
         raise SettingsError(f"LoRA: {_first_line(error)}") from error
+    adapted.active_peft_config.base_model_name_or_path = name  # PEFT puts the path that the model was loaded from
     adapted.config.use_cache = False
     adapted.original_biases = {
         name: parameter.detach().clone()

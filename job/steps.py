@@ -44,8 +44,10 @@ def prepare(settings: Settings, folder: RunFolder) -> Job:
     log.info("hardware: %s", hardware.describe())
     check_quantization(settings.quantization, hardware)
     base = configs.base_model(settings)
-    config, tokenizer = load_config(base), load_tokenizer(base)
+    config = load_config(base)
     seq2seq = is_seq2seq(config, settings.task, base)
+    tokenizer = load_tokenizer(base)
+    check_vocabulary(base, config, tokenizer)
     reader = configs.reader(tokenizer, seq2seq, length_limits(config, tokenizer))
     prepared = data.prepare(configs.data_request(settings), reader, folder.data)
     log.info(prepared.train_cut.describe("training rows"))
@@ -57,9 +59,7 @@ def prepare(settings: Settings, folder: RunFolder) -> Job:
 def load_base_model(job: Job) -> PreTrainedModel:
     """The base model in the precision that the settings and the machine ask for."""
     dtype, quantization = configs.weights(job.settings, job.hardware)
-    model = load_base(configs.base_model(job.settings), job.seq2seq, dtype, quantization, job.hardware.device)
-    check_vocabulary(model, job.tokenizer)
-    return model
+    return load_base(configs.base_model(job.settings), job.seq2seq, dtype, quantization, job.hardware.device)
 
 
 def train(job: Job) -> PeftModel:

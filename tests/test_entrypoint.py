@@ -58,10 +58,9 @@ def test_debug_shows_the_traceback_of_a_users_error(job, caplog):
 
 
 def test_a_wrong_variable_is_told_by_the_process_in_one_line(tmp_path):
-    result = subprocess.run(
-        [sys.executable, ROOT / "entrypoint.py"], cwd=tmp_path, env=os.environ | {"LERNING_RATE": "1"}, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+    environment = os.environ | {"LERNING_RATE": "1"}
+    program = [sys.executable, ROOT / "entrypoint.py"]
+    result = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 78
     assert result.stderr.strip().endswith("LERNING_RATE: no such variable. Did you mean LEARNING_RATE?")
     assert len(result.stderr.strip().splitlines()) == 1

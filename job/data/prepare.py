@@ -167,13 +167,12 @@ def _adopt(train: Table, evaluation: Table | None, request: Request, fingerprint
 
 def _fingerprint(request: Request, reader: Reader, tables: list[Table | None]) -> str:
     digest = hashlib.sha256()
-    asked = asdict(replace(request, num_proc=0, train=request.train, evaluation=request.evaluation))
-    for source in (asked["train"], asked["evaluation"]):
-        if source:
-            source.clear()
+    asked = {name: value for name, value in asdict(request).items() if name not in ("train", "evaluation", "num_proc")}
     digest.update(json.dumps([asked, asdict(reader.limits), reader.seq2seq], sort_keys=True).encode())
     digest.update(json.dumps(reader.tokenizer.get_vocab(), sort_keys=True).encode())
     digest.update(str(reader.tokenizer.chat_template).encode())
+    if request.columns.preprocess:
+        digest.update(Path(request.columns.preprocess.rpartition(":")[0]).read_bytes())
     for table in tables:
         if table is not None:
             digest.update(_content(table.rows))

@@ -173,7 +173,7 @@ def _check_width(source: Source, number: int, row: list[str], header: list[str])
 
 def _read_jsonl(source: Source, path: Path) -> Columns:
     with _open_text(source, path) as file:
-        records = [_parse_json(source, line, number) for number, line in enumerate(file, 1) if line.strip()]
+        records = [_parse_json(source, line.rstrip(), number) for number, line in enumerate(file, 1) if line.strip()]
     return _columns_of_records(source, records)
 
 

@@ -90,8 +90,9 @@ def _check_columns(table: Table, columns: Columns, template: Template) -> None:
         raise DataError(_no_column(table, columns.target, "TARGET_COLUMN"))
     if columns.input not in found:
         raise DataError(_no_column(table, columns.input, "INPUT_COLUMN"))
-    if missing := next((name for name in template.columns if name not in found), None):
-        raise DataError(_no_column(table, missing, "PROMPT_TEMPLATE"))
+    for name in template.columns:
+        if name not in found:
+            raise DataError(_no_column(table, name, "PROMPT_TEMPLATE"))
 
 
 def _no_column(table: Table, column: str, variable: str) -> str:

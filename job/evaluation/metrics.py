@@ -59,7 +59,7 @@ def chrf(output: str, truth: str) -> float:
     return CHRF_SCORER.sentence_score(output, [truth]).score / 100
 
 
-CHRF_SCORER = CHRF(eps_smoothing=True)
+CHRF_SCORER = CHRF()
 ROW_METRICS = {"exact_match": exact_match, "token_f1": token_f1, "chrf": chrf}
 
 

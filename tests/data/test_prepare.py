@@ -1,0 +1,97 @@
+"""Preparing: once for the same content, whole or not at all, every lost row named."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from job.data import prepare as module
+from job.data.lengths import Limits
+from job.data.prepare import Reader, Request, load_prepared, prepare
+from job.data.read import Source
+from job.data.rows import Columns
+
+
+@pytest.fixture
+def reader(tokenizer) -> Reader:
+    return Reader(tokenizer, True, Limits(512, None, shared=False))
+
+
+@pytest.fixture
+def request_(write_rows, questions) -> Request:
+    return Request(
+        train=Source("TRAIN_DATA", str(write_rows(questions))),
+        evaluation=None,
+        columns=Columns("input", "output_ground_truth", "messages", "Input: {input}"),
+        eval_fraction=0.2,
+        seed=42,
+        max_lengths=("auto", "auto"),
+        too_long="truncate",
+        max_truncated_targets=0.01,
+        num_proc=1,
+    )
+
+
+def test_the_same_content_is_not_prepared_again_wherever_it_lies(request_, reader, tmp_path, monkeypatch):
+    first = prepare(request_, reader, tmp_path / "data")
+    monkeypatch.setattr(module, "tokenise", None)
+    Path(request_.train.location).rename("moved.csv")
+    moved = replace(request_, train=Source("TRAIN_DATA", "moved.csv"))
+    assert prepare(moved, reader, tmp_path / "data").train.to_list() == first.train.to_list()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"eval_fraction": 0.5},
+        {"max_lengths": ("5", "auto")},
+        {"columns": Columns("input", "output_ground_truth", "messages", "{input}")},
+    ],
+)
+def test_other_settings_are_prepared_anew(request_, reader, tmp_path, change):
+    first = prepare(request_, reader, tmp_path / "data")
+    assert prepare(replace(request_, **change), reader, tmp_path / "data").fingerprint != first.fingerprint
+
+
+def test_a_changed_cell_is_prepared_anew(request_, reader, tmp_path):
+    first = prepare(request_, reader, tmp_path / "data")
+    path = Path(request_.train.location)
+    path.write_text(path.read_text().replace("05-07", "05-77"))
+    assert prepare(request_, reader, tmp_path / "data").fingerprint != first.fingerprint
+
+
+def test_a_changed_preprocess_function_is_prepared_anew(request_, reader, tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text("def same(row):\n    return row\n")
+    asked = replace(request_, columns=replace(request_.columns, preprocess=f"{own}:same"))
+    first = prepare(asked, reader, tmp_path / "data")
+    own.write_text("def same(row):\n    return row | {'input': row['input'] + '!'}\n")
+    assert prepare(asked, reader, tmp_path / "data").fingerprint != first.fingerprint
+
+
+def test_a_preparation_that_was_interrupted_is_not_taken_for_whole(request_, reader, tmp_path):
+    (tmp_path / "data.partial" / "train").mkdir(parents=True)
+    assert load_prepared(tmp_path / "data") is None
+    assert len(prepare(request_, reader, tmp_path / "data").train) == 32
+    assert not (tmp_path / "data.partial").exists()
+
+
+def test_rows_that_are_dropped_are_named(request_, reader, tmp_path, write_rows, questions):
+    questions[4]["input"] = "a very long question " * 10
+    asked = replace(request_, train=Source("TRAIN_DATA", str(write_rows(questions))), max_lengths=("20", "auto"), too_long="drop")
+    prepared = prepare(asked, reader, tmp_path / "data")
+    assert prepared.train_cut.dropped + prepared.eval_cut.dropped == ("row 6",)
+    assert len(prepared.train) + len(prepared.evaluation) == 39
+
+
+def test_a_chat_whose_answer_was_cut_away_is_dropped_and_named(llama_folder, request_, tmp_path, write_rows):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(llama_folder)
+    chats = [[{"role": "user", "content": f"q {n}"}, {"role": "assistant", "content": "yes"}] for n in range(20)]
+    chats[3][0]["content"] = "so many words that no place is left " * 3
+    path = write_rows([{"messages": chat} for chat in chats], "chats.jsonl")
+    asked = replace(request_, train=Source("TRAIN_DATA", str(path)), max_lengths=("30", "auto"), max_truncated_targets=0.5)
+    prepared = prepare(asked, Reader(tokenizer, False, Limits(256, 256, shared=True)), tmp_path / "data")
+    assert prepared.train_cut.dropped + prepared.eval_cut.dropped == ("row 4",)

@@ -1,0 +1,54 @@
+"""Table -> examples."""
+
+import pytest
+from datasets import Dataset
+
+from job.data.read import Source, Table
+from job.data.rows import Columns, to_examples
+from job.data.template import Template
+from job.errors import SettingsError
+
+COLUMNS = Columns("question", "answer", "messages", "{instruction}: {input} ({{year {year}}})")
+
+
+def table(rows: list[dict]) -> Table:
+    return Table(Source("TRAIN_DATA", "a.csv"), Dataset.from_list(rows), first_row=2)
+
+
+def test_a_template_takes_any_column_braces_and_the_input_under_its_own_name():
+    rows = [{"instruction": "Translate", "question": "a {b}", "answer": "c", "year": 2020}]
+    assert to_examples(table(rows), COLUMNS).to_list() == [
+        {"input": "a {b}", "prompt": "Translate: a {b} ({year 2020})", "ground_truth": "c"}
+    ]
+
+
+def test_each_row_can_have_its_own_instruction():
+    rows = [
+        {"instruction": "Translate", "question": "x", "answer": "y", "year": 1},
+        {"instruction": "Summarise", "question": "x", "answer": "z", "year": 2},
+    ]
+    assert to_examples(table(rows), COLUMNS)["prompt"][:] == ["Translate: x ({year 1})", "Summarise: x ({year 2})"]
+
+
+def test_a_template_never_looks_into_objects():
+    assert Template("{input.__class__}", "input").columns == ("input.__class__",)
+
+
+def test_a_template_without_a_column_is_refused():
+    with pytest.raises(SettingsError, match="names no column"):
+        Template("Answer:", "input")
+
+
+def test_preprocess_rewrites_rows(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "def up(row):\n    return {'input': row['question'].upper(), 'output_ground_truth': row['answer']}\n"
+    )
+    columns = Columns("input", "output_ground_truth", "messages", "Input: {input}", f"{tmp_path}/own.py:up")
+    assert to_examples(table([{"question": "ab", "answer": "c"}]), columns)["prompt"][:] == ["Input: AB"]
+
+
+def test_a_chat_is_compared_by_its_last_answer():
+    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    longer = [*chat, {"role": "user", "content": "c"}, {"role": "assistant", "content": "d"}]
+    examples = to_examples(table([{"messages": chat}, {"messages": longer}]), COLUMNS)
+    assert (examples["input"][:], examples["ground_truth"][:]) == (["a", "c"], ["b", "d"])

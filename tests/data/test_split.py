@@ -1,0 +1,55 @@
+"""Training rows and held-out rows."""
+
+import random
+
+import pytest
+from datasets import Dataset
+
+from job.data.read import Source, Table
+from job.data.split import split_rows
+from job.errors import DataError
+
+TABLE = Table(Source("TRAIN_DATA", "a.csv"), Dataset.from_dict({"input": []}))
+
+
+def keys_of(keys: list[str], seed: int = 42, fraction: float = 0.2) -> tuple[list[str], list[str]]:
+    training, held_out = split_rows(keys, fraction, seed, TABLE)
+    assert sorted(training + held_out) == list(range(len(keys)))
+    return [keys[index] for index in training], [keys[index] for index in held_out]
+
+
+def test_the_share_that_was_asked_for_is_held_out():
+    for count, fraction, expected in ((100, 0.2, 20), (1000, 0.05, 50), (7, 0.2, 1), (10, 0.5, 5), (3, 0.01, 1)):
+        assert len(keys_of([str(number) for number in range(count)], fraction=fraction)[1]) == expected
+
+
+def test_duplicates_never_straddle():
+    keys = [str(number % 30) for number in range(300)]
+    training, held_out = keys_of(keys)
+    assert not set(training) & set(held_out)
+    assert len(held_out) == 60
+
+
+def test_the_split_is_the_same_on_every_machine():
+    """The three smallest of `printf "42:row N" | sha256sum` for N from 0 to 11."""
+    assert split_rows([f"row {number}" for number in range(12)], 0.25, 42, TABLE)[1] == [0, 6, 8]
+
+
+def test_the_split_does_not_depend_on_the_order_of_the_rows_but_on_the_seed():
+    keys = [f"row {number}" for number in range(50)]
+    shuffled = random.Random(1).sample(keys, k=50)
+    assert set(keys_of(keys)[1]) == set(keys_of(shuffled)[1])
+    assert set(keys_of(keys)[1]) != set(keys_of(keys, seed=1)[1])
+
+
+def test_a_huge_group_of_duplicates_does_not_swallow_the_training_rows():
+    keys = ["same"] * 90 + [str(number) for number in range(10)]
+    for seed in range(20):
+        training, held_out = keys_of(keys, seed=seed)
+        assert training
+        assert held_out
+
+
+def test_one_question_cannot_be_split():
+    with pytest.raises(DataError, match="1 different rows are too few"):
+        split_rows(["same"] * 10, 0.2, 42, TABLE)

@@ -1,0 +1,80 @@
+"""Token ids and labels, checked against ids put together by hand."""
+
+import pytest
+from datasets import Dataset
+from transformers import AutoTokenizer
+
+from job.data.tokenise import assemble, encode_chat, encode_prompts, tokenise
+from job.errors import DataError
+
+EOS = 1
+
+
+def ids_of(tokenizer, text: str) -> list[int]:
+    """The ids of `text` by the Rust tokenizer itself, without an end marker."""
+    return tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def examples(prompt: str, truth: str) -> Dataset:
+    return Dataset.from_dict({"input": ["x"], "prompt": [prompt], "ground_truth": [truth]})
+
+
+def test_an_encoder_decoder_gets_both_sides_with_their_end_markers(tokenizer):
+    row = tokenise(examples("Input: 3 May", "05-03"), tokenizer, True, 1)[0]
+    assert row["source_ids"] == [*ids_of(tokenizer, "Input: 3 May"), EOS]
+    assert row["target_ids"] == [*ids_of(tokenizer, "05-03"), EOS]
+
+
+def test_prompt_tokens_are_not_in_the_loss(tokenizer):
+    tokenised = tokenise(examples("Input: 3 May", "05-03"), tokenizer, False, 1)
+    row = assemble(tokenised, (99, 99), EOS, "causal")[0]
+    prompt, answer = ids_of(tokenizer, "Input: 3 May\n"), [*ids_of(tokenizer, "05-03"), EOS]
+    assert row["input_ids"] == prompt + answer
+    assert row["labels"] == [-100] * len(prompt) + answer
+
+
+def test_the_prompt_of_predict_is_the_prompt_of_training(tokenizer):
+    for seq2seq in (True, False):
+        assert (
+            encode_prompts(["Input: 3 May"], tokenizer, seq2seq)[0]
+            == tokenise(examples("Input: 3 May", "x"), tokenizer, seq2seq, 1)[0]["source_ids"]
+        )
+
+
+def test_a_cut_input_keeps_its_end_marker_and_a_cut_answer_loses_it(tokenizer):
+    tokenised = tokenise(examples("Input: 3 May 2020", "2020-05-03"), tokenizer, True, 1)
+    row = assemble(tokenised, (4, 3), EOS, "seq2seq")[0]
+    assert row["input_ids"] == [*ids_of(tokenizer, "Input: 3 May 2020")[:3], EOS]
+    assert row["labels"] == ids_of(tokenizer, "2020-05-03")[:3]
+
+
+def test_nothing_is_padded(tokenizer):
+    rows = Dataset.from_dict({"input": ["x", "y"], "prompt": ["a", "a b c d e"], "ground_truth": ["b", "b c d e f"]})
+    tokenised = assemble(tokenise(rows, tokenizer, True, 1), (99, 99), EOS, "seq2seq")
+    assert not any(tokenizer.pad_token_id in ids for row in tokenised for ids in (row["input_ids"], row["labels"]))
+
+
+def test_only_the_assistants_turns_of_a_chat_are_in_the_loss(llama_folder):
+    tokenizer = AutoTokenizer.from_pretrained(llama_folder)
+    chat = [
+        {"role": "user", "content": "one"}, {"role": "assistant", "content": "two"},
+        {"role": "user", "content": "three"}, {"role": "assistant", "content": "four"},
+    ]  # fmt: skip
+    ids, labels = encode_chat(chat, tokenizer)
+    assert ids == tokenizer.apply_chat_template(chat, return_dict=False)
+    runs, current = [], []
+    for label in [*labels, -100]:
+        if label != -100:
+            current.append(label)
+        elif current:
+            runs.append(tokenizer.decode(current).strip())
+            current = []
+    assert runs == ["two</s>", "four</s>"]
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused(llama_folder):
+    tokenizer = AutoTokenizer.from_pretrained(llama_folder)
+    tokenizer.chat_template = "{{ messages | length }}" + tokenizer.chat_template
+    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}] * 2
+    with pytest.raises(DataError, match="rewrites earlier turns"):
+        encode_chat(chat, tokenizer)

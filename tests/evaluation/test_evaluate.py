@@ -1,0 +1,104 @@
+"""Generation and losses: batches, order and padding change nothing; the verdict is the mean of the rows."""
+
+import csv
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import AutoTokenizer
+
+from job.evaluation.evaluate import Evaluation, Scoring, base_only, evaluate, write_csv
+from job.evaluation.generate import Decoding, generate, measure_losses, prompt_of
+from job.evaluation.verdict import read_means, read_verdict
+from job.model import BaseModel, add_lora, load_base
+
+PROMPTS = [[20, 30, 40, 1], [25, 1], [50, 60, 70, 80, 90, 100, 1], [33, 44, 1], [99, 1]]
+
+
+@pytest.fixture(params=["t5_folder", "llama_folder"])
+def loaded(request):
+    folder = request.getfixturevalue(request.param)
+    seq2seq = request.param == "t5_folder"
+    return load_base(BaseModel(str(folder)), seq2seq, torch.float32, None, "cpu").eval(), AutoTokenizer.from_pretrained(folder)
+
+
+def test_batches_answer_as_single_rows_do_in_the_order_of_the_rows(loaded):
+    model, tokenizer = loaded
+    expected = []
+    for prompt in PROMPTS:
+        tokens = model.generate(torch.tensor([prompt]), max_new_tokens=6, do_sample=False)
+        answer = tokens[0] if model.config.is_encoder_decoder else tokens[0, len(prompt) :]
+        expected.append(tokenizer.decode(answer, skip_special_tokens=True).strip())
+    assert len(set(expected)) > 1
+    for batch_size in (1, 2, 5):
+        assert generate(model, tokenizer, PROMPTS, Decoding(batch_size, 6, 1)) == expected
+
+
+def test_a_models_own_wish_to_sample_is_not_followed(loaded):
+    model, tokenizer = loaded
+    greedy = generate(model, tokenizer, PROMPTS, Decoding(2, 6, 1))
+    model.generation_config.do_sample, model.generation_config.temperature = True, 5.0
+    assert generate(model, tokenizer, PROMPTS, Decoding(2, 6, 1)) == greedy
+
+
+def test_the_loss_of_a_row_is_the_librarys_for_that_row_alone(loaded):
+    model, tokenizer = loaded
+    pairs = [([20, 30, 40, 1], [5, 6, 1]), ([25, 1], [7, 1]), ([50, 60, 70, 80, 1], [9, 10, 11, 12, 1])]
+    if model.config.is_encoder_decoder:
+        rows = [{"input_ids": source, "labels": target} for source, target in pairs]
+    else:
+        rows = [{"input_ids": source + target, "labels": [-100] * len(source) + target} for source, target in pairs]
+    with torch.no_grad():
+        expected = [
+            model(input_ids=torch.tensor([row["input_ids"]]), labels=torch.tensor([row["labels"]])).loss.item() for row in rows
+        ]
+    for batch_size in (1, 2, 3):
+        assert measure_losses(model, tokenizer, rows, batch_size) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_prompt_of_a_causal_row_ends_where_the_last_answer_begins():
+    row = {"input_ids": [1, 2, 3, 4, 5, 6], "labels": [-100, 2, -100, -100, 5, 6]}
+    assert prompt_of(row, seq2seq=False) == [1, 2, 3, 4]
+    assert prompt_of(row, seq2seq=True) == [1, 2, 3, 4, 5, 6]
+    assert prompt_of({"input_ids": [1, 2, 3], "labels": [-100, 2, -100]}, seq2seq=False) == [1]
+
+
+def test_base_only_switches_the_adapter_off_and_on_again(t5_folder):
+    model = load_base(BaseModel(str(t5_folder)), True, torch.float32, None, "cpu").eval()
+    inputs = {"input_ids": torch.tensor([PROMPTS[0]]), "labels": torch.tensor([[5, 6, 1]])}
+    with torch.no_grad():
+        before = model(**inputs).logits
+        adapted = add_lora(model, LoraConfig(task_type="SEQ_2_SEQ_LM", target_modules=["q", "v"])).eval()
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.1)
+        trained = adapted(**inputs).logits
+        with base_only(adapted):
+            assert torch.equal(adapted(**inputs).logits, before)
+        assert torch.equal(adapted(**inputs).logits, trained)
+    assert not torch.allclose(trained, before)
+
+
+def test_rows_without_texts_are_compared_by_their_decoded_tokens(t5_folder):
+    tokenizer = AutoTokenizer.from_pretrained(t5_folder)
+    model = add_lora(
+        load_base(BaseModel(str(t5_folder)), True, torch.float32, None, "cpu"),
+        LoraConfig(task_type="SEQ_2_SEQ_LM", target_modules=["q"]),
+    )
+    source, target = tokenizer("3 May").input_ids, tokenizer("05-03").input_ids
+    rows = Dataset.from_list([{"input_ids": source, "labels": target}])
+    found = evaluate(model, tokenizer, rows, Scoring(Decoding(1, 4, 1), ("exact_match",)))
+    assert (found.inputs, found.truths) == (["3 May"], ["05-03"])
+
+
+def test_the_verdict_is_the_mean_over_the_rows_of_the_csv(tmp_path):
+    scores = ({"exact_match": [0.0, 0.0, 1.0], "loss": [3.0, 2.0, 1.0]}, {"exact_match": [1.0, 0.0, 1.0], "loss": [0.5, 0.5, 0.2]})
+    evaluation = Evaluation(["a", 'b "x",\ny', "c"], ["1", "2", "3"], ["", "=1", "3"], ["1", "0", "3"], *scores)
+    write_csv(evaluation, tmp_path / "evaluation.csv")
+    assert (
+        read_verdict(tmp_path / "evaluation.csv") == "on 3 rows exact match 33.3 % -> 66.7 %, loss 2.000 -> 0.400 (lower is better)"
+    )
+    assert read_means(tmp_path / "evaluation.csv")[1]["loss"] == (2.0, pytest.approx(0.4))
+    with (tmp_path / "evaluation.csv").open(newline="") as file:
+        assert [row["input"] for row in csv.DictReader(file)] == evaluation.inputs

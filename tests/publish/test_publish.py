@@ -1,0 +1,63 @@
+"""What a person takes home."""
+
+import stat
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from peft import LoraConfig, PeftConfig
+
+from job.errors import Diverged
+from job.model import BaseModel, add_lora, load_base
+from job.publish.adapter import read_job, save_adapter
+from job.publish.card import write_card
+
+FACTS = {
+    "title": "run-1", "base": "google/flan-t5-base", "data": "a: b.xlsx", "train_rows": 80, "seq2seq": True, "template": 'Say "{input}":\n', "max_new_tokens": 20,
+    "verdict": "on 20 rows exact match 1.0 % -> 90.0 %",
+}  # fmt: skip
+
+
+@pytest.fixture
+def adapted(t5_folder):
+    base = load_base(BaseModel(str(t5_folder)), True, torch.float32, None, "cpu")
+    config = LoraConfig(task_type="SEQ_2_SEQ_LM", target_modules=["q", "v"], base_model_name_or_path="google/flan-t5-base")
+    return add_lora(base, config)
+
+
+def test_the_adapter_names_the_hub_id_and_is_as_readable_as_other_files(adapted, tokenizer, tmp_path):
+    save_adapter(adapted, tokenizer, tmp_path / "adapter", {"prompt_template": "x"})
+    assert read_job(tmp_path / "adapter") == {"prompt_template": "x"}
+    assert PeftConfig.from_pretrained(tmp_path / "adapter").base_model_name_or_path == "google/flan-t5-base"
+    (tmp_path / "other").touch()
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "adapter").iterdir()}
+    assert modes == {stat.S_IMODE((tmp_path / "other").stat().st_mode)}
+    assert not (tmp_path / "adapter.partial").exists()
+
+
+def test_an_adapter_with_nan_is_never_published(adapted, tokenizer, tmp_path):
+    with torch.no_grad():
+        next(parameter for name, parameter in adapted.named_parameters() if "lora_B" in name).fill_(float("nan"))
+    with pytest.raises(Diverged, match="holds NaN"):
+        save_adapter(adapted, tokenizer, tmp_path / "adapter", {})
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_the_card_holds_what_the_hub_reads_and_what_a_person_needs(tmp_path):
+    write_card(tmp_path / "README.md", FACTS, {"exact_match": (0.01, 0.9), "loss": (2.0, 0.5)}, {"LORA_R": "8"})
+    card = ModelCard.load(tmp_path / "README.md")
+    assert card.data.base_model == "google/flan-t5-base"
+    assert card.data.library_name == "peft"
+    assert {result.metric_type: result.metric_value for result in card.data.eval_results} == {"exact_match": 0.9, "loss": 0.5}
+    text = (tmp_path / "README.md").read_text()
+    assert "AutoPeftModelForSeq2SeqLM" in text
+    assert "exact match 1.0 % -> 90.0 %" in text
+    assert "- `LORA_R`: 8" in text
+    assert "- `torch`: 2.10.0" in text
+
+
+def test_the_code_in_the_card_is_python(tmp_path):
+    write_card(tmp_path / "README.md", FACTS | {"seq2seq": False}, {}, {})
+    code = (tmp_path / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    compile(code, "card", "exec")
+    assert f"tokenizer({FACTS['template'] + chr(10)!r}, return_tensors" in code
