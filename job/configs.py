@@ -117,7 +117,6 @@ def lora_config(settings: Settings, model: PreTrainedModel) -> LoraConfig:
     """PEFT's config of the adapter."""
     return LoraConfig(
         task_type="SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM",
-        base_model_name_or_path=base_model(settings).model_id,
         revision=settings.model_revision,
         r=settings.lora_r,
         lora_alpha=settings.lora_alpha,

@@ -7,13 +7,21 @@ import warnings
 
 log = logging.getLogger("job")
 
+OWN_LM_HEAD = "both are present in the checkpoints with different values"
+"""transformers 5 wonders at every FLAN-T5, which has an lm_head of its own and keeps it."""
+
 
 def configure(level: str) -> None:
     """Sets the logging of the whole process; called before the libraries are imported."""
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr, level=logging.WARNING)
     log.setLevel(level.upper())
+    logging.getLogger("transformers.modeling_utils").addFilter(_is_news)
     warnings.filterwarnings("ignore", category=FutureWarning)  # peft 0.21 reads names that transformers 5.23 deprecates
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # else a warning a fork; they are parallel by themselves
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return OWN_LM_HEAD not in record.getMessage()

@@ -155,12 +155,10 @@ def choose_targets(targets: tuple[str, ...], model: PreTrainedModel) -> list[str
 
 def add_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     """`model` with a new adapter in float32; only the adapter (and what `config` names beside it) is trained."""
-    name = config.base_model_name_or_path or model.name_or_path
     try:
         adapted = get_peft_model(model, config)
     except ValueError as error:
         raise SettingsError(f"LoRA: {_first_line(error)}") from error
-    adapted.active_peft_config.base_model_name_or_path = name  # PEFT puts the path that the model was loaded from
     adapted.config.use_cache = False
     adapted.original_biases = {
         name: parameter.detach().clone()

@@ -23,7 +23,7 @@ def save_adapter(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: P
     """
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial, safe_serialization=True)
+    model.save_pretrained(partial, save_embedding_layers=False)  # "auto" would ask the hub; embeddings are never resized here
     tokenizer.save_pretrained(partial)
     (partial / JOB).write_text(json.dumps(job, indent=2) + "\n")
     weights = load_file(partial / WEIGHTS)

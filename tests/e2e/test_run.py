@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -235,3 +236,71 @@ def test_trained_biases_do_not_leak_into_the_base_outputs(job, write_rows, quest
         [float(row["base_loss"]) for row in with_bias], [float(row["base_loss"]) for row in without], rtol=1e-6
     )
     assert [row["adapter_loss"] for row in with_bias] != [row["adapter_loss"] for row in without]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"QUANTIZATION": "nf4"},
+        {"PRECISION": "bf16"},
+        {"USE_DORA": "true", "TARGET_MODULES": "q,wo"},
+        {"USE_RSLORA": "true", "INIT_LORA_WEIGHTS": "orthogonal", "TARGET_MODULES": "all-linear"},
+        {"MODULES_TO_SAVE": "lm_head", "INIT_LORA_WEIGHTS": "gaussian"},
+        {"OPTIM": "adafactor", "GRADIENT_CHECKPOINTING": "true", "LR_SCHEDULER_TYPE": "cosine", "WARMUP_STEPS": "0.5"},
+        {"PER_DEVICE_TRAIN_BATCH_SIZE": "2", "TRAIN_SAMPLING_STRATEGY": "random", "EVAL_STRATEGY": "epoch", "NUM_BEAMS": "2"},
+    ],
+    ids="+".join,
+)
+def test_every_kind_of_lora_and_training_makes_an_adapter_that_does_something(job, t5_folder, write_rows, questions, variables):
+    asked = {"MODEL_ID": t5_folder, "TRAIN_DATA": write_rows(questions), "LEARNING_RATE": 0.05} | FEW_STEPS | variables
+    code, said = job(**asked)
+    assert code == 0, said
+    with Path("output/r/evaluation.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert np.mean([float(row["adapter_loss"]) for row in rows]) < np.mean([float(row["base_loss"]) for row in rows])
+
+
+def test_without_tensorboard_there_are_no_event_files(job, t5_folder, write_rows, questions):
+    assert job("train", MODEL_ID=t5_folder, TRAIN_DATA=write_rows(questions), REPORT_TO="none", **FEW_STEPS)[0] == 0
+    assert not list(Path("logs/r").glob("events*"))
+
+
+def test_a_persons_own_metric_is_a_column(job, t5_folder, write_rows, questions):
+    Path("own.py").write_text("def longer(output, truth):\n    return len(output) - len(truth)\n")
+    asked = {"MODEL_ID": t5_folder, "TRAIN_DATA": write_rows(questions), "METRIC": "own.py:longer", "METRICS": "exact_match"}
+    assert job(**asked | FEW_STEPS)[0] == 0
+    with Path("output/r/evaluation.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert all(float(row["adapter_longer"]) == len(row["adapter_output"]) - len(row["ground_truth"]) for row in rows)
+
+
+def test_no_secret_is_in_anything_that_a_run_wrote(job, t5_folder, write_rows, questions, caplog):
+    secret = "hf_plantedsecret123"
+    assert job(MODEL_ID=t5_folder, TRAIN_DATA=write_rows(questions), HF_TOKEN=secret, **FEW_STEPS)[0] == 0
+    written = [path for folder in ("output", "logs") for path in Path(folder).rglob("*") if path.is_file()]
+    assert written
+    assert not [path for path in written if secret.encode() in path.read_bytes()]
+    assert secret not in caplog.text
+
+
+def test_a_hub_model_in_the_cache_works_offline_and_the_adapter_names_its_id(t5_folder, write_rows, questions, tmp_path):
+    import os
+    import shutil
+    import subprocess
+    import sys
+
+    import entrypoint
+
+    repository = tmp_path / "cache" / "hub" / "models--someone--tiny-t5"
+    shutil.copytree(t5_folder, repository / "snapshots" / "0123")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0123")
+    variables = {"MODEL_ID": "someone/tiny-t5", "HF_HOME": tmp_path / "cache", "TRAIN_DATA": write_rows(questions)} | FEW_STEPS
+    environment = os.environ | {name: str(value) for name, value in variables.items()}
+    program = [sys.executable, entrypoint.__file__]
+    result = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    written = json.loads(Path("output/r/adapter/adapter_config.json").read_text())
+    assert written["base_model_name_or_path"] == "someone/tiny-t5"
+    lines = result.stderr.splitlines()
+    assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines), "only our own lines belong on a plain terminal"

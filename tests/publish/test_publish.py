@@ -13,15 +13,22 @@ from job.publish.adapter import read_job, save_adapter
 from job.publish.card import write_card
 
 FACTS = {
-    "title": "run-1", "base": "google/flan-t5-base", "data": "a: b.xlsx", "train_rows": 80, "seq2seq": True, "template": 'Say "{input}":\n', "max_new_tokens": 20,
+    "title": "run-1",
+    "base": "google/flan-t5-base",
+    "data": "a: b.xlsx",
+    "train_rows": 80,
     "verdict": "on 20 rows exact match 1.0 % -> 90.0 %",
-}  # fmt: skip
+    "seq2seq": True,
+    "template": 'Say "{input}":\n',
+    "max_new_tokens": 20,
+}
 
 
 @pytest.fixture
 def adapted(t5_folder):
     base = load_base(BaseModel(str(t5_folder)), True, torch.float32, None, "cpu")
-    config = LoraConfig(task_type="SEQ_2_SEQ_LM", target_modules=["q", "v"], base_model_name_or_path="google/flan-t5-base")
+    base.name_or_path = base.config._name_or_path = "google/flan-t5-base"
+    config = LoraConfig(task_type="SEQ_2_SEQ_LM", target_modules=["q", "v"])
     return add_lora(base, config)
 
 
