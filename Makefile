@@ -1,6 +1,6 @@
 # All commands of the project. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format tensorboard lock clean
+.PHONY: help demo test lint format tensorboard docs lock clean
 
 PYTHON ?=
 export PYTHON
@@ -31,6 +31,10 @@ format: ## mend style and format
 tensorboard: ## show the curves of all runs on http://localhost:6006
 	@./setup.sh
 	@$(VENV)/tensorboard --logdir $${LOGS_DIR:-logs} --port $${TENSORBOARD_PORT:-6006}
+
+docs: ## write env.example and the README's table of variables from the settings
+	@./setup.sh
+	@$(VENV)/python -m job.settings_docs
 
 lock: ## solve pyproject.toml into requirements.txt and requirements-test.txt (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \

@@ -107,8 +107,8 @@ class Settings(BaseSettings):
     """Rank-stabilised LoRA: scale alpha / sqrt(r)."""
     use_dora: bool = False
     """DoRA: magnitude and direction apart."""
-    init_lora_weights: Literal["default", "gaussian", "pissa", "olora", "orthogonal"] = "default"
-    """How the adapter starts."""
+    init_lora_weights: Literal["default", "gaussian", "orthogonal"] = "default"
+    """How the adapter starts: always without effect on the base, unlike PiSSA and OLoRA, which alter the base's weights."""
 
     # Precision and hardware
     device: Literal["auto", "cuda", "cpu"] = "auto"
@@ -204,9 +204,6 @@ class Settings(BaseSettings):
             "EVAL_STEPS needs EVAL_STRATEGY=steps. Set it": self.eval_strategy != "steps" and self.eval_steps,
             "QUANTIZATION=int8 needs a GPU, DEVICE=cpu is set. Use QUANTIZATION=nf4 or none": (
                 self.quantization == "int8" and self.device == "cpu"
-            ),
-            "USE_DORA and INIT_LORA_WEIGHTS=pissa do not go together. Keep one": (
-                self.use_dora and self.init_lora_weights == "pissa"
             ),
         }
         if found := next((message for message, is_true in contradictions.items() if is_true), None):

@@ -1,6 +1,6 @@
 """Makes the embedded default: a tiny pre-trained T5 in `base/` and a spreadsheet, `appointments.xlsx`.
 
-    .venv/bin/python -m job.demo.make        # about ten minutes on 2 CPU cores
+    .venv/bin/python -m job.demo.make        # took 24 minutes on one CPU core
 
 The base learns to read appointments on tasks *related* to the demo's: each names its form in the prompt ("us date: ...").
 The spreadsheet asks for one form it has never written, `2027-03-14 16:30`, under a prompt it has never seen. So the base

@@ -1,19 +1,25 @@
-"""env.example and the settings say the same, both ways."""
+"""env.example, the README's table and the settings say the same."""
 
 import re
 from pathlib import Path
 
 from dotenv import dotenv_values
 
-from job.env_example import render
 from job.environment import KNOWN, read_settings
 from job.settings import Settings
+from job.settings_docs import env_example, with_table
 
 EXAMPLE = Path(__file__).parents[1] / "env.example"
+README = Path(__file__).parents[1] / "README.md"
 
 
 def test_env_example_is_what_the_settings_say():
-    assert EXAMPLE.read_text() == render(), "run: .venv/bin/python -m job.env_example > env.example"
+    assert EXAMPLE.read_text() == env_example(), "run: make docs"
+
+
+def test_the_table_in_the_readme_is_what_the_settings_say():
+    assert README.read_text() == with_table(README.read_text()), "run: make docs"
+    assert all(f"| `{name}` |" in README.read_text() for name in KNOWN)
 
 
 def test_env_example_lists_every_variable_once_with_help():
