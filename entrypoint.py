@@ -2,11 +2,13 @@
 
 import logging
 import os
+import signal
 import sys
 
 from job.console import configure
 from job.environment import read_settings
-from job.errors import EXIT_BUG, JobError, SettingsError
+from job.errors import EXIT_BUG, Interrupted, JobError, SettingsError
+from job.run_folder import make_writable
 
 USAGE = """\
 python entrypoint.py [COMMAND]
@@ -47,6 +49,11 @@ def call(command: str, arguments: list[str]) -> int:
         raise SettingsError(f"{' '.join([command, *arguments])}: no such command. `python entrypoint.py --help` lists them.")
     settings = read_settings()
     configure(settings.log_level)
+    written = {"HF_HOME": settings.hf_home} if settings.hf_home else {}
+    if command != "predict":
+        written |= {"OUTPUT_DIR": settings.output_dir, "LOGS_DIR": settings.logs_dir}
+    for variable, folder in written.items():
+        make_writable(folder, variable)
     if settings.hf_home:
         os.environ["HF_HOME"] = str(settings.hf_home)
     from job import run  # noqa: PLC0415  only now, with right settings: importing torch takes seconds
@@ -55,5 +62,19 @@ def call(command: str, arguments: list[str]) -> int:
     return 0
 
 
+def stop_on_signals() -> None:
+    """From now on SIGTERM and SIGINT raise Interrupted here, also as process 1 of a container, where they else do nothing."""
+    process = os.getpid()
+
+    def stop(number: int, _frame: object) -> None:
+        if os.getpid() != process:  # a forked worker: nothing to tell
+            os._exit(Interrupted.exit_code)
+        raise Interrupted(f"stopped by {signal.Signals(number).name}. Run the same command again to go on.")
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+
+
 if __name__ == "__main__":
+    stop_on_signals()
     sys.exit(main(sys.argv[1:]))

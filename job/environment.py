@@ -26,6 +26,8 @@ OTHER_NAMES = {
 OTHERS_PREFIXES = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TORCH", "CUDA_", "NVIDIA_", "TENSORBOARD_", "WANDB_", "DOCKER_")
 """Beginnings of the names that other programs read from a process environment."""
 
+MEND_TOKEN_FILE = "Write the token into it and make it readable (chmod a+r), or set HF_TOKEN."
+
 SIMILAR = 0.84
 """From this difflib ratio on, an unknown name in the process environment is a misspelt one: no ordinary name comes near."""
 
@@ -58,7 +60,7 @@ def read_dotenv(path: Path) -> dict[str, str]:
 def check_names(names: Iterable[str], where: str, strict: bool) -> None:
     """Raises SettingsError for the first name that is not known; if not `strict`, only where it looks misspelt."""
     for name in sorted(name.upper() for name in names):
-        if name in KNOWN or name.startswith("COMPOSE_") or name == "TENSORBOARD_PORT":
+        if name in KNOWN or name.startswith("COMPOSE_"):
             continue
         if nearest := nearest_name(name, strict):
             raise SettingsError(f"{name}{where}: no such variable. Did you mean {nearest}?")
@@ -95,7 +97,7 @@ def _with_token_from_file(settings: Settings) -> Settings:
         token = settings.hf_token_file.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
-        raise SettingsError(f"HF_TOKEN_FILE={settings.hf_token_file} cannot be read: {reason}.") from None
+        raise SettingsError(f"HF_TOKEN_FILE={settings.hf_token_file} cannot be read: {reason}. {MEND_TOKEN_FILE}") from None
     if not token:
-        raise SettingsError(f"HF_TOKEN_FILE={settings.hf_token_file} is empty. Write the hub token into it, or do not set it.")
+        raise SettingsError(f"HF_TOKEN_FILE={settings.hf_token_file} is empty. {MEND_TOKEN_FILE}")
     return settings.model_copy(update={"hf_token": SecretStr(token)})

@@ -1,9 +1,11 @@
 """OUTPUT_DIR/RUN_NAME: where everything of a run lies, and how far it is."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
+import stat
 import time
 from pathlib import Path
 
@@ -21,7 +23,8 @@ class RunFolder:
         self.evaluation, self.checkpoints = self.path / "evaluation.csv", self.path / "checkpoints"
         self.status, self.settings = self.path / "status.json", self.path / "settings.json"
         for folder, variable in ((self.path, "OUTPUT_DIR"), (self.logs, "LOGS_DIR")):
-            _make_writable(folder, variable)
+            make_writable(folder, variable)
+        share_with_group(self.path)
 
     def clear(self) -> None:
         """Deletes what an earlier run of this name left, and nothing else."""
@@ -64,16 +67,34 @@ def write_json(path: Path, content: dict) -> None:
     os.replace(partial, path)
 
 
-def _make_writable(folder: Path, variable: str) -> None:
+def make_writable(folder: Path, variable: str) -> None:
+    """Makes `folder`, which `variable` names, if need be. Raises OutputError or DiskFull if nothing can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".write-test-{os.getpid()}"
         probe.write_text("x")
         probe.unlink()
     except OSError as error:
-        if error.errno == 28:
+        if error.errno == errno.ENOSPC:
             raise DiskFull(f"{variable}: no space left at {folder}. Free some.") from None
-        raise OutputError(
-            f"{variable}: {folder} cannot be written by uid {os.getuid()}: {error.strerror}. "
-            f"Run `chown -R {os.getuid()}:{os.getgid()} {folder.parent}` on the host, or choose another folder."
-        ) from None
+        raise OutputError(f"{variable}: {folder} cannot be written by uid {os.getuid()}: {_way_out(folder, error)}") from None
+
+
+def share_with_group(folder: Path) -> None:
+    """Lets the group of a setgid `folder` change what this process writes from now on; docker-compose.yml makes ./output one."""
+    if folder.stat().st_mode & stat.S_ISGID:
+        os.umask(os.umask(0) & ~0o070)
+
+
+def _way_out(folder: Path, error: OSError) -> str:
+    """What happened to `folder`, and the command that mends it."""
+    if error.errno == errno.EROFS:
+        return "it is on a read-only file system. Mount it writable, or choose another folder."
+    if error.errno not in (errno.EACCES, errno.EPERM):
+        return f"{error.strerror}. Choose another folder."
+    mount = next((path for path in (folder, *folder.parents[:-1]) if path.is_mount()), None)
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    chown = f"sudo chown -R {os.getuid()}:{os.getgid()}"
+    if mount:
+        return f"{error.strerror}. On the host run `{chown} ./{mount.name}`, or that for whatever folder is mounted at {mount}."
+    return f"{error.strerror}. Run `{chown} {there}`, or choose another folder."

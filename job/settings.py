@@ -179,6 +179,8 @@ class Settings(BaseSettings):
     """Folder of the adapters and reports of all runs."""
     logs_dir: Path = Path("logs")
     """Folder of the TensorBoard curves of all runs."""
+    tensorboard_port: int = Field(6006, ge=1, le=65535)
+    """Port of TensorBoard on this machine."""
     hf_home: Path | None = None
     """Cache of models and datasets."""
     overwrite: bool = False

@@ -1,7 +1,9 @@
 """The command line: what it accepts and which exit code comes back."""
 
+import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -65,3 +67,17 @@ def test_a_wrong_variable_is_told_by_the_process_in_one_line(tmp_path):
     assert result.stderr.strip().endswith("LERNING_RATE: no such variable. Did you mean LEARNING_RATE?")
     assert len(result.stderr.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_signal_ends_the_process_with_143_and_one_line(tmp_path, number):
+    program, environment = [sys.executable, ROOT / "entrypoint.py"], os.environ | {"NUM_TRAIN_EPOCHS": "500"}
+    with subprocess.Popen(program, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert any("loss" in line for line in process.stderr), "training did not begin"
+        process.send_signal(number)
+        rest = process.stderr.read()
+    assert process.returncode == 143
+    assert f"stopped by {number.name}" in rest.splitlines()[-1]
+    assert "Traceback" not in rest
+    status = json.loads((tmp_path / "output" / "demo" / "status.json").read_text())
+    assert (status["state"], status["exit_code"], status["retryable"]) == ("failed", 143, True)

@@ -1,0 +1,51 @@
+# The job and TensorBoard in one image. Build: `docker compose build`, or `docker build -t lora-job .`
+# Behind a proxy or a private CA: export HTTPS_PROXY, PIP_INDEX_URL, PIP_CERT as usual and run `docker compose build`.
+
+ARG BASE_IMAGE=nvidia/cuda:12.8.1-base-ubuntu24.04
+
+FROM ${BASE_IMAGE} AS python
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends python3 \
+ && rm -rf /var/lib/apt/lists/*
+
+# The lock, installed where nothing but the lock changes it. CA file and index never reach the image.
+FROM python AS packages
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+RUN apt-get update && apt-get install -y --no-install-recommends python3-venv
+COPY requirements.txt /
+RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked \
+    --mount=type=secret,id=pip_cert \
+    if [ -s /run/secrets/pip_cert ]; then export PIP_CERT=/run/secrets/pip_cert; fi; \
+    python3 -m venv /opt/venv \
+ && /opt/venv/bin/pip install --disable-pip-version-check --require-hashes -r /requirements.txt
+
+FROM python AS job
+LABEL org.opencontainers.image.title="lora-job" \
+      org.opencontainers.image.description="Fine-tunes a language model with LoRA on a spreadsheet, and measures whether it helped"
+
+# Any UID works: it may write to these four folders, its home is /tmp, and USER stands in for a passwd entry.
+RUN groupadd --gid 10001 job \
+ && useradd --uid 10001 --gid job --no-create-home --home-dir /tmp job \
+ && install --directory --owner=job --group=job --mode=1777 /data /output /logs /cache
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp \
+    USER=job \
+    HF_HOME=/cache/huggingface \
+    TORCHINDUCTOR_CACHE_DIR=/cache/inductor \
+    TRITON_CACHE_DIR=/cache/triton \
+    OUTPUT_DIR=/output \
+    LOGS_DIR=/logs \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+COPY --from=packages /opt/venv /opt/venv
+COPY entrypoint.py /app/
+COPY job /app/job
+RUN python -m compileall -q /app
+
+# The working directory is / so that data/mine.xlsx in .env means the same file in the container and outside.
+WORKDIR /
+USER 10001:10001
+ENTRYPOINT ["python", "/app/entrypoint.py"]
