@@ -1,5 +1,7 @@
 # The job and TensorBoard in one image. Build: `docker compose build`, or `docker build -t lora-job .`
 # Behind a proxy or a private CA: export HTTPS_PROXY, PIP_INDEX_URL, PIP_CERT as usual and run `docker compose build`.
+# The base image decides which Python is the newest of its distribution:
+# hadolint global ignore=DL3008
 
 ARG BASE_IMAGE=nvidia/cuda:12.8.1-base-ubuntu24.04
 

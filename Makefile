@@ -1,10 +1,12 @@
 # All commands of the project. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format tensorboard docs lock clean
+.PHONY: help demo test test-container lint format tensorboard image up up-cpu logs down docs lock clean
 
 PYTHON ?=
 export PYTHON
 VENV := .venv/bin
+COMPOSE := docker compose
+CPU := -f docker-compose.yml -f docker-compose.cpu.yml
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,10 +20,16 @@ test: ## set up, lint, run the tests
 	@$(MAKE) --no-print-directory lint
 	@$(VENV)/pytest
 
-lint: ## check style and format
+test-container: ## build the image and try it and the compose file on a real Docker engine (first time 15 minutes)
+	@./setup.sh test
+	@$(VENV)/pytest tests/container
+
+lint: ## check style and format of Python, shell and Dockerfile
 	@./setup.sh test
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
+	@$(VENV)/shellcheck $$(git ls-files '*.sh' .ci/run)
+	@$(VENV)/hadolint Dockerfile
 
 format: ## mend style and format
 	@./setup.sh test
@@ -31,6 +39,23 @@ format: ## mend style and format
 tensorboard: ## show the curves of all runs on http://localhost:6006
 	@./setup.sh
 	@$(VENV)/tensorboard --logdir $${LOGS_DIR:-logs} --port $${TENSORBOARD_PORT:-6006}
+
+image: ## build the image
+	$(COMPOSE) build job
+
+up: image ## TensorBoard in the background, then the job on the GPU in the foreground
+	$(COMPOSE) up --detach tensorboard
+	$(COMPOSE) up --no-log-prefix --exit-code-from job job
+
+up-cpu: image ## the same on a machine without a GPU
+	$(COMPOSE) $(CPU) up --detach tensorboard
+	$(COMPOSE) $(CPU) up --no-log-prefix --exit-code-from job job
+
+logs: ## follow what the job in its container says
+	$(COMPOSE) logs --no-log-prefix --follow job
+
+down: ## stop the containers; adapters, curves and downloaded models stay
+	$(COMPOSE) down
 
 docs: ## write env.example and the README's table of variables from the settings
 	@./setup.sh

@@ -35,6 +35,9 @@ def main(arguments: list[str]) -> int:
     configure("info")
     try:
         return call(command, rest)
+    except KeyboardInterrupt as stop:
+        log.error("%s", stop)
+        return Interrupted.exit_code
     except JobError as error:
         log.error("%s", error, exc_info=log.isEnabledFor(logging.DEBUG))
         return error.exit_code
@@ -63,13 +66,16 @@ def call(command: str, arguments: list[str]) -> int:
 
 
 def stop_on_signals() -> None:
-    """From now on SIGTERM and SIGINT raise Interrupted here, also as process 1 of a container, where they else do nothing."""
+    """From now on SIGTERM and SIGINT raise KeyboardInterrupt, also in process 1 of a container, where they else do nothing.
+
+    Not Interrupted itself: libraries catch any Exception where they try something again.
+    """
     process = os.getpid()
 
     def stop(number: int, _frame: object) -> None:
         if os.getpid() != process:  # a forked worker: nothing to tell
             os._exit(Interrupted.exit_code)
-        raise Interrupted(f"stopped by {signal.Signals(number).name}. Run the same command again to go on.")
+        raise KeyboardInterrupt(f"stopped by {signal.Signals(number).name}. Run the same command again to go on.")
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)

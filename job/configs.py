@@ -22,6 +22,8 @@ from job.settings import DEMO, Settings
 from job.user_function import load_function
 
 DEMO_FOLDER = Path(__file__).parent / "demo"
+DEMO_BASE = "job/demo/base"
+"""What an adapter calls the embedded base: the same place in every clone of the repository, wherever it was trained."""
 
 DOES_NOT_CHANGE_THE_RESULT = {
     "hf_token", "hf_token_file", "hf_home", "output_dir", "logs_dir", "run_name", "overwrite", "log_level", "logging_steps",
@@ -59,8 +61,17 @@ def token(settings: Settings) -> str | None:
 
 def base_model(settings: Settings) -> BaseModel:
     """Which base model to load; "demo" is the embedded one."""
-    model_id = str(DEMO_FOLDER / "base") if settings.model_id == DEMO else settings.model_id
-    return BaseModel(model_id, settings.model_revision, token(settings), settings.trust_remote_code)
+    return BaseModel(located(settings.model_id), settings.model_revision, token(settings), settings.trust_remote_code)
+
+
+def located(model_id: str) -> str:
+    """Where to load a base model from: the embedded one lies beside this module."""
+    return str(DEMO_FOLDER / "base") if model_id in (DEMO, DEMO_BASE) else model_id
+
+
+def published_model_id(settings: Settings) -> str:
+    """What the adapter calls its base model, so that it is found again elsewhere."""
+    return DEMO_BASE if settings.model_id == DEMO else settings.model_id
 
 
 def train_source(settings: Settings) -> Source:
@@ -182,7 +193,7 @@ def scoring(settings: Settings, prepared: Prepared) -> Scoring:
 def job_file(settings: Settings, seq2seq: bool, prepared: Prepared) -> dict:
     """What predict must know to ask the adapter as it was trained."""
     return {
-        "base_model": base_model(settings).model_id,
+        "base_model": published_model_id(settings),
         "seq2seq": seq2seq,
         "input_column": settings.input_column,
         "prompt_template": settings.prompt_template,

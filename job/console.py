@@ -16,6 +16,7 @@ def configure(level: str) -> None:
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr, level=logging.WARNING)
     log.setLevel(level.upper())
     logging.getLogger("transformers.modeling_utils").addFilter(_is_news)
+    logging.getLogger("huggingface_hub").propagate = False  # it prints its retries by itself
     warnings.filterwarnings("ignore", category=FutureWarning)  # peft 0.21 reads names that transformers 5.23 deprecates
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # else a warning a fork; they are parallel by themselves
     if not sys.stderr.isatty():

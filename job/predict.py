@@ -30,7 +30,7 @@ def predict(settings: Settings, location: str, output: str | None = None) -> Non
     if not (run_folder / "adapter").exists():
         raise InputMissing(f"{run_folder}: no adapter there. Set RUN_NAME to a finished run in OUTPUT_DIR={settings.output_dir}.")
     job = read_job(run_folder / "adapter")
-    base = replace(configs.base_model(settings), model_id=job["base_model"])
+    base = replace(configs.base_model(settings), model_id=configs.located(job["base_model"]))
     tokenizer = load_tokenizer(base, run_folder / "adapter")
     table = read_table(Source("FILE", location, settings.sheet))
     columns = replace(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from job import configs, steps
+from job.errors import Interrupted
 from job.evaluation.verdict import read_verdict
 from job.model import load_adapter
 from job.predict import predict
@@ -64,6 +65,9 @@ def _claimed(settings: Settings, identity: dict[str, object]) -> Iterator[RunFol
     folder.claim(identity)
     try:
         yield folder
+    except KeyboardInterrupt as stop:
+        folder.tell_failure(Interrupted(str(stop)))
+        raise
     except Exception as error:
         folder.tell_failure(error)
         raise
@@ -73,4 +77,4 @@ def _say_done(folder: RunFolder) -> None:
     log.info("verdict: %s", read_verdict(folder.evaluation))
     log.info("adapter: %s", folder.adapter)
     log.info("outputs side by side: %s", folder.evaluation)
-    log.info("curves: %s (make tensorboard)", folder.logs)
+    log.info("curves: %s, in TensorBoard (docker compose up, or make tensorboard)", folder.logs)

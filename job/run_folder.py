@@ -22,9 +22,10 @@ class RunFolder:
         self.data, self.adapter = self.path / "data", self.path / "adapter"
         self.evaluation, self.checkpoints = self.path / "evaluation.csv", self.path / "checkpoints"
         self.status, self.settings = self.path / "status.json", self.path / "settings.json"
-        for folder, variable in ((self.path, "OUTPUT_DIR"), (self.logs, "LOGS_DIR")):
-            make_writable(folder, variable)
-        share_with_group(self.path)
+        make_writable(output_dir, "OUTPUT_DIR")
+        share_with_group(output_dir)
+        make_writable(self.path, "OUTPUT_DIR")
+        make_writable(self.logs, "LOGS_DIR")
 
     def clear(self) -> None:
         """Deletes what an earlier run of this name left, and nothing else."""

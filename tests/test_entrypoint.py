@@ -81,3 +81,14 @@ def test_a_stop_signal_ends_the_process_with_143_and_one_line(tmp_path, number):
     assert "Traceback" not in rest
     status = json.loads((tmp_path / "output" / "demo" / "status.json").read_text())
     assert (status["state"], status["exit_code"], status["retryable"]) == ("failed", 143, True)
+
+
+def test_a_stop_signal_is_not_taken_for_a_failed_download(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    environment |= {"MODEL_ID": "some/model", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
+    program = [sys.executable, ROOT / "entrypoint.py"]
+    with subprocess.Popen(program, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert any("Retrying" in line for line in process.stderr)
+        process.send_signal(signal.SIGTERM)
+        assert "Traceback" not in process.stderr.read()
+    assert process.returncode == 143

@@ -19,10 +19,12 @@ JOB = "job.json"
 def save_adapter(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path, job: dict) -> None:
     """Writes `folder` beside its place, checks that the weights are whole and finite, and moves it there.
 
-    job: how inputs were made (template, lengths), kept as job.json. Raises Diverged for weights that are not finite.
+    job: the base model's id and how inputs were made (template, lengths), kept as job.json.
+    Raises Diverged for weights that are not finite.
     """
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
+    model.active_peft_config.base_model_name_or_path = job["base_model"]
     model.save_pretrained(partial, save_embedding_layers=False)  # "auto" would ask the hub; embeddings are never resized here
     tokenizer.save_pretrained(partial)
     (partial / JOB).write_text(json.dumps(job, indent=2) + "\n")

@@ -14,6 +14,8 @@ from peft import AutoPeftModelForCausalLM, AutoPeftModelForSeq2SeqLM
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoTokenizer
 
+import entrypoint
+
 FEW_STEPS = {"MAX_STEPS": 4, "LOGGING_STEPS": 1, "EVAL_STRATEGY": "no", "SAVE_STRATEGY": "no", "RUN_NAME": "r", "MAX_NEW_TOKENS": 8}
 
 
@@ -289,8 +291,6 @@ def test_a_hub_model_in_the_cache_works_offline_and_the_adapter_names_its_id(t5_
     import subprocess
     import sys
 
-    import entrypoint
-
     repository = tmp_path / "cache" / "hub" / "models--someone--tiny-t5"
     shutil.copytree(t5_folder, repository / "snapshots" / "0123")
     (repository / "refs").mkdir()
@@ -304,3 +304,14 @@ def test_a_hub_model_in_the_cache_works_offline_and_the_adapter_names_its_id(t5_
     assert written["base_model_name_or_path"] == "someone/tiny-t5"
     lines = result.stderr.splitlines()
     assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines), "only our own lines belong on a plain terminal"
+
+
+def test_the_demos_adapter_finds_its_base_from_any_clone(job, tmp_path, monkeypatch):
+    assert job(MAX_STEPS="2", EVAL_MAX_ROWS="4")[0] == 0
+    monkeypatch.chdir(Path(entrypoint.__file__).parent)
+    adapted = AutoPeftModelForSeq2SeqLM.from_pretrained(tmp_path / "output" / "demo" / "adapter")
+    assert adapted.get_nb_trainable_parameters()[1] == 1_307_776
+    monkeypatch.chdir(tmp_path)
+    Path("new.jsonl").write_text('{"input": "Lunch at 4pm on March 3rd, 2027?"}\n')
+    assert job("predict", "new.jsonl", "answers.jsonl")[0] == 0
+    assert "output" in json.loads(Path("answers.jsonl").read_text())

@@ -27,14 +27,14 @@ FACTS = {
 @pytest.fixture
 def adapted(t5_folder):
     base = load_base(BaseModel(str(t5_folder)), True, torch.float32, None, "cpu")
-    base.name_or_path = base.config._name_or_path = "google/flan-t5-base"
     config = LoraConfig(task_type="SEQ_2_SEQ_LM", target_modules=["q", "v"])
     return add_lora(base, config)
 
 
 def test_the_adapter_names_the_hub_id_and_is_as_readable_as_other_files(adapted, tokenizer, tmp_path):
-    save_adapter(adapted, tokenizer, tmp_path / "adapter", {"prompt_template": "x"})
-    assert read_job(tmp_path / "adapter") == {"prompt_template": "x"}
+    job = {"base_model": "google/flan-t5-base", "prompt_template": "x"}
+    save_adapter(adapted, tokenizer, tmp_path / "adapter", job)
+    assert read_job(tmp_path / "adapter") == job
     assert PeftConfig.from_pretrained(tmp_path / "adapter").base_model_name_or_path == "google/flan-t5-base"
     (tmp_path / "other").touch()
     modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "adapter").iterdir()}
@@ -46,7 +46,7 @@ def test_an_adapter_with_nan_is_never_published(adapted, tokenizer, tmp_path):
     with torch.no_grad():
         next(parameter for name, parameter in adapted.named_parameters() if "lora_B" in name).fill_(float("nan"))
     with pytest.raises(Diverged, match="holds NaN"):
-        save_adapter(adapted, tokenizer, tmp_path / "adapter", {})
+        save_adapter(adapted, tokenizer, tmp_path / "adapter", {"base_model": "b"})
     assert not (tmp_path / "adapter").exists()
 
 

@@ -1,0 +1,48 @@
+"""A Docker engine, the image, and clones whose compose file is run."""
+
+import os
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from clones import ENVIRONMENT, IMAGE, Clone, copy_repository, free_port
+
+
+@pytest.fixture(scope="session")
+def engine() -> None:
+    """A Docker engine that answers, started if it may be. In CI it must; elsewhere the tests are skipped, loudly."""
+    ready = subprocess.run([Path(__file__).parent / "engine.sh"], env=ENVIRONMENT, text=True, capture_output=True, check=False)
+    if ready.returncode:
+        reason = f"NO CONTAINER TEST RAN: {ready.stderr.strip()}"
+        pytest.exit(reason, returncode=1) if os.environ.get("CI") else pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def image(engine: None, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The image, built with compose from a clone that holds a secret which must not get into it."""
+    folder = copy_repository(tmp_path_factory.mktemp("build") / "lora-job", uid=0)
+    (folder / ".env").write_text("HF_TOKEN=hf_must_not_be_in_the_image\n")
+    program = ["docker", "compose", "build", "--quiet", "job"]
+    built = subprocess.run(program, cwd=folder, env=ENVIRONMENT, text=True, capture_output=True, check=False)
+    assert built.returncode == 0, built.stderr
+    return IMAGE
+
+
+@pytest.fixture
+def make_clone(image: str, tmp_path: Path) -> Iterator[Callable[[int], Clone]]:
+    """Makes clones that belong to the given uid; their containers and volumes are removed after the test."""
+    made: list[Clone] = []
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents[:2]:
+        parent.chmod(0o755)
+
+    def make(uid: int) -> Clone:
+        folder = copy_repository(tmp_path / f"clone-of-{uid}", uid)
+        made.append(Clone(folder, uid, f"test-{uuid.uuid4().hex[:8]}", free_port()))
+        return made[-1]
+
+    yield make
+    for clone in made:
+        clone.compose("down", "--volumes", "--timeout", "2")

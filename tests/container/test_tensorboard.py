@@ -1,0 +1,58 @@
+"""TensorBoard as a person sees it: in a browser on this machine, and from nowhere else."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clones import Clone
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
+    """Debian's Chromium without a window."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1400,900"):
+        options.add_argument(argument)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def shown(make_clone) -> Clone:
+    """A clone whose TensorBoard is up and healthy and whose job has run."""
+    clone = make_clone(1000)
+    started = clone.compose("up", "--detach", "--wait", "tensorboard")
+    assert started.returncode == 0, started.stderr
+    assert clone.run_job(RUN_NAME="my-run", NUM_TRAIN_EPOCHS="1", EVAL_MAX_ROWS="8").returncode == 0
+    return clone
+
+
+def test_a_browser_shows_the_runs_name_and_the_curve_of_its_loss(shown, browser):
+    browser.get(f"http://127.0.0.1:{shown.port}/?tagFilter=train%2Floss#timeseries")
+    card = WebDriverWait(browser, 60).until(lambda page: page.find_elements(By.CSS_SELECTOR, "scalar-card"))[0]
+    WebDriverWait(browser, 60).until(lambda page: "my-run" in page.find_element(By.TAG_NAME, "body").text)
+    line = WebDriverWait(browser, 60).until(lambda _: card.find_elements(By.CSS_SELECTOR, "line-chart svg path, line-chart canvas"))
+    assert "train/loss" in card.text
+    assert line
+    if os.environ.get("SCREENSHOT"):
+        browser.save_screenshot(os.environ["SCREENSHOT"])
+
+
+def test_it_answers_on_this_machine_only(shown):
+    addresses = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=True).stdout.split()
+    elsewhere = [address for address in addresses if ":" not in address]
+    assert elsewhere, "this machine has no address but the loopback to try"
+    with socket.create_connection(("127.0.0.1", shown.port), timeout=5):
+        pass
+    for address in elsewhere:
+        with pytest.raises(OSError, match=r"refused|timed out"):
+            socket.create_connection((address, shown.port), timeout=5)
