@@ -1,13 +1,17 @@
 """TensorBoard as a person sees it: in a browser on this machine, and from nowhere else."""
 
 import os
+import re
 import socket
 import subprocess
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from clones import Clone
+from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
@@ -37,14 +41,25 @@ def shown(make_clone) -> Clone:
 
 
 def test_a_browser_shows_the_runs_name_and_the_curve_of_its_loss(shown, browser):
-    browser.get(f"http://127.0.0.1:{shown.port}/?tagFilter=train%2Floss#timeseries")
-    card = WebDriverWait(browser, 60).until(lambda page: page.find_elements(By.CSS_SELECTOR, "scalar-card"))[0]
-    WebDriverWait(browser, 60).until(lambda page: "my-run" in page.find_element(By.TAG_NAME, "body").text)
-    line = WebDriverWait(browser, 60).until(lambda _: card.find_elements(By.CSS_SELECTOR, "line-chart svg path, line-chart canvas"))
-    assert "train/loss" in card.text
-    assert line
+    browser.get(f"http://127.0.0.1:{shown.port}/?tagFilter=loss#timeseries")
+    wait = WebDriverWait(browser, 60)
+    card = wait.until(lambda page: [card for card in page.find_elements(By.CSS_SELECTOR, "scalar-card") if is_loss(card.text)])[0]
+    last_step = re.search(r"my-run\n([\d.]+)\n([\d.]+)\n120\n", card.text)
+    assert 0 < float(last_step[2]) < 1, "the curve of 120 steps ends below where it began"
+    wait.until(lambda _: share_of_columns_with_colour(card.find_element(By.CSS_SELECTOR, "line-chart").screenshot_as_png) > 0.5)
     if os.environ.get("SCREENSHOT"):
         browser.save_screenshot(os.environ["SCREENSHOT"])
+
+
+def is_loss(text: str) -> bool:
+    """Whether a card with this text is that of train/loss, and its run is loaded."""
+    return text.startswith("train\n/loss\n") and "my-run" in text
+
+
+def share_of_columns_with_colour(png: bytes) -> float:
+    """How much of a picture's width a coloured curve spans; all else in a chart is black, grey or white."""
+    pixels = np.asarray(Image.open(BytesIO(png)).convert("HSV"))  # (height, width, 3)
+    return float((pixels[..., 1] > 60).any(axis=0).mean())
 
 
 def test_it_answers_on_this_machine_only(shown):
