@@ -53,6 +53,9 @@ def test_a_spreadsheet_and_a_local_model_need_three_edits(make_clone, monkeypatc
     check_that_the_user_owns_the_run(clone, "mine")
     monkeypatch.chdir(clone.folder)
     AutoPeftModelForSeq2SeqLM.from_pretrained("output/mine/adapter")
+    answered = clone.compose("run", "--rm", "job", "predict", "data/mine.xlsx", "output/answers.xlsx")
+    assert answered.returncode == 0, said(answered)
+    assert clone.as_user("rm", "output/answers.xlsx").returncode == 0
 
 
 def test_a_failing_job_gives_its_exit_code_and_tensorboard_stays_up(make_clone):
