@@ -1,4 +1,4 @@
-"""python entrypoint.py [run|prepare|train|evaluate|predict]: reads argv, calls one command, turns errors into exit codes."""
+"""python entrypoint.py [run|plan|prepare|train|evaluate|predict]: reads argv, calls one command, turns errors into exit codes."""
 
 import logging
 import os
@@ -14,6 +14,7 @@ USAGE = """\
 python entrypoint.py [COMMAND]
 
   run                   prepare, train, evaluate and publish (when no command is given)
+  plan [--json]         tell what training would take on each kind of GPU; needs none
   prepare               read, split and tokenise the data; needs no GPU
   train                 prepare and train
   evaluate              measure the adapter against the base model
@@ -21,7 +22,7 @@ python entrypoint.py [COMMAND]
 
 Everything else is set by variables, in the environment or in .env: see env.example."""
 
-COMMANDS = ("run", "prepare", "train", "evaluate", "predict")
+COMMANDS = ("run", "plan", "prepare", "train", "evaluate", "predict")
 
 log = logging.getLogger("job")
 
@@ -48,12 +49,12 @@ def main(arguments: list[str]) -> int:
 
 def call(command: str, arguments: list[str]) -> int:
     """Runs one command with the settings of the environment; 0. Raises JobError."""
-    if command not in COMMANDS or (arguments and command != "predict") or (command == "predict" and len(arguments) not in (1, 2)):
+    if not exists(command, arguments):
         raise SettingsError(f"{' '.join([command, *arguments])}: no such command. `python entrypoint.py --help` lists them.")
     settings = read_settings()
     configure(settings.log_level)
     written = {"HF_HOME": settings.hf_home} if settings.hf_home else {}
-    if command != "predict":
+    if command not in ("predict", "plan"):
         written |= {"OUTPUT_DIR": settings.output_dir, "LOGS_DIR": settings.logs_dir}
     for variable, folder in written.items():
         make_writable(folder, variable)
@@ -63,6 +64,13 @@ def call(command: str, arguments: list[str]) -> int:
 
     getattr(run, command)(settings, *arguments)
     return 0
+
+
+def exists(command: str, arguments: list[str]) -> bool:
+    """Whether there is such a command, and it takes such arguments."""
+    if command == "predict":
+        return len(arguments) in (1, 2)
+    return command in COMMANDS and (not arguments or (command == "plan" and arguments == ["--json"]))
 
 
 def stop_on_signals() -> None:

@@ -16,8 +16,8 @@ from job.data.rows import Columns
 from job.evaluation.evaluate import Scoring
 from job.evaluation.generate import Decoding
 from job.evaluation.metrics import check_metrics, score_own
-from job.hardware import Hardware, choose_dtype
 from job.model import BaseModel, choose_targets
+from job.plan.memory import Way
 from job.settings import DEMO, Settings
 from job.user_function import load_function
 
@@ -25,10 +25,12 @@ DEMO_FOLDER = Path(__file__).parent / "demo"
 DEMO_BASE = "job/demo/base"
 """What an adapter calls the embedded base: the same place in every clone of the repository, wherever it was trained."""
 
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
 DOES_NOT_CHANGE_THE_RESULT = {
     "hf_token", "hf_token_file", "hf_home", "output_dir", "logs_dir", "run_name", "overwrite", "log_level", "logging_steps",
     "report_to", "preprocessing_num_workers", "save_strategy", "save_steps", "per_device_eval_batch_size", "eval_strategy",
-    "eval_steps",
+    "eval_steps", "plan_gpu", "plan_source_lengths", "plan_target_lengths", "plan_rows", "tensorboard_port",
 }  # fmt: skip
 """Settings that may differ when a run is taken up again."""
 
@@ -114,14 +116,22 @@ def reader(tokenizer: object, seq2seq: bool, limits: tuple[int | None, int | Non
     return Reader(tokenizer, seq2seq, Limits(*limits, shared=not seq2seq))
 
 
-def weights(settings: Settings, hardware: Hardware) -> tuple[torch.dtype, BitsAndBytesConfig | None]:
-    """(type, quantisation) of the base model's weights."""
-    dtype = choose_dtype(settings.precision, hardware)
-    if settings.quantization == "nf4":
+def weights(precision: str, quantization: str) -> tuple[torch.dtype, BitsAndBytesConfig | None]:
+    """(type, quantisation) of the base model's weights.
+
+    NF4 is stored as a float type, not as bytes: T5 casts activations to the type that `wo` is stored in. Beside float16 it is
+    float32, so that what `wo` puts out, which overflows float16, stays float32.
+    """
+    dtype = DTYPES[precision]
+    if quantization == "nf4":
         return dtype, BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+            bnb_4bit_quant_storage=torch.float32 if dtype == torch.float16 else dtype,
         )
-    return dtype, BitsAndBytesConfig(load_in_8bit=True) if settings.quantization == "int8" else None
+    return dtype, BitsAndBytesConfig(load_in_8bit=True) if quantization == "int8" else None
 
 
 def lora_config(settings: Settings, model: PreTrainedModel) -> LoraConfig:
@@ -141,9 +151,8 @@ def lora_config(settings: Settings, model: PreTrainedModel) -> LoraConfig:
     )
 
 
-def training_arguments(settings: Settings, checkpoints: Path, device: str) -> TrainingArguments:
-    """The Trainer's arguments. One micro-batch holds the effective batch unless PER_DEVICE_TRAIN_BATCH_SIZE says less."""
-    micro_batch = settings.per_device_train_batch_size or settings.effective_batch_size
+def training_arguments(settings: Settings, checkpoints: Path, device: str, micro_batch: int) -> TrainingArguments:
+    """The Trainer's arguments; what a micro-batch lacks of the effective batch is accumulated."""
     trackers = [name for name in settings.report_to if name not in ("none", "tensorboard")]
     return TrainingArguments(
         output_dir=str(checkpoints),
@@ -159,7 +168,6 @@ def training_arguments(settings: Settings, checkpoints: Path, device: str) -> Tr
         weight_decay=settings.weight_decay,
         optim=settings.optim,
         max_grad_norm=settings.max_grad_norm,
-        activation_checkpointing=settings.gradient_checkpointing,
         train_sampling_strategy=settings.train_sampling_strategy,
         seed=settings.seed,
         logging_steps=settings.logging_steps,
@@ -190,7 +198,7 @@ def scoring(settings: Settings, prepared: Prepared) -> Scoring:
     return Scoring(Decoding(settings.per_device_eval_batch_size, new_tokens, settings.num_beams), settings.metrics, own)
 
 
-def job_file(settings: Settings, seq2seq: bool, prepared: Prepared) -> dict:
+def job_file(settings: Settings, seq2seq: bool, prepared: Prepared, way: Way) -> dict:
     """What predict must know to ask the adapter as it was trained."""
     return {
         "base_model": published_model_id(settings),
@@ -201,4 +209,6 @@ def job_file(settings: Settings, seq2seq: bool, prepared: Prepared) -> dict:
         "max_source_length": prepared.train_cut.max_source_length,
         "max_new_tokens": scoring(settings, prepared).decoding.max_new_tokens,
         "num_beams": settings.num_beams,
+        "precision": way.precision,
+        "quantization": way.quantization,
     }

@@ -69,13 +69,15 @@ def check_quantization(quantization: str, hardware: Hardware) -> None:
         )
 
 
-def choose_dtype(precision: str, hardware: Hardware) -> torch.dtype:
-    """The type of the base model's weights. Raises SettingsError for one that this hardware lacks."""
+def choose_precision(precision: str, hardware: Hardware) -> str:
+    """The type of the base model's weights: "fp32", "fp16" or "bf16". Raises SettingsError for one that this hardware lacks."""
     if precision == "bf16" and hardware.device == "cuda" and not hardware.has_bf16:
         raise SettingsError(f"PRECISION=bf16: {hardware.name} has no bfloat16 (compute capability 8.0). Set PRECISION=auto.")
+    if precision == "auto" and hardware.device == "cpu":
+        return "fp32"
     if precision == "auto":
-        return torch.bfloat16 if hardware.has_bf16 else torch.float32
-    return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+        return "bf16" if hardware.has_bf16 else "fp16"
+    return precision
 
 
 def estimate_training_s(parameters: int, tokens: int) -> float:

@@ -1,5 +1,7 @@
 """Tokenizer, base model and LoRA, each loaded so that a person's mistake becomes one line."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
 
 from job.errors import InputMissing, SettingsError
@@ -105,7 +108,7 @@ def load_base(
 ) -> PreTrainedModel:
     """The base model, frozen, on `device`. FLAN-T5 keeps its own lm_head (never tie weights, never resize embeddings)."""
     auto = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
-    with hub_errors(f"{base}: the hub"):
+    with hub_errors(f"{base}: the hub"), _wo_quantised(auto, load_config(base), quantization):
         try:
             model = auto.from_pretrained(
                 base.model_id, dtype=dtype, quantization_config=quantization, device_map={"": device}, **base.arguments()
@@ -115,7 +118,29 @@ def load_base(
                 raise InputMissing(f"{base}: its weights cannot be loaded: {_first_line(error)}") from error
             raise
     model.requires_grad_(False)
+    if dtype == torch.float16 and quantization is not None:
+        for name, module in model.named_modules():
+            if name.endswith(".wo"):
+                module.compute_dtype = torch.float32  # its output overflows float16 in trained T5s
     return model
+
+
+@contextlib.contextmanager
+def _wo_quantised(auto: type, config: PreTrainedConfig, quantization: BitsAndBytesConfig | None) -> Iterator[None]:
+    """While this holds, NF4 takes T5's `wo` as well, 18 % of XL: transformers leaves out what it keeps in float32.
+
+    T5 then casts activations to the type that `wo` is stored in, which must be a float: see `bnb_4bit_quant_storage`.
+    """
+    kinds = getattr(auto._model_mapping.get(type(config), None), "__mro__", ())
+    owner = next((kind for kind in kinds if vars(kind).get("_keep_in_fp32_modules")), None)
+    if owner is None or quantization is None or not quantization.load_in_4bit:
+        yield
+        return
+    kept, owner._keep_in_fp32_modules = owner._keep_in_fp32_modules, []
+    try:
+        yield
+    finally:
+        owner._keep_in_fp32_modules = kept
 
 
 def check_vocabulary(base: BaseModel, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -166,6 +191,16 @@ def add_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
         if parameter.requires_grad and name.endswith(".bias") and "lora_" not in name and "modules_to_save" not in name
     }
     return adapted
+
+
+def checkpoint_blocks(model: PeftModel, blocks: int) -> None:
+    """Makes the first `blocks` transformer blocks of `model`, the encoder's first, keep their input alone and compute twice."""
+    if not blocks:
+        return
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    for number, layer in enumerate(layers):
+        layer.gradient_checkpointing = number < blocks
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:

@@ -11,7 +11,7 @@ from job.data.tokenise import cut_source, encode_prompts
 from job.data.write import write_table
 from job.errors import InputMissing
 from job.evaluation.generate import Decoding, generate
-from job.hardware import detect
+from job.hardware import choose_precision, detect
 from job.model import load_adapter, load_base, load_tokenizer
 from job.publish.adapter import read_job
 from job.settings import Settings
@@ -41,10 +41,14 @@ def predict(settings: Settings, location: str, output: str | None = None) -> Non
         for ids in encode_prompts(to_prompts(table, columns), tokenizer, job["seq2seq"])
     ]
     hardware = detect(settings.device)
-    model = load_adapter(
-        load_base(base, job["seq2seq"], *configs.weights(settings, hardware), hardware.device), run_folder / "adapter"
-    )
+    dtype, quantization = configs.weights(choose_precision(settings.precision, hardware), _quantization(settings, job))
+    model = load_adapter(load_base(base, job["seq2seq"], dtype, quantization, hardware.device), run_folder / "adapter")
     decoding = Decoding(settings.per_device_eval_batch_size, job["max_new_tokens"], job["num_beams"])
     path = Path(output) if output else run_folder / "predictions" / Path(location).name
     write_table(table.rows.to_dict() | {OUTPUT_COLUMN: generate(model, tokenizer, prompts, decoding)}, path)
     log.info("answered %d rows: %s", len(prompts), path)
+
+
+def _quantization(settings: Settings, job: dict) -> str:
+    """As it was trained, if nothing else is asked for."""
+    return job.get("quantization", "none") if settings.quantization == "auto" else settings.quantization

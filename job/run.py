@@ -15,7 +15,7 @@ from job.predict import predict
 from job.run_folder import RunFolder
 from job.settings import Settings
 
-__all__ = ["evaluate", "predict", "prepare", "run", "train"]
+__all__ = ["evaluate", "plan", "predict", "prepare", "run", "train"]
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,11 @@ def run(settings: Settings) -> None:
                 steps.evaluate(job, model or load_adapter(steps.load_base_model(job), folder.adapter))
             steps.publish(job)
         _say_done(folder)
+
+
+def plan(settings: Settings, *options: str) -> None:
+    """Prints what training would take on each kind of GPU; needs no GPU and no weights, and leaves nothing behind."""
+    print(steps.plan(settings, as_json="--json" in options))
 
 
 def prepare(settings: Settings) -> None:

@@ -11,7 +11,10 @@ from pathlib import Path
 
 from job.errors import EXIT_BUG, DiskFull, JobError, OutputError, SettingsError
 
-OWN = ("adapter", "adapter.partial", "checkpoints", "data", "data.partial", "evaluation.csv", "settings.json", "status.json")
+OWN = (
+    "adapter", "adapter.partial", "checkpoints", "data", "data.partial", "evaluation.csv", "plan.json", "settings.json",
+    "status.json",
+)  # fmt: skip
 
 
 class RunFolder:
@@ -21,6 +24,7 @@ class RunFolder:
         self.path, self.logs = output_dir / run_name, logs_dir / run_name
         self.data, self.adapter = self.path / "data", self.path / "adapter"
         self.evaluation, self.checkpoints = self.path / "evaluation.csv", self.path / "checkpoints"
+        self.plan = self.path / "plan.json"
         self.status, self.settings = self.path / "status.json", self.path / "settings.json"
         make_writable(output_dir, "OUTPUT_DIR")
         share_with_group(output_dir)

@@ -27,6 +27,7 @@ def _split_commas(value: object) -> object:
 Length = Annotated[str, AfterValidator(_length)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
 FileFunction = Annotated[str, Field(pattern=r"^.+\.py:[A-Za-z_]\w*$")]
+MeanAndLongest = Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*$")]
 Schedule = Literal["no", "epoch", "steps"]
 
 
@@ -113,10 +114,10 @@ class Settings(BaseSettings):
     # Precision and hardware
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """Where to train; cuda makes a missing GPU an error, auto falls back to the CPU."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Type of the base model's weights; auto is bf16 where the GPU has it, else fp32. The adapter is always fp32."""
-    quantization: Literal["none", "nf4", "int8"] = "none"
-    """Quantise the base model: nf4 (4 bit), int8 (GPUs from compute capability 7.5)."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Type of the base's weights; auto: bf16 where the GPU has it, fp16 on older ones, fp32 on a CPU. The adapter is fp32."""
+    quantization: Literal["auto", "none", "nf4", "int8"] = "auto"
+    """Quantise the base model: nf4 (4 bit), int8 (GPUs from compute capability 7.5), none; auto is nf4 where none does not fit."""
 
     # Training
     num_train_epochs: PositiveFloat = 5
@@ -126,7 +127,7 @@ class Settings(BaseSettings):
     effective_batch_size: PositiveInt = 8
     """Rows an optimizer step learns from."""
     per_device_train_batch_size: PositiveInt | None = None
-    """Rows at once on the device, a divisor of EFFECTIVE_BATCH_SIZE; the rest is gradient accumulation."""
+    """Rows at once on the device, a divisor of EFFECTIVE_BATCH_SIZE, the rest is accumulation; as many as fit if not set."""
     learning_rate: PositiveFloat = 1e-3
     """Peak learning rate, after warm-up."""
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial"] = "linear"
@@ -139,8 +140,8 @@ class Settings(BaseSettings):
     """Optimizer, by its name in transformers."""
     max_grad_norm: float = Field(1.0, ge=0)
     """Gradient norm to clip at; 0 does not clip."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third slower."""
+    gradient_checkpointing: Literal["auto", "true", "false"] = "auto"
+    """Recompute activations in the backward pass: less memory, slower; auto: on as many blocks as the memory needs."""
     train_sampling_strategy: Literal["group_by_length", "random"] = "group_by_length"
     """Order of the rows: rows of like length together (less padding), or random."""
     seed: int = 42
@@ -171,6 +172,16 @@ class Settings(BaseSettings):
     """Rows at once in evaluation and predict."""
     eval_max_rows: PositiveInt = 1000
     """Held-out rows that base and adapter answer after training, at most."""
+
+    # Plan
+    plan_gpu: str | None = None
+    """GPU of job/plan/gpus.toml that `plan` tells all of, such as V100-16GB; all of them in a table if not set."""
+    plan_source_lengths: MeanAndLongest = "150/256"
+    """Mean and longest input in tokens that `plan` assumes where TRAIN_DATA is not set."""
+    plan_target_lengths: MeanAndLongest = "30/56"
+    """Mean and longest answer in tokens that `plan` assumes where TRAIN_DATA is not set."""
+    plan_rows: PositiveInt = 1000
+    """Training rows that `plan` assumes where TRAIN_DATA is not set."""
 
     # Output
     run_name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")

@@ -1,25 +1,39 @@
 """The steps of a run, in their order; each leaves its result in the run's folder."""
 
+import json
 import logging
+import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from pathlib import Path
 
 from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
-from job import configs
+from job import configs, forecast
 from job.data import prepare as data
 from job.evaluation.evaluate import evaluate as compare
 from job.evaluation.evaluate import write_csv
 from job.evaluation.verdict import read_means, read_verdict
 from job.hardware import Hardware, check_quantization, detect, estimate_training_s
-from job.model import add_lora, check_vocabulary, is_seq2seq, length_limits, load_base, load_config, load_tokenizer
+from job.model import (
+    add_lora,
+    check_vocabulary,
+    checkpoint_blocks,
+    is_seq2seq,
+    length_limits,
+    load_base,
+    load_config,
+    load_tokenizer,
+)
+from job.plan.choose import Work
+from job.plan.known import known_config
+from job.plan.memory import Way
 from job.publish.adapter import read_job, save_adapter
 from job.publish.card import write_card
-from job.run_folder import RunFolder
-from job.settings import Settings
+from job.run_folder import RunFolder, write_json
+from job.settings import DEMO, Settings
 from job.training import train as training
 
 log = logging.getLogger(__name__)
@@ -35,30 +49,62 @@ class Job:
     tokenizer: PreTrainedTokenizerBase
     seq2seq: bool
     prepared: data.Prepared
+    way: Way
 
 
 def prepare(settings: Settings, folder: RunFolder) -> Job:
-    """Everything that can be known before weights are loaded: the machine, the model's kind, the rows."""
+    """Everything that can be known before weights are loaded: the machine, the model's kind, the rows, the way to train."""
     folder.tell("running", stage="prepare")
     hardware = detect(settings.device)
     log.info("hardware: %s", hardware.describe())
     check_quantization(settings.quantization, hardware)
-    base = configs.base_model(settings)
-    config = load_config(base)
-    seq2seq = is_seq2seq(config, settings.task, base)
-    tokenizer = load_tokenizer(base)
-    check_vocabulary(base, config, tokenizer)
-    reader = configs.reader(tokenizer, seq2seq, length_limits(config, tokenizer))
-    prepared = data.prepare(configs.data_request(settings), reader, folder.data)
+    config = load_config(configs.base_model(settings))
+    seq2seq = is_seq2seq(config, settings.task, configs.base_model(settings))
+    tokenizer, prepared = _read(settings, config, folder.data)
     log.info(prepared.train_cut.describe("training rows"))
     log.info(prepared.eval_cut.describe("held-out rows"))
     configs.scoring(settings, prepared)
-    return Job(settings, folder, hardware, tokenizer, seq2seq, prepared)
+    way = _way(settings, folder, hardware, config, forecast.measured_work(settings, prepared, seq2seq))
+    return Job(settings, folder, hardware, tokenizer, seq2seq, prepared, way)
+
+
+def plan(settings: Settings, as_json: bool) -> str:
+    """What training would take on each kind of GPU, with the data's own lengths if there is data for this model."""
+    base = configs.base_model(settings)
+    config = known_config(settings.model_id) or load_config(base)
+    seq2seq = is_seq2seq(config, settings.task, base)
+    if settings.train_data == DEMO and settings.model_id != DEMO:
+        log.info("TRAIN_DATA is not set: lengths and rows are PLAN_SOURCE_LENGTHS, PLAN_TARGET_LENGTHS and PLAN_ROWS")
+        work = forecast.assumed_work(settings, seq2seq)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            work = forecast.measured_work(settings, _read(settings, config, Path(folder) / "data")[1], seq2seq)
+    return forecast.tell_plan(settings, detect(settings.device), config, work, as_json)
+
+
+def _read(settings: Settings, config: PreTrainedConfig, folder: Path) -> tuple[PreTrainedTokenizerBase, data.Prepared]:
+    """The tokenizer, and the rows prepared in `folder`."""
+    base = configs.base_model(settings)
+    tokenizer = load_tokenizer(base)
+    check_vocabulary(base, config, tokenizer)
+    reader = configs.reader(tokenizer, is_seq2seq(config, settings.task, base), length_limits(config, tokenizer))
+    return tokenizer, data.prepare(configs.data_request(settings), reader, folder)
+
+
+def _way(settings: Settings, folder: RunFolder, hardware: Hardware, config: PreTrainedConfig, work: Work) -> Way:
+    """How to train here. Once chosen it stays, so that a run that goes on computes what it computed before."""
+    if folder.plan.exists():
+        kept = json.loads(folder.plan.read_text())
+        return Way(**{field.name: kept[field.name] for field in fields(Way)})
+    way, plan = forecast.choose_way(settings, hardware, config, work)
+    if plan:
+        write_json(folder.plan, plan)
+    return way
 
 
 def load_base_model(job: Job) -> PreTrainedModel:
-    """The base model in the precision that the settings and the machine ask for."""
-    dtype, quantization = configs.weights(job.settings, job.hardware)
+    """The base model as the way of this run holds it."""
+    dtype, quantization = configs.weights(job.way.precision, job.way.quantization)
     return load_base(configs.base_model(job.settings), job.seq2seq, dtype, quantization, job.hardware.device)
 
 
@@ -73,11 +119,12 @@ def train(job: Job) -> PeftModel:
     if job.hardware.device == "cpu":
         _warn_of_cpu(job, total)
     started = time.perf_counter()
-    arguments = configs.training_arguments(job.settings, job.folder.checkpoints, job.hardware.device)
+    checkpoint_blocks(model, job.way.checkpointed_blocks)
+    arguments = configs.training_arguments(job.settings, job.folder.checkpoints, job.hardware.device, job.way.micro_batch)
     logs_dir = job.folder.logs if "tensorboard" in job.settings.report_to else None
     training.train(model, arguments, (job.prepared.train, job.prepared.evaluation), job.tokenizer, logs_dir)
     log.info("trained in %s", timedelta(seconds=round(time.perf_counter() - started)))
-    save_adapter(model, job.tokenizer, job.folder.adapter, configs.job_file(job.settings, job.seq2seq, job.prepared))
+    save_adapter(model, job.tokenizer, job.folder.adapter, configs.job_file(job.settings, job.seq2seq, job.prepared, job.way))
     return model
 
 

@@ -5,7 +5,7 @@ import torch
 
 from job import hardware
 from job.errors import HardwareError, SettingsError
-from job.hardware import Hardware, check_quantization, choose_dtype, detect
+from job.hardware import Hardware, check_quantization, choose_precision, detect
 
 V100 = Hardware("cuda", "Tesla V100", 16 * 2**30, (7, 0))
 T4 = Hardware("cuda", "Tesla T4", 16 * 2**30, (7, 5))
@@ -13,11 +13,11 @@ A100 = Hardware("cuda", "A100", 40 * 2**30, (8, 0))
 CPU = Hardware("cpu", "CPU", 24 * 2**30)
 
 
-def test_bf16_is_chosen_where_the_card_has_it():
-    chosen = [choose_dtype("auto", card) for card in (V100, T4, A100, CPU)]
-    assert chosen == [torch.float32, torch.float32, torch.bfloat16, torch.float32]
+def test_bf16_is_chosen_where_the_card_has_it_and_fp16_on_older_ones():
+    chosen = [choose_precision("auto", card) for card in (V100, T4, A100, CPU)]
+    assert chosen == ["fp16", "fp16", "bf16", "fp32"]
     with pytest.raises(SettingsError, match="Tesla V100 has no bfloat16"):
-        choose_dtype("bf16", V100)
+        choose_precision("bf16", V100)
 
 
 def test_int8_is_refused_where_it_would_compute_garbage():

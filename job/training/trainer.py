@@ -16,6 +16,8 @@ from job.training.sampler import LengthGroupedSampler
 from job.training.telemetry import Telemetry
 
 PAD_TO_MULTIPLE_OF = 8
+MOST_SKIPPED_IN_A_ROW = 24
+"""The loss scaler starts at 2 ** 16 and halves at each skip: after so many it is not the scale."""
 
 
 class LoraTrainer(Trainer):
@@ -39,6 +41,10 @@ class LoraTrainer(Trainer):
         self.shift = not model.config.is_encoder_decoder
         self.telemetry = Telemetry()
         self.loss_is_scaled_for_ga = True
+        self.skipped_steps = 0
+        self._skipped_in_a_row = 0
+        if model.dtype == torch.float16:  # no autocast: it would cast T5's float32 `wo`, which overflows float16, back down
+            self.accelerator.scaler = torch.amp.GradScaler(self.args.device.type)
 
     def compute_loss(
         self,
@@ -61,6 +67,31 @@ class LoraTrainer(Trainer):
             self.telemetry.count(inputs)
         return (loss, outputs) if return_outputs else loss
 
+    def _clip_grad_norm(self, model: torch.nn.Module) -> Tensor:
+        self._unscale_gradients()
+        return super()._clip_grad_norm(model)
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Tensor | None = None) -> Tensor:
+        """The norm, 0 for a step that the loss scaler skips. Raises Diverged if it skips all the time."""
+        if grad_norm is None:
+            self._unscale_gradients()
+        norm = super()._get_grad_norm(model, grad_norm)
+        if self.accelerator.scaler is None or torch.isfinite(norm):
+            self._skipped_in_a_row = 0
+            return norm
+        self.skipped_steps += 1
+        self._skipped_in_a_row += 1
+        if self._skipped_in_a_row > MOST_SKIPPED_IN_A_ROW:
+            raise Diverged(
+                f"step {self.state.global_step}: the gradient was not finite in {self._skipped_in_a_row} steps in a row. "
+                "Lower LEARNING_RATE, or set PRECISION=fp32; nothing was saved as final."
+            )
+        return torch.zeros_like(norm)
+
+    def _unscale_gradients(self) -> None:
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.unscale_(self.optimizer.optimizer)
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds speed, padding and memory to what is logged. Raises Diverged for a loss or gradient that is not finite."""
         for name in ("loss", "grad_norm"):
@@ -69,7 +100,11 @@ class LoraTrainer(Trainer):
                     f"step {self.state.global_step}: {name} is {logs[name]}. Lower LEARNING_RATE, raise WARMUP_STEPS, or set "
                     "PRECISION=fp32; nothing was saved as final."
                 )
-        super().log(logs | self.telemetry.read() if "loss" in logs else logs, start_time)
+        if "loss" in logs:
+            logs |= self.telemetry.read()
+            if self.accelerator.scaler is not None:
+                logs |= {"loss_scale": self.accelerator.scaler.get_scale(), "skipped_steps": self.skipped_steps}
+        super().log(logs, start_time)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
         if self.args.train_sampling_strategy != "group_by_length":

@@ -1,0 +1,40 @@
+"""The GPUs that a plan compares, from `gpus.toml`."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+CATALOGUE = Path(__file__).parent / "gpus.toml"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One kind of GPU, or the one in this machine."""
+
+    name: str
+    memory_gib: float
+    capability: tuple[int, int]
+    dense_tflops: dict[str, float]
+    """By type of the weights; no entry where the card does not multiply that type."""
+    mfu: float
+    """Share of the dense rate that training is expected to reach."""
+    price_usd_per_hour: float | None = None
+
+    @property
+    def precision(self) -> str:
+        """The type that this card trains in: bfloat16 where it has it."""
+        return "bf16" if self.capability >= (8, 0) else "fp16"
+
+
+def read_catalogue(path: Path = CATALOGUE) -> dict[str, Gpu]:
+    """All entries, by name."""
+    entries = tomllib.loads(path.read_text())
+    return {name: Gpu(name, **entry | {"capability": tuple(entry["capability"])}) for name, entry in entries.items()}
+
+
+def like(name: str, memory_gib: float, capability: tuple[int, int]) -> Gpu:
+    """The GPU in a machine: rates and price of the catalogue's entry that is nearest to it."""
+    entries = read_catalogue().values()
+    nearest = min(entries, key=lambda gpu: (gpu.capability != capability, abs(gpu.memory_gib - memory_gib)))
+    known = nearest.capability == capability and abs(nearest.memory_gib - memory_gib) < 2
+    return Gpu(name, memory_gib, capability, nearest.dense_tflops, nearest.mfu, nearest.price_usd_per_hour if known else None)
