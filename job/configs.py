@@ -161,7 +161,7 @@ def training_arguments(settings: Settings, checkpoints: Path, device: str, micro
         max_steps=settings.max_steps or -1,
         per_device_train_batch_size=micro_batch,
         gradient_accumulation_steps=settings.effective_batch_size // micro_batch,
-        per_device_eval_batch_size=settings.per_device_eval_batch_size,
+        per_device_eval_batch_size=micro_batch,  # what fits with gradients fits without
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.lr_scheduler_type,
         warmup_steps=settings.warmup_steps,

@@ -4,10 +4,11 @@ import json
 import logging
 import tempfile
 import time
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
 from pathlib import Path
 
+import torch
 from peft import PeftModel
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
@@ -16,7 +17,7 @@ from job.data import prepare as data
 from job.evaluation.evaluate import evaluate as compare
 from job.evaluation.evaluate import write_csv
 from job.evaluation.verdict import read_means, read_verdict
-from job.hardware import Hardware, check_quantization, detect, estimate_training_s
+from job.hardware import GIB, Hardware, check_quantization, detect, estimate_training_s
 from job.model import (
     add_lora,
     check_vocabulary,
@@ -35,6 +36,7 @@ from job.publish.card import write_card
 from job.run_folder import RunFolder, write_json
 from job.settings import DEMO, Settings
 from job.training import train as training
+from job.training.rehearse import free_memory, largest_micro_batch, smaller
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +99,7 @@ def _way(settings: Settings, folder: RunFolder, hardware: Hardware, config: PreT
         kept = json.loads(folder.plan.read_text())
         return Way(**{field.name: kept[field.name] for field in fields(Way)})
     way, plan = forecast.choose_way(settings, hardware, config, work)
-    if plan:
-        write_json(folder.plan, plan)
+    write_json(folder.plan, plan or asdict(way))
     return way
 
 
@@ -109,23 +110,59 @@ def load_base_model(job: Job) -> PreTrainedModel:
 
 
 def train(job: Job) -> PeftModel:
-    """The trained model; its adapter is in its folder."""
+    """The trained model; its adapter is in its folder.
+
+    Out of memory, before or in the middle, means a smaller micro-batch from the last checkpoint on: the effective batch and the
+    order of the rows stay, and so does the result.
+    """
     job.folder.tell("running", stage="train")
-    set_seed(job.settings.seed)
-    base = load_base_model(job)
-    model = add_lora(base, configs.lora_config(job.settings, base))
+    model, micro_batch = _new_model(job), job.way.micro_batch
     trainable, total = model.get_nb_trainable_parameters()
     log.info("trainable: %s of %s parameters (%.2f %%)", f"{trainable:,}", f"{total:,}", 100 * trainable / total)
     if job.hardware.device == "cpu":
         _warn_of_cpu(job, total)
-    started = time.perf_counter()
-    checkpoint_blocks(model, job.way.checkpointed_blocks)
-    arguments = configs.training_arguments(job.settings, job.folder.checkpoints, job.hardware.device, job.way.micro_batch)
-    logs_dir = job.folder.logs if "tensorboard" in job.settings.report_to else None
-    training.train(model, arguments, (job.prepared.train, job.prepared.evaluation), job.tokenizer, logs_dir)
-    log.info("trained in %s", timedelta(seconds=round(time.perf_counter() - started)))
+    started, effective = time.perf_counter(), job.settings.effective_batch_size
+    micro_batch = largest_micro_batch(model, job.prepared.train, job.tokenizer, micro_batch, effective)
+    while True:
+        try:
+            _train_once(job, model, micro_batch)
+            break
+        except torch.OutOfMemoryError:
+            micro_batch = smaller(micro_batch, effective)
+        del model
+        free_memory()
+        model = _new_model(job)
+    took_s = time.perf_counter() - started
+    log.info("trained in %s", timedelta(seconds=round(took_s)))
+    _keep_what_was_measured(job, micro_batch)
     save_adapter(model, job.tokenizer, job.folder.adapter, configs.job_file(job.settings, job.seq2seq, job.prepared, job.way))
     return model
+
+
+def _new_model(job: Job) -> PeftModel:
+    set_seed(job.settings.seed)
+    base = load_base_model(job)
+    model = add_lora(base, configs.lora_config(job.settings, base))
+    checkpoint_blocks(model, job.way.checkpointed_blocks)
+    return model
+
+
+def _train_once(job: Job, model: PeftModel, micro_batch: int) -> None:
+    _update_plan(job, micro_batch=micro_batch)
+    arguments = configs.training_arguments(job.settings, job.folder.checkpoints, job.hardware.device, micro_batch)
+    logs_dir = job.folder.logs if "tensorboard" in job.settings.report_to else None
+    training.train(model, arguments, (job.prepared.train, job.prepared.evaluation), job.tokenizer, logs_dir)
+
+
+def _keep_what_was_measured(job: Job, micro_batch: int) -> None:
+    if job.hardware.device == "cuda":
+        reserved, allocated = torch.cuda.max_memory_reserved() / GIB, torch.cuda.max_memory_allocated() / GIB
+        log.info("peak memory: %.2f GiB with %d rows at once", reserved, micro_batch)
+        _update_plan(job, measured_peak_gib=round(reserved, 2), measured_allocated_gib=round(allocated, 2))
+
+
+def _update_plan(job: Job, **facts: object) -> None:
+    write_json(job.folder.plan, json.loads(job.folder.plan.read_text()) | facts)
 
 
 def evaluate(job: Job, model: PeftModel) -> None:

@@ -1,6 +1,7 @@
 """Outputs and losses of a model on prepared rows, batches sorted by length."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +9,10 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import DataCollatorForSeq2Seq, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from job.errors import OutOfMemory
 from job.loss import row_losses
+
+log = logging.getLogger(__name__)
 
 IGNORED = -100
 Ids = list[int]
@@ -29,13 +33,16 @@ def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts
     config = generation_config(model, tokenizer, decoding)
     outputs: list[str] = [""] * len(prompts)
     model.eval()
-    for places in _batches([len(prompt) for prompt in prompts], decoding.batch_size, "generate"):
+
+    def answer(places: list[int]) -> None:
         inputs = _pad_left([prompts[place] for place in places], tokenizer)
         with torch.inference_mode():
             tokens = model.generate(**inputs.to(model.device), generation_config=config)
         answers = tokens if seq2seq else tokens[:, inputs.input_ids.shape[1] :]
         for place, text in zip(places, tokenizer.batch_decode(answers, skip_special_tokens=True), strict=True):
             outputs[place] = text.strip()
+
+    _in_batches([len(prompt) for prompt in prompts], decoding.batch_size, "generate", answer)
     return outputs
 
 
@@ -62,13 +69,16 @@ def measure_losses(
     collate = DataCollatorForSeq2Seq(tokenizer, model=model, pad_to_multiple_of=8)
     losses = [0.0] * len(rows)
     model.eval()
-    for places in _batches([len(row["input_ids"]) for row in rows], batch_size, "loss"):
+
+    def measure(places: list[int]) -> None:
         batch = collate([{name: rows[place][name] for name in ("input_ids", "labels")} for place in places]).to(model.device)
         labels = batch.pop("labels")
         with torch.inference_mode():
             found = row_losses(model(**batch).logits, labels, shift=not model.config.is_encoder_decoder)
         for place, loss in zip(places, found.tolist(), strict=True):
             losses[place] = loss
+
+    _in_batches([len(row["input_ids"]) for row in rows], batch_size, "loss", measure)
     return losses
 
 
@@ -82,11 +92,26 @@ def prompt_of(row: dict, seq2seq: bool) -> Ids:
     return row["input_ids"][: start + 1]
 
 
-def _batches(lengths: list[int], batch_size: int, name: str) -> Iterator[list[int]]:
-    """Places of the rows, the longest first, so that too large a batch fails at once."""
-    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
-    for start in tqdm(range(0, len(order), batch_size), desc=name, unit="batch", disable=None, leave=False):
-        yield order[start : start + batch_size]
+def _in_batches(lengths: list[int], batch_size: int, name: str, compute: Callable[[list[int]], None]) -> None:
+    """Calls `compute` with the places of all rows, the longest first; fewer at once where they do not fit the memory.
+
+    Raises OutOfMemory if one row does not.
+    """
+    left = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+    with tqdm(total=len(left), desc=name, unit="row", disable=None, leave=False) as bar:
+        while left:
+            places = left[:batch_size]
+            try:
+                compute(places)
+            except torch.OutOfMemoryError as error:
+                if len(places) == 1:
+                    longest = lengths[places[0]]
+                    raise OutOfMemory(f"{name}: one row of {longest} tokens does not fit. Set MAX_SOURCE_LENGTH.") from error
+                batch_size = len(places) // 2
+                log.warning("%s: out of memory with %d rows at once, %d from here on", name, len(places), batch_size)
+                continue
+            left = left[len(places) :]
+            bar.update(len(places))
 
 
 def _pad_left(prompts: list[Ids], tokenizer: PreTrainedTokenizerBase) -> dict[str, Tensor]:

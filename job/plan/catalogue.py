@@ -36,5 +36,5 @@ def like(name: str, memory_gib: float, capability: tuple[int, int]) -> Gpu:
     """The GPU in a machine: rates and price of the catalogue's entry that is nearest to it."""
     entries = read_catalogue().values()
     nearest = min(entries, key=lambda gpu: (gpu.capability != capability, abs(gpu.memory_gib - memory_gib)))
-    known = nearest.capability == capability and abs(nearest.memory_gib - memory_gib) < 2
+    known = nearest.name.partition("-")[0] in name.replace("-", " ").split()
     return Gpu(name, memory_gib, capability, nearest.dense_tflops, nearest.mfu, nearest.price_usd_per_hour if known else None)

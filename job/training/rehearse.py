@@ -1,0 +1,82 @@
+"""The largest step of a training, tried before the first: out of memory is found in seconds, not at step 900."""
+
+import contextlib
+import gc
+import logging
+from collections.abc import Iterator
+
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase
+
+from job.errors import OutOfMemory
+from job.loss import count_labels, summed_cross_entropy
+from job.training.trainer import PAD_TO_MULTIPLE_OF
+
+log = logging.getLogger(__name__)
+
+
+def largest_micro_batch(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase, wanted: int, effective: int) -> int:
+    """The largest micro-batch up to `wanted`, a divisor of `effective`, whose longest possible step fits the memory.
+
+    Raises OutOfMemory if one row does not.
+    """
+    micro_batch = wanted
+    while True:
+        try:
+            rehearse(model, rows, tokenizer, micro_batch)
+            return micro_batch
+        except torch.OutOfMemoryError:
+            free_memory()
+            micro_batch = smaller(micro_batch, effective)
+
+
+def smaller(micro_batch: int, effective: int) -> int:
+    """The next smaller divisor of the effective batch, told as a warning. Raises OutOfMemory below 1."""
+    if micro_batch == 1:
+        raise OutOfMemory(
+            "One row does not fit the memory. Set GRADIENT_CHECKPOINTING=true, QUANTIZATION=nf4, a smaller MAX_SOURCE_LENGTH or a "
+            "smaller MODEL_ID; `plan` says which GPU would do."
+        )
+    found = next(size for size in range(micro_batch - 1, 0, -1) if effective % size == 0)
+    log.warning(
+        "out of memory with %d rows at once: %d x %d from here on; the result is the same", micro_batch, found, effective // found
+    )
+    return found
+
+
+def rehearse(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase, micro_batch: int) -> None:
+    """One forward and backward pass with the longest input and the longest answer in every row; leaves no trace.
+
+    Raises torch.OutOfMemoryError.
+    """
+    longest = {name: max(rows[name], key=len) for name in ("input_ids", "labels")}
+    seq2seq = model.config.is_encoder_decoder
+    if not seq2seq:
+        longest["labels"] = longest["input_ids"]
+    collate = DataCollatorForSeq2Seq(tokenizer, model=model, pad_to_multiple_of=PAD_TO_MULTIPLE_OF)
+    batch = collate([longest] * micro_batch).to(model.device)
+    labels = batch.pop("labels")
+    with _untouched(model):
+        loss = summed_cross_entropy(model(**batch).logits, labels, shift=not seq2seq) / count_labels(labels, not seq2seq)
+        loss.backward()
+
+
+@contextlib.contextmanager
+def _untouched(model: PeftModel) -> Iterator[None]:
+    """The random state and the gradients are afterwards as they were."""
+    devices = [model.device] if model.device.type == "cuda" else []
+    model.train()
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            model.zero_grad(set_to_none=True)
+
+
+def free_memory() -> None:
+    """Gives back what an out-of-memory error left behind."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
