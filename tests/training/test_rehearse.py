@@ -1,0 +1,117 @@
+"""Out of memory, injected: the micro-batch shrinks, the result stays."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from job.training import rehearse
+from job.training.trainer import LoraTrainer
+
+FEW_STEPS = {"NUM_TRAIN_EPOCHS": "1", "LOGGING_STEPS": "1", "LORA_DROPOUT": "0", "MAX_NEW_TOKENS": "4", "EVAL_MAX_ROWS": "4"}
+
+
+@pytest.fixture
+def run(job, t5_folder, write_rows, questions):
+    """Runs a small training under the given name: (exit code, what was said, the adapter's weights as one vector)."""
+
+    def run(name: str, **variables: str):
+        code, said = job(MODEL_ID=t5_folder, TRAIN_DATA=write_rows(questions), RUN_NAME=name, **FEW_STEPS | variables)
+        weights = Path("output") / name / "adapter" / "adapter_model.safetensors"
+        tensors = load_file(weights) if weights.exists() else {}
+        return code, said, torch.cat([tensors[key].flatten() for key in sorted(tensors)]) if tensors else None
+
+    return run
+
+
+def too_large(limit: int, original):
+    """`original` training step, out of memory above `limit` rows."""
+
+    def step(trainer, model, inputs, *rest):
+        if len(inputs["input_ids"]) > limit:
+            raise torch.OutOfMemoryError("injected")
+        return original(trainer, model, inputs, *rest)
+
+    return step
+
+
+def same(found: torch.Tensor, expected: torch.Tensor) -> bool:
+    return bool((found - expected).norm() / expected.norm() < 1e-5)
+
+
+@pytest.mark.parametrize("fits", [4, 2, 1])
+def test_what_does_not_fit_is_found_before_the_first_step_and_the_adapter_is_the_same(run, monkeypatch, fits):
+    _, _, whole = run("whole")
+    original = rehearse.rehearse
+
+    def limited(model, rows, tokenizer, micro_batch):
+        if micro_batch > fits:
+            raise torch.OutOfMemoryError("injected")
+        original(model, rows, tokenizer, micro_batch)
+
+    monkeypatch.setattr(rehearse, "rehearse", limited)
+    code, said, split = run("split")
+    assert code == 0, said
+    assert f"{fits} x {8 // fits} from here on" in said
+    assert same(split, whole)
+    assert json.loads(Path("output/split/plan.json").read_text())["micro_batch"] == fits
+
+
+def test_out_of_memory_in_mid_run_goes_on_from_the_last_checkpoint_with_the_same_result(run, monkeypatch):
+    _, _, whole = run("whole")
+    original, calls = LoraTrainer.training_step, []
+
+    def once(trainer, model, inputs, *rest):
+        calls.append(len(inputs["input_ids"]))
+        if len(calls) == 3:
+            raise torch.OutOfMemoryError("injected")
+        return original(trainer, model, inputs, *rest)
+
+    monkeypatch.setattr(LoraTrainer, "training_step", once)
+    code, said, resumed = run("resumed", SAVE_STRATEGY="steps", SAVE_STEPS="1")
+    assert code == 0, said
+    assert calls == [8, 8, 8, 4, 4, 4, 4], "two steps, the failure, and the two steps that were left in halves"
+    assert same(resumed, whole)
+
+
+def test_out_of_memory_before_the_first_checkpoint_starts_anew_with_the_same_result(run, monkeypatch):
+    _, _, whole = run("whole")
+    monkeypatch.setattr(LoraTrainer, "training_step", too_large(2, LoraTrainer.training_step))
+    code, said, split = run("split")
+    assert code == 0, said
+    assert same(split, whole)
+
+
+def test_one_row_that_does_not_fit_is_72(run, monkeypatch):
+    monkeypatch.setattr(LoraTrainer, "training_step", too_large(0, LoraTrainer.training_step))
+    code, said, adapter = run("none")
+    assert code == 72
+    assert said.splitlines()[-1].startswith("One row does not fit the memory. Set GRADIENT_CHECKPOINTING=true")
+    assert adapter is None
+
+
+def test_the_rehearsal_leaves_neither_gradients_nor_randomness_behind(run, monkeypatch):
+    _, _, with_rehearsal = run("with", LORA_DROPOUT="0.2")
+    monkeypatch.setattr(rehearse, "rehearse", lambda *_: None)
+    _, _, without = run("without", LORA_DROPOUT="0.2")
+    assert torch.equal(with_rehearsal, without)
+
+
+def test_out_of_memory_in_the_evaluation_answers_fewer_rows_at_once_and_the_same(run, monkeypatch):
+    from transformers import T5ForConditionalGeneration
+
+    run("whole")
+    original = T5ForConditionalGeneration.generate
+
+    def limited(model, *arguments, **options):
+        if len(options["input_ids"]) > 2:
+            raise torch.OutOfMemoryError("injected")
+        return original(model, *arguments, **options)
+
+    monkeypatch.setattr(T5ForConditionalGeneration, "generate", limited)
+    code, said, _ = run("split")
+    assert code == 0, said
+    assert "generate: out of memory with 4 rows at once, 2 from here on" in said
+    assert Path("output/split/evaluation.csv").read_text() == Path("output/whole/evaluation.csv").read_text()
