@@ -24,10 +24,10 @@ def rows(count: int, causal: bool) -> Dataset:
     return Dataset.from_list(made)
 
 
-def make_trainer(folder, tmp_path, *, accumulation: int = 1, steps: int = 3) -> LoraTrainer:
+def make_trainer(folder, tmp_path, *, accumulation: int = 1, steps: int = 3, dtype: torch.dtype = torch.float32) -> LoraTrainer:
     set_seed(0)
     seq2seq = "t5" in folder.name
-    base = load_base(BaseModel(str(folder)), seq2seq, torch.float32, None, "cpu")
+    base = load_base(BaseModel(str(folder)), seq2seq, dtype, None, "cpu")
     targets, kind = (["q", "v"], "SEQ_2_SEQ_LM") if seq2seq else (["q_proj", "v_proj"], "CAUSAL_LM")
     model = add_lora(base, LoraConfig(task_type=kind, r=4, target_modules=targets, lora_dropout=0.0))
     args = TrainingArguments(
@@ -111,3 +111,49 @@ def test_a_loss_that_is_not_finite_stops_the_training(t5_folder, tmp_path):
         trainer.model.get_base_model().lm_head.weight[0, 0] = float("nan")
     with pytest.raises(Diverged, match="step 1: loss is nan"):
         trainer.train()
+
+
+@pytest.mark.parametrize("kind", ["t5_folder", "llama_folder"])
+def test_float16_with_loss_scaling_trains_as_float32_does(kind, request, tmp_path):
+    folder = request.getfixturevalue(kind)
+    exact, half = (make_trainer(folder, tmp_path, dtype=dtype, steps=4) for dtype in (torch.float32, torch.float16))
+    exact.train()
+    half.train()
+    assert all(parameter.dtype == torch.float32 for parameter in half.model.parameters() if parameter.requires_grad)
+    assert half.skipped_steps == 0
+    assert losses_of(half) == pytest.approx(losses_of(exact), rel=5e-3)
+    norms = [[entry["grad_norm"] for entry in trainer.state.log_history if "grad_norm" in entry] for trainer in (half, exact)]
+    assert norms[0] == pytest.approx(norms[1], rel=0.02), "gradients are unscaled before they are clipped"
+
+
+def overflowing(trainer: LoraTrainer, steps: set[int]) -> None:
+    """Makes the gradient infinite in these steps."""
+    parameter = next(parameter for parameter in trainer.model.parameters() if parameter.requires_grad)
+    parameter.register_hook(lambda gradient: gradient * float("inf" if trainer.state.global_step in steps else 1))
+
+
+def test_a_gradient_that_is_not_finite_skips_its_step_and_halves_the_scale(t5_folder, tmp_path):
+    trainer = make_trainer(t5_folder, tmp_path, dtype=torch.float16, steps=4)
+    overflowing(trainer, {1})
+    trainer.train()
+    scales = [entry["loss_scale"] for entry in trainer.state.log_history if "loss_scale" in entry]
+    assert scales == [2**16, 2**15, 2**15, 2**15]
+    assert trainer.state.log_history[-2]["skipped_steps"] == trainer.skipped_steps == 1
+    assert torch.isfinite(adapter_of(trainer)).all()
+
+
+def test_gradients_that_are_never_finite_end_the_training(t5_folder, tmp_path):
+    trainer = make_trainer(t5_folder, tmp_path, dtype=torch.float16, steps=60)
+    overflowing(trainer, set(range(60)))
+    with pytest.raises(Diverged, match="the gradient was not finite in 25 steps in a row"):
+        trainer.train()
+
+
+def test_the_loss_scale_is_part_of_a_checkpoint(t5_folder, tmp_path):
+    trainer = make_trainer(t5_folder, tmp_path, dtype=torch.float16, steps=2)
+    trainer.args.save_strategy, trainer.args.save_steps = "steps", 2
+    trainer.state.save_steps = 2
+    overflowing(trainer, {0})
+    trainer.train()
+    trainer._save_checkpoint(trainer.model, trial=None)
+    assert torch.load(tmp_path / "checkpoint-2" / "scaler.pt")["scale"] == 2**15
