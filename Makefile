@@ -1,6 +1,6 @@
 # All commands of the project. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-container lint format tensorboard image up up-cpu logs down docs lock clean
+.PHONY: help demo test test-container lint format tensorboard plan doctor image up up-cpu logs down docs lock clean
 
 PYTHON ?=
 export PYTHON
@@ -39,6 +39,14 @@ format: ## mend style and format
 tensorboard: ## show the curves of all runs on http://localhost:6006
 	@./setup.sh
 	@$(VENV)/tensorboard --logdir $${LOGS_DIR:-logs} --port $${TENSORBOARD_PORT:-6006}
+
+plan: ## tell what training would take on each kind of GPU
+	@./setup.sh
+	@$(VENV)/python entrypoint.py plan
+
+doctor: ## check GPU, folders, model and data in seconds
+	@./setup.sh
+	@$(VENV)/python entrypoint.py doctor
 
 image: ## build the image
 	$(COMPOSE) build job

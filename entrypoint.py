@@ -1,4 +1,4 @@
-"""python entrypoint.py [run|plan|prepare|train|evaluate|predict]: reads argv, calls one command, turns errors into exit codes."""
+"""python entrypoint.py [COMMAND]: reads argv, calls one command, turns errors into exit codes."""
 
 import logging
 import os
@@ -15,6 +15,7 @@ python entrypoint.py [COMMAND]
 
   run                   prepare, train, evaluate and publish (when no command is given)
   plan [--json]         tell what training would take on each kind of GPU; needs none
+  doctor                check GPU, folders, model and data in seconds
   prepare               read, split and tokenise the data; needs no GPU
   train                 prepare and train
   evaluate              measure the adapter against the base model
@@ -22,7 +23,7 @@ python entrypoint.py [COMMAND]
 
 Everything else is set by variables, in the environment or in .env: see env.example."""
 
-COMMANDS = ("run", "plan", "prepare", "train", "evaluate", "predict")
+COMMANDS = ("run", "plan", "doctor", "prepare", "train", "evaluate", "predict")
 
 log = logging.getLogger("job")
 
@@ -54,7 +55,7 @@ def call(command: str, arguments: list[str]) -> int:
     settings = read_settings()
     configure(settings.log_level)
     written = {"HF_HOME": settings.hf_home} if settings.hf_home else {}
-    if command not in ("predict", "plan"):
+    if command not in ("predict", "plan", "doctor"):
         written |= {"OUTPUT_DIR": settings.output_dir, "LOGS_DIR": settings.logs_dir}
     for variable, folder in written.items():
         make_writable(folder, variable)

@@ -4,11 +4,14 @@ import os
 import time
 from dataclasses import dataclass
 
+import bitsandbytes
 import torch
 
 from job.errors import HardwareError, SettingsError
 
 GIB = 2**30
+TOLERANCE = 0.05
+"""Relative error that half precision may have in `check_computes`; a wrong kernel is off by its whole size."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,49 @@ def _check_kernels(hardware: Hardware) -> None:
     kernels = [int(arch.removeprefix("sm_")) for arch in torch.cuda.get_arch_list() if arch.removeprefix("sm_").isdecimal()]
     if not any(number // 10 == major and number % 10 <= minor for number in kernels):
         raise HardwareError(f"{hardware.describe()}: this torch has kernels for {kernels} only. Use another GPU.")
+
+
+def check_computes(hardware: Hardware, dtype: torch.dtype) -> None:
+    """Tries what a step is made of on the GPU itself: a product, attention with a bias, NF4, each forward and backward.
+
+    Nothing to do on a CPU. Raises HardwareError where one fails or is far from float32, as with a wrong driver or image.
+    """
+    if hardware.device == "cpu":
+        return
+    torch.manual_seed(0)
+    for name, compute in {"a matrix product": _product, "attention": _attention, "NF4": _nf4}.items():
+        try:
+            found, expected = compute(dtype, hardware.device)
+        except RuntimeError as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise HardwareError(f"{hardware.describe()}: {name} in {dtype} fails: {reason}. Check driver and image.") from error
+        if not (found.float() - expected).norm() < TOLERANCE * expected.norm():
+            raise HardwareError(f"{hardware.describe()}: {name} in {dtype} is wrong. Update the driver, or try another GPU.")
+
+
+def _product(dtype: torch.dtype, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    left, right = (torch.randn(64, 64, device=device) for _ in range(2))
+    return left.to(dtype) @ right.to(dtype), left @ right
+
+
+def _attention(dtype: torch.dtype, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """The gradient of attention with T5's kind of bias, added before the softmax."""
+    query, bias = torch.randn(1, 2, 16, 64, device=device), torch.randn(1, 2, 16, 16, device=device)
+    gradients = []
+    for kind in (dtype, torch.float32):
+        leaf = query.to(kind).requires_grad_()
+        torch.nn.functional.scaled_dot_product_attention(leaf, leaf, leaf, attn_mask=bias.to(kind)).sum().backward()
+        gradients.append(leaf.grad)
+    return gradients[0], gradients[1]
+
+
+def _nf4(dtype: torch.dtype, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """The gradient through an NF4 layer, against the product with its dequantised weights."""
+    quantise, dequantise = bitsandbytes.functional.quantize_4bit, bitsandbytes.functional.dequantize_4bit
+    weights, state = quantise(torch.randn(64, 64, device=device, dtype=dtype), quant_type="nf4")
+    leaf = torch.randn(16, 64, device=device, dtype=dtype, requires_grad=True)
+    bitsandbytes.matmul_4bit(leaf, weights.t(), quant_state=state).sum().backward()
+    return leaf.grad, torch.ones(16, 64, device=device) @ dequantise(weights, state).float()
 
 
 def check_quantization(quantization: str, hardware: Hardware) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from job import configs, steps
+from job.doctor import examine
 from job.errors import Interrupted
 from job.evaluation.verdict import read_verdict
 from job.model import load_adapter
@@ -15,7 +16,7 @@ from job.predict import predict
 from job.run_folder import RunFolder
 from job.settings import Settings
 
-__all__ = ["evaluate", "plan", "predict", "prepare", "run", "train"]
+__all__ = ["doctor", "evaluate", "plan", "predict", "prepare", "run", "train"]
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,11 @@ def run(settings: Settings) -> None:
 def plan(settings: Settings, *options: str) -> None:
     """Prints what training would take on each kind of GPU; needs no GPU and no weights, and leaves nothing behind."""
     print(steps.plan(settings, as_json="--json" in options))
+
+
+def doctor(settings: Settings) -> None:
+    """Checks what a run with these settings needs, and prints what it found."""
+    examine(settings)
 
 
 def prepare(settings: Settings) -> None:

@@ -17,7 +17,7 @@ from job.data import prepare as data
 from job.evaluation.evaluate import evaluate as compare
 from job.evaluation.evaluate import write_csv
 from job.evaluation.verdict import read_means, read_verdict
-from job.hardware import GIB, Hardware, check_quantization, detect, estimate_training_s
+from job.hardware import GIB, Hardware, check_computes, check_quantization, choose_precision, detect, estimate_training_s
 from job.model import (
     add_lora,
     check_vocabulary,
@@ -60,9 +60,10 @@ def prepare(settings: Settings, folder: RunFolder) -> Job:
     hardware = detect(settings.device)
     log.info("hardware: %s", hardware.describe())
     check_quantization(settings.quantization, hardware)
+    check_computes(hardware, configs.DTYPES[choose_precision(settings.precision, hardware)])
     config = load_config(configs.base_model(settings))
     seq2seq = is_seq2seq(config, settings.task, configs.base_model(settings))
-    tokenizer, prepared = _read(settings, config, folder.data)
+    tokenizer, prepared = read(settings, config, folder.data)
     log.info(prepared.train_cut.describe("training rows"))
     log.info(prepared.eval_cut.describe("held-out rows"))
     configs.scoring(settings, prepared)
@@ -80,11 +81,11 @@ def plan(settings: Settings, as_json: bool) -> str:
         work = forecast.assumed_work(settings, seq2seq)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            work = forecast.measured_work(settings, _read(settings, config, Path(folder) / "data")[1], seq2seq)
+            work = forecast.measured_work(settings, read(settings, config, Path(folder) / "data")[1], seq2seq)
     return forecast.tell_plan(settings, detect(settings.device), config, work, as_json)
 
 
-def _read(settings: Settings, config: PreTrainedConfig, folder: Path) -> tuple[PreTrainedTokenizerBase, data.Prepared]:
+def read(settings: Settings, config: PreTrainedConfig, folder: Path) -> tuple[PreTrainedTokenizerBase, data.Prepared]:
     """The tokenizer, and the rows prepared in `folder`."""
     base = configs.base_model(settings)
     tokenizer = load_tokenizer(base)

@@ -8,7 +8,19 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 STAGES = {"data", "plan", "model", "training", "evaluation", "publish", "hardware"}
-TOP = {"settings", "environment", "configs", "run", "steps", "predict", "run_folder", "console", "settings_docs", "forecast"}
+TOP = {
+    "settings",
+    "environment",
+    "configs",
+    "run",
+    "steps",
+    "predict",
+    "run_folder",
+    "console",
+    "settings_docs",
+    "forecast",
+    "doctor",
+}
 MODULES = sorted(ROOT.glob("job/**/*.py"))
 
 
