@@ -1,6 +1,6 @@
 # All commands of the project. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-container lint format tensorboard plan doctor image up up-cpu logs down docs lock clean
+.PHONY: help demo test test-container test-gpu bench-plan lint format tensorboard plan doctor image up up-cpu logs down docs lock clean
 
 PYTHON ?=
 export PYTHON
@@ -23,6 +23,14 @@ test: ## set up, lint, run the tests
 test-container: ## build the image and try it and the compose file on a real Docker engine (first time 15 minutes)
 	@./setup.sh test
 	@$(VENV)/pytest tests/container
+
+test-gpu: ## try every way of holding a model on this machine's GPU
+	@./setup.sh test
+	@$(VENV)/pytest tests/gpu
+
+bench-plan: ## hold predicted memory against real steps, on the GPU if there is one
+	@./setup.sh
+	@PYTHONPATH=. $(VENV)/python bench/plan_accuracy.py
 
 lint: ## check style and format of Python, shell and Dockerfile
 	@./setup.sh test

@@ -1,4 +1,4 @@
-"""The job: environment -> Settings -> Hardware -> prepared data -> model + LoRA -> training -> evaluation -> artefacts.
+"""The job: environment -> Settings -> Hardware -> prepared data -> Plan -> model + LoRA -> training -> evaluation -> artefacts.
 
 One function a command of `entrypoint.py`; what each step does is in `steps`.
 """

@@ -38,7 +38,7 @@ class RunFolder:
 
     def claim(self, settings: dict[str, object]) -> None:
         """Keeps `settings` as those of this run. Raises SettingsError if something was trained here with others."""
-        if not (self.adapter.exists() or self.checkpoints.exists()):
+        if not self.is_begun:
             return write_json(self.settings, settings)
         before = json.loads(self.settings.read_text()) if self.settings.exists() else {}
         different = [name for name in settings if before.get(name) != settings[name]]
@@ -47,6 +47,11 @@ class RunFolder:
             raise SettingsError(
                 f"{self.path} holds a run with other settings: {listed}. Choose another RUN_NAME, or set OVERWRITE=true."
             )
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether something was trained here."""
+        return self.adapter.exists() or self.checkpoints.exists()
 
     @property
     def is_done(self) -> bool:

@@ -95,8 +95,8 @@ def read(settings: Settings, config: PreTrainedConfig, folder: Path) -> tuple[Pr
 
 
 def _way(settings: Settings, folder: RunFolder, hardware: Hardware, config: PreTrainedConfig, work: Work) -> Way:
-    """How to train here. Once chosen it stays, so that a run that goes on computes what it computed before."""
-    if folder.plan.exists():
+    """How to train here. From the first step on it stays, so that a run that goes on computes what it computed before."""
+    if folder.is_begun and folder.plan.exists():
         kept = json.loads(folder.plan.read_text())
         return Way(**{field.name: kept[field.name] for field in fields(Way)})
     way, plan = forecast.choose_way(settings, hardware, config, work)

@@ -63,9 +63,9 @@ class StorageTracker(TorchDispatchMode):
 
 
 def simulate_training_step(
-    config: PreTrainedConfig, lora: LoraConfig, dtype: torch.dtype, batch: Batch, checkpointed: bool = False
+    config: PreTrainedConfig, lora: LoraConfig, dtype: torch.dtype, batch: Batch, checkpointed: bool = False, on_cuda: bool = True
 ) -> Simulated:
-    """The weights and the peak of a training step with AdamW in steady state, as CUDA's kernels would hold them."""
+    """The weights and the peak of a training step with AdamW in steady state, as CUDA's kernels or the CPU's would hold them."""
     with torch.device("meta"):
         auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         model = auto.from_config(config, dtype=dtype).requires_grad_(False)
@@ -74,7 +74,7 @@ def simulate_training_step(
     if checkpointed:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
-    with FakeTensorMode(), cuda_kernels():
+    with FakeTensorMode(), cuda_kernels() if on_cuda else contextlib.nullcontext():
         _make_fake(model)
         return run_tracked(model.train(), batch)
 

@@ -315,3 +315,13 @@ def test_the_demos_adapter_finds_its_base_from_any_clone(job, tmp_path, monkeypa
     Path("new.jsonl").write_text('{"input": "Lunch at 4pm on March 3rd, 2027?"}\n')
     assert job("predict", "new.jsonl", "answers.jsonl")[0] == 0
     assert "output" in json.loads(Path("answers.jsonl").read_text())
+
+
+def test_data_prepared_on_a_laptop_is_trained_as_the_other_machine_can(job, t5_folder, write_rows, questions):
+    variables = {"MODEL_ID": t5_folder, "TRAIN_DATA": write_rows(questions)} | FEW_STEPS
+    assert job("prepare", **variables)[0] == 0
+    plan = Path("output/r/plan.json")
+    plan.write_text(json.dumps(json.loads(plan.read_text()) | {"precision": "bf16", "micro_batch": 2}))
+    assert job(**variables)[0] == 0
+    chosen = json.loads(plan.read_text())
+    assert (chosen["precision"], chosen["micro_batch"]) == ("fp32", 8)

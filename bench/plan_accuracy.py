@@ -1,0 +1,92 @@
+"""Predicted against real peak memory of a training step, over a grid: `make bench-plan`.
+
+On a GPU: the formula against torch.cuda.max_memory_allocated, reserved beside it. On a CPU: the simulation against the same tracker
+over real tensors. Models have random weights. The table goes to the terminal, the figures to bench/results/.
+"""
+
+import gc
+import itertools
+import json
+import platform
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForSeq2SeqLM
+
+from job.plan.known import known_config
+from job.plan.memory import ADAPTER_WIDTH, GIB, Way, activation_bytes, weights_bytes
+from job.plan.shape import read_shape
+from job.plan.simulate import Batch, run_tracked, simulate_training_step
+
+RESULTS = Path(__file__).parent / "results"
+LORA = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.05, target_modules=["q", "v"], task_type="SEQ_2_SEQ_LM")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+GPU_GRID = (("small", "base", "large", "xl"), ("bf16", "fp32"), ((256, 56), (512, 128)), (1, 8), (False, True))
+CPU_GRID = (("small", "base"), ("fp32", "bf16"), ((64, 16), (128, 32)), (2,), (False, True))
+
+
+def main() -> None:
+    """Prints a row a case and writes all of them."""
+    on_gpu = torch.cuda.is_available()
+    device = torch.cuda.get_device_name() if on_gpu else f"{platform.machine()} CPU"
+    rows = []
+    for size, precision, lengths, micro_batch, checkpointed in itertools.product(*(GPU_GRID if on_gpu else CPU_GRID)):
+        batch = Batch(micro_batch, *lengths)
+        row = {"size": size, "precision": precision, "batch": [micro_batch, *lengths], "checkpointed": checkpointed}
+        row |= (measure_on_gpu if on_gpu else measure_on_cpu)(size, precision, batch, checkpointed)
+        row["ratio"] = round(row["predicted_gib"] / row["real_gib"], 3)
+        rows.append(row)
+        print(f"{size:6} {precision} {batch.rows} x {lengths} checkpointed={checkpointed!s:5} "
+              f"predicted {row['predicted_gib']:.3f} real {row['real_gib']:.3f} GiB, ratio {row['ratio']}", flush=True)  # fmt: skip
+    ratios = sorted(row["ratio"] for row in rows)
+    summary = {
+        "device": device,
+        "torch": torch.__version__,
+        "lowest": ratios[0],
+        "median": ratios[len(ratios) // 2],
+        "highest": ratios[-1],
+    }
+    print(summary)
+    name = f"plan-accuracy-{device.replace(' ', '-')}.json"
+    (RESULTS / name).write_text(json.dumps(summary | {"cases": rows}, indent=1) + "\n")
+
+
+def build(size: str, precision: str, checkpointed: bool, device: str) -> PeftModel:
+    """FLAN-T5 of this size with random weights, an lm_head of its own, and an adapter."""
+    with torch.device(device):
+        model = AutoModelForSeq2SeqLM.from_config(known_config(f"google/flan-t5-{size}"), dtype=DTYPES[precision])
+        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    model = get_peft_model(model.requires_grad_(False), LORA).train()
+    model.config.use_cache = False
+    if checkpointed:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.enable_input_require_grads()
+    return model
+
+
+def measure_on_cpu(size: str, precision: str, batch: Batch, checkpointed: bool) -> dict[str, float]:
+    """Simulated and real peak of live storages, with the CPU's own kernels in both."""
+    config = known_config(f"google/flan-t5-{size}")
+    predicted = simulate_training_step(config, LORA, DTYPES[precision], batch, checkpointed, on_cuda=False).peak
+    real = run_tracked(build(size, precision, checkpointed, "cpu"), batch).peak
+    gc.collect()
+    return {"predicted_gib": predicted / GIB, "real_gib": real / GIB}
+
+
+def measure_on_gpu(size: str, precision: str, batch: Batch, checkpointed: bool) -> dict[str, float]:
+    """The formula, and what CUDA's allocator saw."""
+    shape = read_shape(known_config(f"google/flan-t5-{size}"))
+    way = Way(precision, "none", batch.rows, shape.blocks if checkpointed else 0)
+    predicted = weights_bytes(shape, precision, "none") + ADAPTER_WIDTH * shape.adapter(16) + activation_bytes(shape, way, batch)
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    with torch.device("cuda"):
+        run_tracked(build(size, precision, checkpointed, "cuda"), batch, steps=3)
+    allocated, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+    return {"predicted_gib": predicted / GIB, "real_gib": allocated / GIB, "reserved_gib": reserved / GIB}
+
+
+if __name__ == "__main__":
+    main()
