@@ -8,6 +8,7 @@ import gc
 import itertools
 import json
 import platform
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,10 +19,12 @@ from job.plan.known import known_config
 from job.plan.memory import ADAPTER_WIDTH, GIB, Way, activation_bytes, weights_bytes
 from job.plan.shape import read_shape
 from job.plan.simulate import Batch, run_tracked, simulate_training_step
+from job.recompute import checkpoint_blocks
 
 RESULTS = Path(__file__).parent / "results"
 LORA = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.05, target_modules=["q", "v"], task_type="SEQ_2_SEQ_LM")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+ALL_BLOCKS = 1000
 GPU_GRID = (("small", "base", "large", "xl"), ("bf16", "fp32"), ((256, 56), (512, 128)), (1, 8), (False, True))
 CPU_GRID = (("small",), ("fp32", "bf16"), ((64, 16), (128, 32)), (2,), (False, True))
 
@@ -59,16 +62,15 @@ def build(size: str, precision: str, checkpointed: bool, device: str) -> PeftMod
         model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
     model = get_peft_model(model.requires_grad_(False), LORA).train()
     model.config.use_cache = False
-    if checkpointed:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        model.enable_input_require_grads()
+    checkpoint_blocks(model, ALL_BLOCKS if checkpointed else 0)
     return model
 
 
 def measure_on_cpu(size: str, precision: str, batch: Batch, checkpointed: bool) -> dict[str, float]:
     """Simulated and real peak of live storages, with the CPU's own kernels in both."""
     config = known_config(f"google/flan-t5-{size}")
-    predicted = simulate_training_step(config, LORA, DTYPES[precision], batch, checkpointed, on_cuda=False).peak
+    adapt, blocks = partial(get_peft_model, peft_config=LORA), ALL_BLOCKS if checkpointed else 0
+    predicted = simulate_training_step(config, adapt, DTYPES[precision], batch, blocks, on_cuda=False).peak
     real = run_tracked(build(size, precision, checkpointed, "cpu"), batch).peak
     gc.collect()
     return {"predicted_gib": predicted / GIB, "real_gib": real / GIB}

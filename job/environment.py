@@ -87,7 +87,7 @@ def _explain(problem: Mapping, given: Mapping[str, str]) -> str:
     if problem["type"] == "string_pattern_mismatch" and name == "RUN_NAME":
         message = "letters, digits, '.', '_' and '-', beginning with a letter or digit"
     if problem["type"] == "string_pattern_mismatch" and name.startswith("PLAN_"):
-        message = "mean/longest in tokens, such as 150/256"
+        message = "median/95th percentile/longest in tokens, such as 150/220/256"
     shown = "" if name.startswith("HF_TOKEN") else f'="{given.get(name, "")}"'
     return f"{name}{shown}: expected {message.removesuffix(' was expected')}. Change it, or leave it empty for the default."
 

@@ -3,17 +3,25 @@
 import json
 import logging
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
-from transformers import PreTrainedConfig
+import numpy as np
+from peft import PeftModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
+from job import configs
 from job.data.prepare import Prepared
 from job.errors import OutOfMemory, SettingsError
 from job.hardware import Hardware, choose_precision
+from job.model import add_lora
 from job.plan.catalogue import Gpu, like, read_catalogue
-from job.plan.choose import Wish, Work, choose
-from job.plan.memory import GIB, Way
+from job.plan.choose import USABLE, Choice, Wish, Work, choose
+from job.plan.measured import read_speeds
+from job.plan.memory import GIB, Way, generation_bytes, on_gpu, weights_bytes
 from job.plan.shape import read_shape
-from job.plan.table import as_dict, render
+from job.plan.simulate import Batch, simulate_training_step
+from job.plan.table import as_dict, render, render_one
 from job.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -25,25 +33,32 @@ def measured_work(settings: Settings, prepared: Prepared, seq2seq: bool) -> Work
     """The work that the prepared rows are; lengths in tokens, the longest as padded."""
     sources = [len(ids) for ids in prepared.train["input_ids"]]
     targets = [len(labels) for labels in prepared.train["labels"]] if seq2seq else [0]
-    longest = tuple(math.ceil(max(lengths) / PAD_TO) * PAD_TO for lengths in (sources, targets))
-    mean = tuple(sum(lengths) / len(lengths) for lengths in (sources, targets))
-    return _work(settings, longest, mean, len(sources))
+    percentiles = tuple(tuple(int(p) for p in np.percentile(lengths, (50, 95, 100))) for lengths in (sources, targets))
+    mean = (sum(sources) / len(sources), sum(targets) / len(targets))
+    return _work(settings, percentiles, mean, len(sources))
 
 
 def assumed_work(settings: Settings, seq2seq: bool) -> Work:
     """The work that PLAN_SOURCE_LENGTHS, PLAN_TARGET_LENGTHS and PLAN_ROWS describe."""
     source, target = (
-        [int(part) for part in text.split("/")] for text in (settings.plan_source_lengths, settings.plan_target_lengths)
+        tuple(int(part) for part in text.split("/")) for text in (settings.plan_source_lengths, settings.plan_target_lengths)
     )
     if not seq2seq:
-        source, target = [a + b for a, b in zip(source, target, strict=True)], [0, 0]
-    return _work(settings, (source[1], target[1]), (source[0], target[0]), settings.plan_rows)
+        source, target = tuple(a + b for a, b in zip(source, target, strict=True)), (0, 0, 0)
+    return _work(settings, (source, target), (_mean(source), _mean(target)), settings.plan_rows)
 
 
-def _work(settings: Settings, longest: tuple[int, int], mean: tuple[float, float], rows: int) -> Work:
+def _mean(percentiles: Sequence[int]) -> float:
+    """The mean of lengths that lie evenly between half the median, the median, the 95th percentile and the longest."""
+    median, high, longest = percentiles
+    return 0.5 * 0.75 * median + 0.45 * (median + high) / 2 + 0.05 * (high + longest) / 2
+
+
+def _work(settings: Settings, percentiles: tuple, mean: tuple[float, float], rows: int) -> Work:
     batch = settings.effective_batch_size
+    longest = tuple(math.ceil(lengths[2] / PAD_TO) * PAD_TO for lengths in percentiles)
     passes = settings.max_steps * batch if settings.max_steps else rows * settings.num_train_epochs
-    return Work(longest, mean, passes, batch, settings.lora_r)
+    return Work(longest, mean, passes, batch, settings.lora_r, percentiles)
 
 
 def choose_way(settings: Settings, hardware: Hardware, config: PreTrainedConfig, work: Work) -> tuple[Way, dict | None]:
@@ -56,7 +71,7 @@ def choose_way(settings: Settings, hardware: Hardware, config: PreTrainedConfig,
         blocks = read_shape(config).blocks if settings.gradient_checkpointing == "true" else 0
         micro_batch = settings.per_device_train_batch_size or settings.effective_batch_size
         return Way(choose_precision(settings.precision, hardware), quantization, micro_batch, blocks), None
-    choice = choose(read_shape(config), this_gpu(hardware), work, _wish(settings))
+    choice = choose(read_shape(config), this_gpu(settings, hardware), work, _wish(settings))
     if not choice.fits:
         raise OutOfMemory(
             f"MODEL_ID={settings.model_id} does not fit: {choice.reason}. {_what_would_fit(settings, config, work)}"
@@ -67,23 +82,60 @@ def choose_way(settings: Settings, hardware: Hardware, config: PreTrainedConfig,
     return choice.way, as_dict(choice)
 
 
-def this_gpu(hardware: Hardware) -> Gpu:
+def this_gpu(settings: Settings, hardware: Hardware) -> Gpu:
     """The machine's GPU as an entry of the catalogue."""
-    return like(hardware.name, hardware.memory_bytes / GIB, hardware.capability)
+    return _as_measured(settings, [like(hardware.name, hardware.memory_bytes / GIB, hardware.capability)])[0]
 
 
 def tell_plan(settings: Settings, hardware: Hardware, config: PreTrainedConfig, work: Work, as_json: bool) -> str:
-    """The plan of every GPU kind, or of PLAN_GPU alone. Raises SettingsError for a GPU that the catalogue lacks."""
+    """The plan of every GPU kind, or of PLAN_GPU alone and in full. Raises SettingsError for a GPU that the catalogue lacks."""
     gpus = read_catalogue()
     if settings.plan_gpu and settings.plan_gpu not in gpus:
         raise SettingsError(f"PLAN_GPU={settings.plan_gpu}: not in job/plan/gpus.toml, which has {', '.join(gpus)}.")
-    chosen = [gpus[settings.plan_gpu]] if settings.plan_gpu else list(gpus.values())
+    chosen = _as_measured(settings, [gpus[settings.plan_gpu]] if settings.plan_gpu else list(gpus.values()))
     if hardware.device == "cuda" and not settings.plan_gpu:
-        chosen.append(this_gpu(hardware))
+        chosen.append(this_gpu(settings, hardware))
     choices = [choose(read_shape(config), gpu, work, _wish(settings, gpu)) for gpu in chosen]
+    memory: dict[str, float] = {}
+    if settings.plan_gpu:
+        choices[0], memory = simulated(settings, config, work, choices[0])
     if as_json:
-        return json.dumps([as_dict(choice) for choice in choices], indent=2)
-    return f"{_describe(settings, config, work)}\n\n{render(choices)}"
+        return json.dumps([as_dict(choice) | ({"memory_gib": memory} if memory else {}) for choice in choices], indent=2)
+    table = render_one(choices[0], memory) if settings.plan_gpu else render(choices)
+    return f"{_describe(settings, config, work)}\n\n{table}"
+
+
+def simulated(settings: Settings, config: PreTrainedConfig, work: Work, choice: Choice) -> tuple[Choice, dict[str, float]]:
+    """`choice` with the peak that its training step has on fake tensors, and where the memory goes (GiB).
+
+    Nothing is quantised in the simulation: what quantised weights save is counted.
+    """
+    shape, way = read_shape(config), choice.way
+    batch = Batch(way.micro_batch, *work.longest)
+
+    def adapt(model: PreTrainedModel) -> PeftModel:
+        return add_lora(model, configs.lora_config(settings, model))
+
+    step = simulate_training_step(config, adapt, configs.DTYPES[way.precision], batch, way.checkpointed_blocks)
+    quantised = weights_bytes(shape, way.precision, "none") - weights_bytes(shape, way.precision, way.quantization)
+    held, activations = step.weights - quantised, step.peak - step.weights
+    answering = Batch(settings.per_device_eval_batch_size, work.longest[0], settings.max_new_tokens or work.longest[1] * 5 // 4)
+    memory = {
+        "weights and adapter": held / GIB,
+        "optimizer and activations of the longest rows": activations / GIB,
+        "CUDA context and fragmentation": (on_gpu(held + activations) - held - activations) / GIB,
+        "the same in all by the formula of the table": choice.peak_bytes / GIB,
+        f"answering {answering.rows} rows at once, after training": on_gpu(held + generation_bytes(shape, way, answering)) / GIB,
+    }
+    peak = on_gpu(held + activations)
+    fits = peak <= USABLE * choice.gpu.memory_gib * GIB
+    return replace(choice, peak_bytes=peak, fits=fits), {name: round(gib, 2) for name, gib in memory.items()}
+
+
+def _as_measured(settings: Settings, gpus: list[Gpu]) -> list[Gpu]:
+    """`gpus` with the speeds that earlier runs of this model left in OUTPUT_DIR."""
+    speeds = read_speeds(settings.output_dir, settings.model_id)
+    return [replace(gpu, speed=speeds.get(gpu.kind)) for gpu in gpus]
 
 
 def _wish(settings: Settings, gpu: Gpu | None = None) -> Wish:
@@ -102,10 +154,10 @@ def _what_would_fit(settings: Settings, config: PreTrainedConfig, work: Work) ->
 
 def _describe(settings: Settings, config: PreTrainedConfig, work: Work) -> str:
     shape = read_shape(config)
-    source, target = (f"{mean:.0f} tokens, at most {longest}" for mean, longest in zip(work.mean, work.longest, strict=True))
-    lengths = f"inputs {source}; answers {target}" if shape.seq2seq else f"rows {source}"
+    source, target = ("/".join(map(str, numbers)) + " tokens" for numbers in work.percentiles)
+    lengths = f"inputs {source}, answers {target}" if shape.seq2seq else f"rows {source}"
     return (
         f"{settings.model_id}: {shape.parameters / 1e6:,.0f} million parameters, adapter {shape.adapter(work.r):,}\n"
-        f"{work.rows:,.0f} rows in all epochs, effective batch {work.effective_batch_size}; {lengths}\n"
+        f"{work.rows:,.0f} rows in all epochs, effective batch {work.effective_batch_size}; {lengths} (median/95 %/longest)\n"
         'predicted, not measured; "twice": blocks computed twice to save memory'
     )

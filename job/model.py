@@ -18,7 +18,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
 
 from job.errors import InputMissing, SettingsError
@@ -191,16 +190,6 @@ def add_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
         if parameter.requires_grad and name.endswith(".bias") and "lora_" not in name and "modules_to_save" not in name
     }
     return adapted
-
-
-def checkpoint_blocks(model: PeftModel, blocks: int) -> None:
-    """Makes the first `blocks` transformer blocks of `model`, the encoder's first, keep their input alone and compute twice."""
-    if not blocks:
-        return
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-    for number, layer in enumerate(layers):
-        layer.gradient_checkpointing = number < blocks
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:

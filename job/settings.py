@@ -27,7 +27,7 @@ def _split_commas(value: object) -> object:
 Length = Annotated[str, AfterValidator(_length)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
 FileFunction = Annotated[str, Field(pattern=r"^.+\.py:[A-Za-z_]\w*$")]
-MeanAndLongest = Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*$")]
+Lengths = Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*/[1-9]\d*$")]
 Schedule = Literal["no", "epoch", "steps"]
 
 
@@ -176,10 +176,10 @@ class Settings(BaseSettings):
     # Plan
     plan_gpu: str | None = None
     """GPU of job/plan/gpus.toml that `plan` tells all of, such as V100-16GB; all of them in a table if not set."""
-    plan_source_lengths: MeanAndLongest = "150/256"
-    """Mean and longest input in tokens that `plan` assumes where TRAIN_DATA is not set."""
-    plan_target_lengths: MeanAndLongest = "30/56"
-    """Mean and longest answer in tokens that `plan` assumes where TRAIN_DATA is not set."""
+    plan_source_lengths: Lengths = "150/220/256"
+    """Median, 95th percentile and longest of the inputs in tokens that `plan` assumes where TRAIN_DATA is not set."""
+    plan_target_lengths: Lengths = "30/48/56"
+    """Median, 95th percentile and longest of the answers in tokens that `plan` assumes where TRAIN_DATA is not set."""
     plan_rows: PositiveInt = 1000
     """Training rows that `plan` assumes where TRAIN_DATA is not set."""
 

@@ -21,7 +21,6 @@ from job.hardware import GIB, Hardware, check_computes, check_quantization, choo
 from job.model import (
     add_lora,
     check_vocabulary,
-    checkpoint_blocks,
     is_seq2seq,
     length_limits,
     load_base,
@@ -30,13 +29,16 @@ from job.model import (
 )
 from job.plan.choose import Work
 from job.plan.known import known_config
+from job.plan.measured import FACTOR
 from job.plan.memory import Way
 from job.publish.adapter import read_job, save_adapter
 from job.publish.card import write_card
+from job.recompute import checkpoint_blocks
 from job.run_folder import RunFolder, write_json
 from job.settings import DEMO, Settings
 from job.training import train as training
-from job.training.rehearse import free_memory, largest_micro_batch, smaller
+from job.training.probe import check_precision
+from job.training.rehearse import free_memory, largest_micro_batch, longest_batch, smaller
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +102,7 @@ def _way(settings: Settings, folder: RunFolder, hardware: Hardware, config: PreT
         kept = json.loads(folder.plan.read_text())
         return Way(**{field.name: kept[field.name] for field in fields(Way)})
     way, plan = forecast.choose_way(settings, hardware, config, work)
-    write_json(folder.plan, plan or asdict(way))
+    write_json(folder.plan, {"model_id": settings.model_id} | (plan or asdict(way)))
     return way
 
 
@@ -123,10 +125,12 @@ def train(job: Job) -> PeftModel:
     if job.hardware.device == "cpu":
         _warn_of_cpu(job, total)
     started, effective = time.perf_counter(), job.settings.effective_batch_size
+    if job.way.precision != "fp32":
+        check_precision(model, longest_batch(model, job.prepared.train, job.tokenizer, 1))
     micro_batch = largest_micro_batch(model, job.prepared.train, job.tokenizer, micro_batch, effective)
     while True:
         try:
-            _train_once(job, model, micro_batch)
+            metrics = _train_once(job, model, micro_batch)
             break
         except torch.OutOfMemoryError:
             micro_batch = smaller(micro_batch, effective)
@@ -135,7 +139,7 @@ def train(job: Job) -> PeftModel:
         model = _new_model(job)
     took_s = time.perf_counter() - started
     log.info("trained in %s", timedelta(seconds=round(took_s)))
-    _keep_what_was_measured(job, micro_batch)
+    _keep_what_was_measured(job, micro_batch, metrics)
     save_adapter(model, job.tokenizer, job.folder.adapter, configs.job_file(job.settings, job.seq2seq, job.prepared, job.way))
     return model
 
@@ -148,14 +152,17 @@ def _new_model(job: Job) -> PeftModel:
     return model
 
 
-def _train_once(job: Job, model: PeftModel, micro_batch: int) -> None:
+def _train_once(job: Job, model: PeftModel, micro_batch: int) -> dict[str, float]:
     _update_plan(job, micro_batch=micro_batch)
     arguments = configs.training_arguments(job.settings, job.folder.checkpoints, job.hardware.device, micro_batch)
     logs_dir = job.folder.logs if "tensorboard" in job.settings.report_to else None
-    training.train(model, arguments, (job.prepared.train, job.prepared.evaluation), job.tokenizer, logs_dir)
+    return training.train(model, arguments, (job.prepared.train, job.prepared.evaluation), job.tokenizer, logs_dir)
 
 
-def _keep_what_was_measured(job: Job, micro_batch: int) -> None:
+def _keep_what_was_measured(job: Job, micro_batch: int, metrics: dict[str, float]) -> None:
+    plan, speed = json.loads(job.folder.plan.read_text()), metrics["examples_per_second"]
+    expected = plan.get("predicted_examples_per_s", 0) / plan.get("speed_factor", 1)
+    _update_plan(job, measured_examples_per_s=round(speed, 3), **({FACTOR: round(speed / expected, 4)} if expected else {}))
     if job.hardware.device == "cuda":
         reserved, allocated = torch.cuda.max_memory_reserved() / GIB, torch.cuda.max_memory_allocated() / GIB
         log.info("peak memory: %.2f GiB with %d rows at once", reserved, micro_batch)

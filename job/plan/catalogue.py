@@ -1,7 +1,7 @@
 """The GPUs that a plan compares, from `gpus.toml`."""
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 CATALOGUE = Path(__file__).parent / "gpus.toml"
@@ -19,6 +19,10 @@ class Gpu:
     mfu: float
     """Share of the dense rate that training is expected to reach."""
     price_usd_per_hour: float | None = None
+    kind: str = ""
+    """Name of the catalogue's entry that the rates are from."""
+    speed: float | None = None
+    """How much faster than expected an earlier run was on this kind, None if there was none."""
 
     @property
     def precision(self) -> str:
@@ -29,7 +33,7 @@ class Gpu:
 def read_catalogue(path: Path = CATALOGUE) -> dict[str, Gpu]:
     """All entries, by name."""
     entries = tomllib.loads(path.read_text())
-    return {name: Gpu(name, **entry | {"capability": tuple(entry["capability"])}) for name, entry in entries.items()}
+    return {name: Gpu(name, **entry | {"capability": tuple(entry["capability"]), "kind": name}) for name, entry in entries.items()}
 
 
 def like(name: str, memory_gib: float, capability: tuple[int, int]) -> Gpu:
@@ -37,4 +41,5 @@ def like(name: str, memory_gib: float, capability: tuple[int, int]) -> Gpu:
     entries = read_catalogue().values()
     nearest = min(entries, key=lambda gpu: (gpu.capability != capability, abs(gpu.memory_gib - memory_gib)))
     known = nearest.name.partition("-")[0] in name.replace("-", " ").split()
-    return Gpu(name, memory_gib, capability, nearest.dense_tflops, nearest.mfu, nearest.price_usd_per_hour if known else None)
+    price = nearest.price_usd_per_hour if known else None
+    return replace(nearest, name=name, memory_gib=memory_gib, capability=capability, price_usd_per_hour=price)

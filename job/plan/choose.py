@@ -24,12 +24,14 @@ class Work:
     """What is to be trained: lengths in tokens, with special ones; a causal model's prompt and answer are one source."""
 
     longest: tuple[int, int]
-    """Of source and target."""
+    """Of source and target, as padded."""
     mean: tuple[float, float]
     rows: float
     """That are learnt from, each epoch counted."""
     effective_batch_size: int
     r: int = 16
+    percentiles: tuple[tuple[int, int, int], ...] = ()
+    """Median, 95th percentile and longest of the sources, and of the targets; for people."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,6 @@ class Choice:
     reason: str
     accumulation: int
     """Micro-batches an optimizer step."""
-
-    @property
-    def price_usd(self) -> float | None:
-        return None if self.gpu.price_usd_per_hour is None else self.hours * self.gpu.price_usd_per_hour
 
 
 def choose(shape: Shape, gpu: Gpu, work: Work, wish: Wish) -> Choice:
@@ -98,7 +96,7 @@ def row_seconds(shape: Shape, gpu: Gpu, work: Work, way: Way) -> float:
     tokens = way.micro_batch * sum(work.mean)
     waiting = 1 + (HALF_SPEED_TOKENS + DEQUANTISING[way.quantization]) / tokens
     launching = KERNELS_PER_BLOCK * shape.blocks * LAUNCH_S / way.micro_batch
-    return max(flops / rate * waiting, launching)
+    return max(flops / rate * waiting, launching) / (gpu.speed or 1)
 
 
 def _reason(shape: Shape, gpu: Gpu, way: Way, peak: float, fits: bool) -> str:
@@ -110,4 +108,6 @@ def _reason(shape: Shape, gpu: Gpu, way: Way, peak: float, fits: bool) -> str:
     parts += [] if way.quantization == "none" else [f"{way.quantization}, as unquantised weights do not fit"]
     if way.checkpointed_blocks:
         parts.append(f"{way.checkpointed_blocks} of {shape.blocks} blocks computed twice to save memory")
+    if gpu.speed:
+        parts.append("speed as an earlier run of yours measured it")
     return "; ".join(parts)

@@ -36,8 +36,26 @@ class Way:
 def peak_bytes(shape: Shape, way: Way, source_length: int, target_length: int, r: int) -> float:
     """What the GPU must have: weights, adapter, activations of the longest batch, CUDA's own, and what fragments."""
     batch = Batch(way.micro_batch, source_length, target_length)
-    held = weights_bytes(shape, way.precision, way.quantization) + ADAPTER_WIDTH * shape.adapter(r)
-    return (held + activation_bytes(shape, way, batch)) * (1 + FRAGMENTATION) + CONTEXT_BYTES
+    return on_gpu(held_bytes(shape, way, r) + activation_bytes(shape, way, batch))
+
+
+def on_gpu(allocated_bytes: float) -> float:
+    """What the GPU must have for so many bytes of tensors."""
+    return allocated_bytes * (1 + FRAGMENTATION) + CONTEXT_BYTES
+
+
+def held_bytes(shape: Shape, way: Way, r: int) -> float:
+    """What is there between two steps: weights, adapter, optimizer."""
+    return weights_bytes(shape, way.precision, way.quantization) + ADAPTER_WIDTH * shape.adapter(r)
+
+
+def generation_bytes(shape: Shape, way: Way, batch: Batch) -> float:
+    """What answering `batch.rows` inputs at once takes beside what is held: keys and values of all blocks, one block's
+    activations, one token's logits."""
+    b, tokens = WIDTH[way.precision], batch.source_length + batch.target_length
+    keys_and_values = 2 * b * shape.key_value * shape.layers * tokens
+    block = batch.source_length * (4 * b * shape.width + 4 * b * shape.attention + 3 * b * shape.inner)
+    return batch.rows * (keys_and_values + block + shape.vocabulary * (b + 4))
 
 
 def weights_bytes(shape: Shape, precision: str, quantization: str) -> float:

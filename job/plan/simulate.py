@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from unittest.mock import patch
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedConfig
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedConfig, PreTrainedModel
+
+from job.recompute import checkpoint_blocks
 
 
 @dataclass(frozen=True)
@@ -63,17 +65,23 @@ class StorageTracker(TorchDispatchMode):
 
 
 def simulate_training_step(
-    config: PreTrainedConfig, lora: LoraConfig, dtype: torch.dtype, batch: Batch, checkpointed: bool = False, on_cuda: bool = True
+    config: PreTrainedConfig,
+    adapt: Callable[[PreTrainedModel], PeftModel],
+    dtype: torch.dtype,
+    batch: Batch,
+    checkpointed_blocks: int = 0,
+    on_cuda: bool = True,
 ) -> Simulated:
-    """The weights and the peak of a training step with AdamW in steady state, as CUDA's kernels or the CPU's would hold them."""
+    """The weights and the peak of a training step with AdamW in steady state, as CUDA's kernels or the CPU's would hold them.
+
+    adapt: puts the adapter on the model. Nothing is quantised; beside float16, T5's `wo` is float32, as in a run.
+    """
     with torch.device("meta"):
         auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         model = auto.from_config(config, dtype=dtype).requires_grad_(False)
-        model = get_peft_model(model, lora)
+        model = adapt(model)
     model.config.use_cache = False
-    if checkpointed:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        model.enable_input_require_grads()
+    checkpoint_blocks(model, checkpointed_blocks)
     with FakeTensorMode(), cuda_kernels() if on_cuda else contextlib.nullcontext():
         _make_fake(model)
         return run_tracked(model.train(), batch)
@@ -126,13 +134,15 @@ def _make_fake(model: PeftModel) -> None:
     """Puts fake CPU tensors in the place of meta ones. Shared ones stay shared, but the lm_head of a T5 v1.1 is its own."""
     made: dict[object, torch.nn.Parameter] = {}
     own_head = getattr(model.config, "is_gated_act", False)
+    kept = getattr(model.get_base_model(), "_keep_in_fp32_modules", None) or [] if model.dtype == torch.float16 else []
     for name, module in model.named_modules():
         for key, parameter in list(module._parameters.items()):
             if parameter is None:
                 continue
             identity = (id(parameter), own_head and name.endswith("lm_head"))
             if identity not in made:
-                dtype = torch.float32 if parameter.requires_grad else parameter.dtype
+                in_float32 = parameter.requires_grad or name.rpartition(".")[2] in kept
+                dtype = torch.float32 if in_float32 else parameter.dtype
                 made[identity] = torch.nn.Parameter(torch.empty(parameter.shape, dtype=dtype), parameter.requires_grad)
             module._parameters[key] = made[identity]
         for key, buffer in list(module._buffers.items()):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase
+from transformers import BatchEncoding, DataCollatorForSeq2Seq, PreTrainedTokenizerBase
 
 from job.errors import OutOfMemory
 from job.loss import count_labels, summed_cross_entropy
@@ -51,16 +51,20 @@ def rehearse(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase
 
     Raises torch.OutOfMemoryError.
     """
+    batch = longest_batch(model, rows, tokenizer, micro_batch)
+    labels, shift = batch.pop("labels"), not model.config.is_encoder_decoder
+    with _untouched(model):
+        loss = summed_cross_entropy(model(**batch).logits, labels, shift) / count_labels(labels, shift)
+        loss.backward()
+
+
+def longest_batch(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase, size: int) -> BatchEncoding:
+    """`size` times the longest input with the longest answer, on the model's device."""
     longest = {name: max(rows[name], key=len) for name in ("input_ids", "labels")}
-    seq2seq = model.config.is_encoder_decoder
-    if not seq2seq:
+    if not model.config.is_encoder_decoder:
         longest["labels"] = longest["input_ids"]
     collate = DataCollatorForSeq2Seq(tokenizer, model=model, pad_to_multiple_of=PAD_TO_MULTIPLE_OF)
-    batch = collate([longest] * micro_batch).to(model.device)
-    labels = batch.pop("labels")
-    with _untouched(model):
-        loss = summed_cross_entropy(model(**batch).logits, labels, shift=not seq2seq) / count_labels(labels, not seq2seq)
-        loss.backward()
+    return collate([longest] * size).to(model.device)
 
 
 @contextlib.contextmanager

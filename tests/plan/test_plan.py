@@ -1,15 +1,19 @@
 """Plans: what is predicted against what is counted, and what is chosen for whom."""
 
 import json
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForSeq2SeqLM, LlamaConfig
 
 from job.errors import OutOfMemory
-from job.forecast import choose_way
+from job.forecast import assumed_work, choose_way, simulated
 from job.hardware import Hardware
 from job.plan.catalogue import Gpu, like, read_catalogue
 from job.plan.choose import Wish, Work, choose
@@ -21,6 +25,7 @@ from job.settings import Settings
 
 QV = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.05, target_modules=["q", "v"], task_type="SEQ_2_SEQ_LM")
 LLAMA_QV = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.05, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+qv, llama_qv = (partial(get_peft_model, peft_config=config) for config in (QV, LLAMA_QV))
 WORK = Work(longest=(256, 56), mean=(150, 30), rows=5000, effective_batch_size=8)
 CARDS = read_catalogue()
 
@@ -50,7 +55,7 @@ def test_flops_are_those_of_the_published_table():
 @pytest.mark.parametrize(("dtype", "precision"), [(torch.bfloat16, "bf16"), (torch.float32, "fp32")])
 @pytest.mark.parametrize(("size", "batch"), [("small", Batch(8, 256, 56)), ("base", Batch(2, 512, 128))])
 def test_the_formula_agrees_with_the_simulated_step(size, batch, dtype, precision):
-    simulated = simulate_training_step(flan(size), QV, dtype, batch)
+    simulated = simulate_training_step(flan(size), qv, dtype, batch)
     shape = read_shape(flan(size))
     formula = weights_bytes(shape, precision, "none") + 16 * shape.adapter(16)
     formula += activation_bytes(shape, Way(precision, "none", batch.rows, 0), batch)
@@ -62,7 +67,7 @@ def test_the_formula_agrees_with_the_simulated_step_of_a_causal_model(dtype, pre
     config = LlamaConfig(
         vocab_size=8000, hidden_size=768, intermediate_size=2048, num_hidden_layers=6, num_attention_heads=12, num_key_value_heads=4
     )  # fmt: skip
-    simulated = simulate_training_step(config, LLAMA_QV, dtype, Batch(4, 384, 0))
+    simulated = simulate_training_step(config, llama_qv, dtype, Batch(4, 384, 0))
     shape = read_shape(config)
     formula = weights_bytes(shape, precision, "none") + 16 * shape.adapter(16)
     formula += activation_bytes(shape, Way(precision, "none", 4, 0), Batch(4, 384, 0))
@@ -76,7 +81,7 @@ def test_the_simulation_counts_what_real_tensors_take():
     config.dropout_rate = 0.0
     model = AutoModelForSeq2SeqLM.from_config(config).requires_grad_(False)
     real = run_tracked(get_peft_model(model, QV).train(), Batch(4, 64, 16))
-    simulated = simulate_training_step(config, QV, torch.float32, Batch(4, 64, 16))
+    simulated = simulate_training_step(config, qv, torch.float32, Batch(4, 64, 16))
     head = config.vocab_size * config.d_model * 4  # from_config ties it; the simulation gives FLAN-T5 its own
     assert simulated.weights - head == pytest.approx(real.weights, rel=1e-3)
     assert simulated.peak - simulated.weights == pytest.approx(real.peak - real.weights, rel=0.15)
@@ -143,7 +148,7 @@ def test_the_command_prints_a_row_a_gpu_without_a_network(job, capsys):
     rows = {line.split()[0]: line for line in lines if line.split() and line.split()[0] in CARDS}
     assert rows.keys() == CARDS.keys()
     assert "fp16" in rows["V100-16GB"]
-    assert "inputs 150 tokens, at most 256" in lines[1]
+    assert "inputs 150/220/256 tokens" in lines[1]
 
 
 def test_the_command_measures_the_lengths_of_the_data_and_leaves_nothing_behind(
@@ -163,4 +168,53 @@ def test_an_unknown_gpu_and_wrong_lengths_are_answered(job):
     assert "PLAN_GPU=V1000: not in job/plan/gpus.toml, which has V100-16GB" in said
     code, said = job("plan", PLAN_SOURCE_LENGTHS="150")
     assert code == 78
-    assert "mean/longest in tokens" in said
+    assert "median/95th percentile/longest in tokens" in said
+
+
+def test_plan_gpu_is_told_in_full_from_a_simulated_step(job, capsys, t5_folder, write_rows, questions):
+    assert job("plan", MODEL_ID=t5_folder, TRAIN_DATA=write_rows(questions), PLAN_GPU="V100-16GB")[0] == 0
+    told = {line.strip().partition("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "fits" in told["verdict"]
+    assert "answering 32 rows at once, after training" in told
+
+
+@pytest.mark.parametrize(("quantization", "blocks"), [("none", 3), ("nf4", 0)])
+def test_the_simulated_choice_agrees_with_the_formula_in_fp16(quantization, blocks):
+    choice = choose(read_shape(flan("base")), CARDS["V100-16GB"], WORK, Wish(quantization))
+    choice = replace(choice, way=replace(choice.way, checkpointed_blocks=blocks))
+    formula = peak_bytes(read_shape(flan("base")), choice.way, *WORK.longest, 16)
+    found, memory = simulated(Settings(model_id="google/flan-t5-base"), flan("base"), WORK, choice)
+    assert 0.95 < formula / found.peak_bytes < 1.10
+    parts = [memory[name] for name in list(memory)[:3]]
+    assert sum(parts) == pytest.approx(found.peak_bytes / GIB, abs=0.02)
+
+
+def test_a_step_that_does_not_fit_when_simulated_is_said_not_to_fit():
+    choice = choose(read_shape(flan("base")), Gpu("small", 3.4, (8, 6), {"bf16": 50, "fp32": 10}, 0.3), WORK, Wish())
+    assert choice.fits
+    smaller = replace(choice, gpu=replace(choice.gpu, memory_gib=1.5))
+    found, _ = simulated(Settings(model_id="google/flan-t5-base"), flan("base"), WORK, smaller)
+    assert not found.fits
+
+
+def test_the_next_plan_takes_the_speed_that_an_earlier_run_measured(job, capsys):
+    def rate() -> tuple[float, list[float]]:
+        assert job("plan", "--json", MODEL_ID="google/flan-t5-xl")[0] == 0
+        told = {entry["gpu"]: entry for entry in json.loads(capsys.readouterr().out)}
+        assert told["T4"]["speed_factor"] == 1
+        return told["V100-16GB"]["predicted_examples_per_s"], told["V100-16GB"]["predicted_hours"]
+
+    before, (low, high) = rate()
+    for name, kind, model in (("mine", "V100-16GB", "google/flan-t5-xl"), ("other", "T4", "google/flan-t5-base")):
+        folder = Path("output") / name
+        folder.mkdir(parents=True)
+        (folder / "plan.json").write_text(json.dumps({"model_id": model, "gpu_kind": kind, "measured_speed_factor": 0.5}))
+    after, (new_low, new_high) = rate()
+    assert after == pytest.approx(before / 2, rel=1e-3)
+    assert new_high / new_low < high / low
+
+
+def test_lengths_that_are_given_mean_what_a_list_of_such_lengths_has():
+    """A sample with that median, 95th percentile and longest, evenly in between, and from half the median on."""
+    sample = np.concatenate([np.linspace(75, 150, 500), np.linspace(150, 220, 450), np.linspace(220, 256, 50)])
+    assert assumed_work(Settings(), seq2seq=True).mean[0] == pytest.approx(sample.mean(), rel=1e-3)

@@ -1,0 +1,125 @@
+"""Whether the type of a base's weights is sound for this model and this data: the longest row in it, against float32."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from transformers import BatchEncoding
+
+from job.errors import Diverged
+from job.loss import count_labels, summed_cross_entropy
+
+LOSS_TOLERANCE, LEAST_COSINE = 0.05, 0.9
+"""What rounding to half precision stays well within, for a sound model; an overflow is off by its whole size."""
+LARGEST_SCALE = 2.0**16
+"""Of the loss, as the loss scaler begins; small gradients would vanish in float16 without."""
+HALF = (torch.float16, torch.bfloat16)
+
+
+def check_precision(model: PeftModel, batch: BatchEncoding) -> None:
+    """Raises Diverged if loss or gradient of `batch` are not what they are in float32, naming the layer that overflows first.
+
+    batch: `input_ids`, `attention_mask` and `labels` of one row or more, (rows, length). The same weights are used in float32,
+    a layer at a time, so that no second model is in memory. Quantised layers stay quantised and compute in float32.
+    """
+    was_training = model.training
+    model.eval()  # no dropout: both sides see the same
+    try:
+        loss, gradient, overflowing = _measure(model, batch)
+        with in_float32(model):
+            expected_loss, expected, _ = _measure(model, batch)
+    finally:
+        model.train(was_training)
+    cosine = F.cosine_similarity(gradient, expected, dim=0).item()
+    if not overflowing and abs(loss - expected_loss) <= LOSS_TOLERANCE * expected_loss and cosine >= LEAST_COSINE:
+        return  # transformers clamps what overflows in a T5, to a finite but wrong value: so an overflow alone is too much
+    where = f" {overflowing} is the first layer that overflows." if overflowing else ""
+    raise Diverged(
+        f"{str(model.dtype).removeprefix('torch.')} is not sound for this model: on the longest row the loss is {loss:.4g}, in "
+        f"float32 {expected_loss:.4g}; the gradients' cosine is {cosine:.2f}.{where} Set PRECISION=fp32, or bf16 if the GPU has it."
+    )
+
+
+def _measure(model: PeftModel, batch: BatchEncoding) -> tuple[float, Tensor, str | None]:
+    """Loss, gradient of the adapter as one vector, and the first module that put out something that is not finite."""
+    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+    labels, shift = batch["labels"], not model.config.is_encoder_decoder
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with _first_overflow(model) as overflowing:
+        loss = summed_cross_entropy(model(**inputs).logits, labels, shift) / count_labels(labels, shift)
+    scale, gradient = LARGEST_SCALE, torch.full((1,), float("nan"))
+    while scale >= 1:
+        gradients = torch.autograd.grad(loss * scale, trained, retain_graph=scale > 1, allow_unused=True)
+        gradient = torch.cat([part.flatten().float() for part in gradients if part is not None]) / scale
+        if torch.isfinite(gradient).all():
+            break
+        scale /= 16
+    return loss.item(), gradient, next(iter(overflowing), None)
+
+
+@contextlib.contextmanager
+def _first_overflow(model: nn.Module) -> Iterator[list[str]]:
+    """While this holds, the names of modules whose output is not finite, the first to compute first."""
+    found: list[str] = []
+
+    def watch(name: str) -> Callable:
+        def look(_module: nn.Module, _inputs: tuple, output: object) -> None:
+            if not found and isinstance(output, Tensor) and output.is_floating_point() and not torch.isfinite(output).all():
+                found.append(name.removeprefix("base_model.model."))
+
+        return look
+
+    handles = [module.register_forward_hook(watch(name)) for name, module in model.named_modules()]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextlib.contextmanager
+def in_float32(model: nn.Module) -> Iterator[None]:
+    """While this holds, `model` computes in float32 with the weights that it has; large products widen theirs for a moment only."""
+    frozen = [parameter for parameter in model.parameters() if parameter.dtype in HALF and not parameter.requires_grad]
+    matrices = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
+    small = {parameter: parameter.data for parameter in frozen if id(parameter) not in matrices}
+    quantised = {module: module.compute_dtype for module in model.modules() if getattr(module, "compute_dtype", None) is not None}
+    try:
+        for parameter in small:
+            parameter.data = parameter.data.float()
+        for module in quantised:
+            module.compute_dtype = torch.float32
+        with _WidenProducts():
+            yield
+    finally:
+        for parameter, data in small.items():
+            parameter.data = data
+        for module, dtype in quantised.items():
+            module.compute_dtype = dtype
+
+
+class _WidenProducts(TorchFunctionMode):
+    """Linear layers with half precision weights are computed by `_WideLinear`."""
+
+    def __torch_function__(self, function: Callable, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
+        if function is F.linear and args[1].dtype in HALF and not args[1].requires_grad:
+            return _WideLinear.apply(*args, *(kwargs or {}).values())
+        return function(*args, **(kwargs or {}))
+
+
+class _WideLinear(torch.autograd.Function):
+    """`input @ weight.T + bias` in float32; what is kept for the backward pass is the narrow weight, frozen."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        ctx.save_for_backward(weight)
+        return F.linear(rows.float(), weight.float(), None if bias is None else bias.float())
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        return gradient @ weight.float(), None, None
