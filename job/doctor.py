@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from job import configs, forecast, steps
-from job.errors import DiskFull, JobError, OutputError
+from job.errors import DiskFull, JobError, OutOfMemory, OutputError
 from job.hardware import GIB, check_computes, check_quantization, choose_precision, detect
 from job.model import is_seq2seq, load_config
+from job.plan.memory import weights_bytes
 from job.plan.shape import read_shape
 from job.run_folder import make_writable
 from job.settings import Settings
@@ -20,6 +23,8 @@ log = logging.getLogger(__name__)
 
 OUTPUT_BYTES = GIB
 """Adapters, checkpoints and prepared data of most runs."""
+LIBRARIES_BYTES, LARGEST_FILE_BYTES = 3 * GIB, 10 * GIB
+"""Of the machine's own memory: what torch and CUDA take there, and the largest file that the hub's models are split into."""
 SHARED_MEMORY = Path("/dev/shm")
 SHARED_BYTES = 64 * 2**20
 
@@ -47,7 +52,7 @@ def examine(settings: Settings) -> None:
 def _findings(settings: Settings) -> Iterator[Finding]:
     checks: dict[str, Callable[[Settings], str]] = {
         "machine": _machine, "arithmetic": _arithmetic, "folders": _folders, "disk": _disk, "shared memory": _shared_memory,
-        "model": _model, "data": _data,
+        "model": _model, "memory": _memory, "data": _data,
     }  # fmt: skip
     for name, check in checks.items():
         try:
@@ -67,7 +72,7 @@ def _arithmetic(settings: Settings) -> str:
     precision = choose_precision(settings.precision, hardware)
     if hardware.device == "cpu":
         return "not tried, there is no GPU"
-    check_computes(hardware, configs.DTYPES[precision])
+    check_computes(hardware, configs.DTYPES[precision], settings.quantization == "int8")
     return f"matrix product, attention and NF4 in {precision} agree with float32"
 
 
@@ -102,6 +107,19 @@ def _model(settings: Settings) -> str:
     shape = read_shape(config)
     kind = "encoder-decoder" if is_seq2seq(config, settings.task, configs.base_model(settings)) else "causal"
     return f"{settings.model_id}: {kind}, {shape.parameters / 1e6:,.0f} million parameters"
+
+
+def _memory(settings: Settings) -> str:
+    """Raises OutOfMemory if the machine's own memory cannot take what the job holds there: on a GPU one file of the weights."""
+    hardware, shape = detect(settings.device), read_shape(load_config(configs.base_model(settings)))
+    weights = weights_bytes(shape, choose_precision(settings.precision, hardware), "none")
+    needed = LIBRARIES_BYTES + (weights if hardware.device == "cpu" else min(weights, LARGEST_FILE_BYTES))
+    there = psutil.virtual_memory().total
+    if there < needed:
+        raise OutOfMemory(
+            f"MODEL_ID={settings.model_id} needs {needed / GIB:.1f} GiB of the machine's memory, {there / GIB:.1f} are there."
+        )
+    return f"{there / GIB:.1f} GiB, at least {needed / GIB:.1f} needed to load the model"
 
 
 def _data(settings: Settings) -> str:

@@ -3,6 +3,7 @@
 import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import bitsandbytes
 import torch
@@ -10,6 +11,8 @@ import torch
 from job.errors import HardwareError, SettingsError
 
 GIB = 2**30
+GPU_DEVICE = Path("/dev/nvidia0")
+"""What the driver makes for the first GPU, also inside a container that was given it."""
 TOLERANCE = 0.05
 """Relative error that half precision may have in `check_computes`; a wrong kernel is off by its whole size."""
 
@@ -45,6 +48,11 @@ def detect(device: str) -> Hardware:
         hardware = Hardware("cuda", properties.name, properties.total_memory, (properties.major, properties.minor))
         _check_kernels(hardware)
         return hardware
+    if device == "auto" and GPU_DEVICE.exists():
+        raise HardwareError(
+            f"There is a GPU ({GPU_DEVICE}), but torch {torch.__version__} cannot use it: its driver is too old or mute. "
+            f"Install a driver for CUDA {torch.version.cuda or '12.8'} or newer (570 or newer); DEVICE=cpu trains without the GPU."
+        )
     if device == "cuda":
         raise HardwareError(
             "DEVICE=cuda: no GPU is visible. Check that `nvidia-smi` works on the host, that the NVIDIA container toolkit is "
@@ -61,15 +69,16 @@ def _check_kernels(hardware: Hardware) -> None:
         raise HardwareError(f"{hardware.describe()}: this torch has kernels for {kernels} only. Use another GPU.")
 
 
-def check_computes(hardware: Hardware, dtype: torch.dtype) -> None:
-    """Tries what a step is made of on the GPU itself: a product, attention with a bias, NF4, each forward and backward.
+def check_computes(hardware: Hardware, dtype: torch.dtype, int8: bool = False) -> None:
+    """Tries what a step is made of on the GPU itself: a product, attention with a bias, NF4 (and int8), forward and backward.
 
     Nothing to do on a CPU. Raises HardwareError where one fails or is far from float32, as with a wrong driver or image.
     """
     if hardware.device == "cpu":
         return
     torch.manual_seed(0)
-    for name, compute in {"a matrix product": _product, "attention": _attention, "NF4": _nf4}.items():
+    computations = {"a matrix product": _product, "attention": _attention, "NF4": _nf4} | ({"int8": _int8} if int8 else {})
+    for name, compute in computations.items():
         try:
             found, expected = compute(dtype, hardware.device)
         except RuntimeError as error:
@@ -102,6 +111,16 @@ def _nf4(dtype: torch.dtype, device: str) -> tuple[torch.Tensor, torch.Tensor]:
     leaf = torch.randn(16, 64, device=device, dtype=dtype, requires_grad=True)
     bitsandbytes.matmul_4bit(leaf, weights.t(), quant_state=state).sum().backward()
     return leaf.grad, torch.ones(16, 64, device=device) @ dequantise(weights, state).float()
+
+
+def _int8(dtype: torch.dtype, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """The gradient through an int8 layer, against the product with the weights that were quantised."""
+    layer = bitsandbytes.nn.Linear8bitLt(64, 64, bias=False, has_fp16_weights=False)
+    weights = torch.randn(64, 64)
+    layer.weight = bitsandbytes.nn.Int8Params(weights.half(), requires_grad=False, has_fp16_weights=False)
+    leaf = torch.randn(16, 64, device=device, dtype=dtype, requires_grad=True)
+    layer.to(device)(leaf).sum().backward()
+    return leaf.grad, torch.ones(16, 64, device=device) @ weights.to(device)
 
 
 def check_quantization(quantization: str, hardware: Hardware) -> None:

@@ -16,6 +16,7 @@ from job import configs, forecast
 from job.data import prepare as data
 from job.evaluation.evaluate import evaluate as compare
 from job.evaluation.evaluate import write_csv
+from job.evaluation.generate import generate, prompt_of
 from job.evaluation.verdict import read_means, read_verdict
 from job.hardware import GIB, Hardware, check_computes, check_quantization, choose_precision, detect, estimate_training_s
 from job.model import (
@@ -62,7 +63,7 @@ def prepare(settings: Settings, folder: RunFolder) -> Job:
     hardware = detect(settings.device)
     log.info("hardware: %s", hardware.describe())
     check_quantization(settings.quantization, hardware)
-    check_computes(hardware, configs.DTYPES[choose_precision(settings.precision, hardware)])
+    check_computes(hardware, configs.DTYPES[choose_precision(settings.precision, hardware)], settings.quantization == "int8")
     config = load_config(configs.base_model(settings))
     seq2seq = is_seq2seq(config, settings.task, configs.base_model(settings))
     tokenizer, prepared = read(settings, config, folder.data)
@@ -128,6 +129,8 @@ def train(job: Job) -> PeftModel:
     if job.way.precision != "fp32":
         check_precision(model, longest_batch(model, job.prepared.train, job.tokenizer, 1))
     micro_batch = largest_micro_batch(model, job.prepared.train, job.tokenizer, micro_batch, effective)
+    if job.hardware.device == "cuda":
+        rehearse_answers(job, model)
     while True:
         try:
             metrics = _train_once(job, model, micro_batch)
@@ -142,6 +145,15 @@ def train(job: Job) -> PeftModel:
     _keep_what_was_measured(job, micro_batch, metrics)
     save_adapter(model, job.tokenizer, job.folder.adapter, configs.job_file(job.settings, job.seq2seq, job.prepared, job.way))
     return model
+
+
+def rehearse_answers(job: Job, model: PeftModel) -> None:
+    """Answers the longest inputs once, so that an evaluation that cannot fit is known before training. Raises OutOfMemory."""
+    decoding = configs.scoring(job.settings, job.prepared).decoding
+    prompts = [prompt_of(row, job.seq2seq) for row in job.prepared.evaluation]
+    with torch.random.fork_rng([model.device]):
+        generate(model, job.tokenizer, [max(prompts, key=len)] * decoding.batch_size, decoding)
+    free_memory()
 
 
 def _new_model(job: Job) -> PeftModel:

@@ -42,3 +42,11 @@ def test_a_card_that_this_torch_has_no_kernels_for_is_refused(monkeypatch):
     with pytest.raises(HardwareError, match=r"kernels for \[75, 80\] only"):
         hardware._check_kernels(V100)
     hardware._check_kernels(T4)
+
+
+def test_a_gpu_that_torch_cannot_use_is_an_error_not_a_slow_run_on_the_cpu(monkeypatch, tmp_path):
+    (tmp_path / "nvidia0").touch()
+    monkeypatch.setattr(hardware, "GPU_DEVICE", tmp_path / "nvidia0")
+    with pytest.raises(HardwareError, match=r"There is a GPU .*driver .*DEVICE=cpu trains without"):
+        detect("auto")
+    assert detect("cpu").device == "cpu"

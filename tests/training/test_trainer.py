@@ -1,5 +1,9 @@
 """Training: splitting a batch never changes the result, and what is logged is what happened."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from datasets import Dataset
@@ -9,6 +13,8 @@ from transformers import AutoTokenizer, TrainingArguments, set_seed
 from job.errors import Diverged
 from job.model import BaseModel, add_lora, load_base
 from job.training.trainer import LoraTrainer
+
+ROOT = Path(__file__).parents[2]
 
 
 def rows(count: int, causal: bool) -> Dataset:
@@ -24,7 +30,9 @@ def rows(count: int, causal: bool) -> Dataset:
     return Dataset.from_list(made)
 
 
-def make_trainer(folder, tmp_path, *, accumulation: int = 1, steps: int = 3, dtype: torch.dtype = torch.float32) -> LoraTrainer:
+def make_trainer(
+    folder, tmp_path, *, accumulation: int = 1, steps: int = 3, dtype: torch.dtype = torch.float32, rows_at_once: int | None = None
+) -> LoraTrainer:
     set_seed(0)
     seq2seq = "t5" in folder.name
     base = load_base(BaseModel(str(folder)), seq2seq, dtype, None, "cpu")
@@ -33,7 +41,7 @@ def make_trainer(folder, tmp_path, *, accumulation: int = 1, steps: int = 3, dty
     args = TrainingArguments(
         output_dir=str(tmp_path),
         max_steps=steps,
-        per_device_train_batch_size=8 // accumulation,
+        per_device_train_batch_size=rows_at_once or 8 // accumulation,
         gradient_accumulation_steps=accumulation,
         learning_rate=1e-2,
         logging_steps=1,
@@ -70,6 +78,20 @@ def test_gradient_accumulation_changes_neither_loss_nor_adapter(kind, request, t
         assert losses_of(split) == pytest.approx(losses_of(whole), rel=1e-6)
         difference = (adapter_of(split) - adapter_of(whole)).norm() / adapter_of(whole).norm()
         assert difference < 1e-5
+
+
+@pytest.mark.parametrize(("kind", "accumulation"), [("t5_folder", 2), ("llama_folder", 1)])
+def test_two_processes_change_neither_loss_nor_adapter(kind, accumulation, request, tmp_path):
+    folder = request.getfixturevalue(kind)
+    whole = make_trainer(folder, tmp_path)
+    whole.train()
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    script = [sys.executable, "-W", "ignore", "-m", "tests.training.two_processes", folder, tmp_path, str(accumulation)]
+    done = subprocess.run([*torchrun, *script], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = torch.load(tmp_path / "result.pt")
+    assert found["losses"] == pytest.approx(losses_of(whole), rel=1e-6)
+    assert (found["adapter"] - adapter_of(whole)).norm() / adapter_of(whole).norm() < 1e-5
 
 
 def test_the_first_logged_loss_is_the_models_own_mean_over_the_labels(t5_folder, tmp_path):
