@@ -2,13 +2,13 @@
 
 import logging
 import os
-import signal
 import sys
 
 from job.console import configure
 from job.environment import read_settings
 from job.errors import EXIT_BUG, Interrupted, JobError, SettingsError
 from job.run_folder import make_writable
+from job.signals import stop_signals
 
 USAGE = """\
 python entrypoint.py [COMMAND]
@@ -74,22 +74,6 @@ def exists(command: str, arguments: list[str]) -> bool:
     return command in COMMANDS and (not arguments or (command == "plan" and arguments == ["--json"]))
 
 
-def stop_on_signals() -> None:
-    """From now on SIGTERM and SIGINT raise KeyboardInterrupt, also in process 1 of a container, where they else do nothing.
-
-    Not Interrupted itself: libraries catch any Exception where they try something again.
-    """
-    process = os.getpid()
-
-    def stop(number: int, _frame: object) -> None:
-        if os.getpid() != process:  # a forked worker: nothing to tell
-            os._exit(Interrupted.exit_code)
-        raise KeyboardInterrupt(f"stopped by {signal.Signals(number).name}. Run the same command again to go on.")
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-
-
 if __name__ == "__main__":
-    stop_on_signals()
+    stop_signals.watch()
     sys.exit(main(sys.argv[1:]))

@@ -19,6 +19,7 @@ from job.evaluation.metrics import check_metrics, score_own
 from job.model import BaseModel, choose_targets
 from job.plan.memory import Way
 from job.settings import DEMO, Settings
+from job.training.train import Trained
 from job.user_function import load_function
 
 DEMO_FOLDER = Path(__file__).parent / "demo"
@@ -29,8 +30,9 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 DOES_NOT_CHANGE_THE_RESULT = {
     "hf_token", "hf_token_file", "hf_home", "output_dir", "logs_dir", "run_name", "overwrite", "log_level", "logging_steps",
-    "report_to", "preprocessing_num_workers", "save_strategy", "save_steps", "per_device_eval_batch_size", "eval_strategy",
-    "eval_steps", "plan_gpu", "plan_source_lengths", "plan_target_lengths", "plan_rows", "tensorboard_port",
+    "report_to", "preprocessing_num_workers", "save_strategy", "save_steps", "per_device_train_batch_size",
+    "per_device_eval_batch_size", "eval_strategy", "eval_steps", "checkpoint_minutes", "grace_s", "max_hours", "allow_pickle",
+    "plan_gpu", "plan_source_lengths", "plan_target_lengths", "plan_rows", "tensorboard_port",
 }  # fmt: skip
 """Settings that may differ when a run is taken up again."""
 
@@ -63,7 +65,9 @@ def token(settings: Settings) -> str | None:
 
 def base_model(settings: Settings) -> BaseModel:
     """Which base model to load; "demo" is the embedded one."""
-    return BaseModel(located(settings.model_id), settings.model_revision, token(settings), settings.trust_remote_code)
+    return BaseModel(
+        located(settings.model_id), settings.model_revision, token(settings), settings.trust_remote_code, settings.allow_pickle
+    )
 
 
 def located(model_id: str) -> str:
@@ -175,7 +179,6 @@ def training_arguments(settings: Settings, checkpoints: Path, device: str, micro
         logging_nan_inf_filter=False,
         save_strategy=settings.save_strategy,
         save_steps=settings.save_steps or 500,
-        save_total_limit=2,
         eval_strategy=settings.eval_strategy,
         eval_steps=settings.eval_steps,
         prediction_loss_only=True,
@@ -184,6 +187,7 @@ def training_arguments(settings: Settings, checkpoints: Path, device: str, micro
         report_to=trackers or "none",
         disable_tqdm=not sys.stderr.isatty(),
         use_cpu=device == "cpu",
+        full_determinism=settings.full_determinism,
     )
 
 
@@ -198,7 +202,7 @@ def scoring(settings: Settings, prepared: Prepared) -> Scoring:
     return Scoring(Decoding(settings.per_device_eval_batch_size, new_tokens, settings.num_beams), settings.metrics, own)
 
 
-def job_file(settings: Settings, seq2seq: bool, prepared: Prepared, way: Way) -> dict:
+def job_file(settings: Settings, seq2seq: bool, prepared: Prepared, way: Way, trained: Trained) -> dict:
     """What predict must know to ask the adapter as it was trained."""
     return {
         "base_model": published_model_id(settings),
@@ -211,4 +215,6 @@ def job_file(settings: Settings, seq2seq: bool, prepared: Prepared, way: Way) ->
         "num_beams": settings.num_beams,
         "precision": way.precision,
         "quantization": way.quantization,
+        "steps": trained.step,
+        "total_steps": trained.total_steps,
     }

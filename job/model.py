@@ -1,6 +1,7 @@
 """Tokenizer, base model and LoRA, each loaded so that a person's mistake becomes one line."""
 
 import contextlib
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from job.errors import InputMissing, SettingsError
 from job.hub import hub_errors
 
+END_BYTES = 2**22
 NO_LIMIT = 1_000_000
 """Tokenizers without a limit report a huge `model_max_length`."""
 
@@ -35,6 +37,7 @@ class BaseModel:
     revision: str | None = None
     token: str | None = None
     trust_remote_code: bool = False
+    allow_pickle: bool = False
 
     def __str__(self) -> str:
         return f"MODEL_ID={self.model_id}"
@@ -56,6 +59,24 @@ def load_config(base: BaseModel) -> PreTrainedConfig:
             return AutoConfig.from_pretrained(base.model_id, **base.arguments())
         except (ValueError, KeyError) as error:
             raise SettingsError(f"{base}: not a model that transformers knows: {_first_line(error)}") from error
+
+
+def fingerprint(base: BaseModel, config: PreTrainedConfig) -> str:
+    """What tells one base model's content from another's: the hub's commit, or a sha256 over a folder's config and weight files.
+
+    Of each file of weights it takes the size and both ends; the first holds the names, shapes and types of all tensors.
+    """
+    folder = Path(base.model_id)
+    if not folder.is_dir():
+        return str(config._commit_hash)
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for path in sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin")):
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {size}".encode() + file.read(END_BYTES))
+            file.seek(max(0, size - END_BYTES))
+            digest.update(file.read(END_BYTES))
+    return digest.hexdigest()
 
 
 def is_seq2seq(config: PreTrainedConfig, task: str, base: BaseModel) -> bool:
@@ -110,9 +131,15 @@ def load_base(
     with hub_errors(f"{base}: the hub"), _wo_quantised(auto, load_config(base), quantization):
         try:
             model = auto.from_pretrained(
-                base.model_id, dtype=dtype, quantization_config=quantization, device_map={"": device}, **base.arguments()
-            )
+                base.model_id, dtype=dtype, quantization_config=quantization, device_map={"": device},
+                use_safetensors=None if base.allow_pickle else True, **base.arguments(),
+            )  # fmt: skip
         except OSError as error:
+            if not base.allow_pickle and "safetensors" in str(error):
+                raise SettingsError(
+                    f"{base}: it has no weights as safetensors, only as pickles, which can run code. Choose another MODEL_ID, or "
+                    "set ALLOW_PICKLE=true if you trust it."
+                ) from error
             if Path(base.model_id).exists():
                 raise InputMissing(f"{base}: its weights cannot be loaded: {_first_line(error)}") from error
             raise

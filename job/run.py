@@ -9,8 +9,11 @@ from contextlib import contextmanager
 
 from job import configs, steps
 from job.doctor import examine
-from job.errors import Interrupted
+from job.durable import is_disk_full
+from job.errors import DiskFull, Interrupted, JobError
 from job.evaluation.verdict import read_verdict
+from job.fit import fit
+from job.lock import locked
 from job.model import load_adapter
 from job.predict import predict
 from job.run_folder import RunFolder
@@ -26,7 +29,7 @@ def run(settings: Settings) -> None:
     with _claimed(settings, configs.identity(settings)) as folder:
         if not folder.is_done:
             job = steps.prepare(settings, folder)
-            model = None if folder.adapter.exists() else steps.train(job)
+            model = None if folder.adapter.exists() else fit(job)
             if not folder.evaluation.exists():
                 steps.evaluate(job, model or load_adapter(steps.load_base_model(job), folder.adapter))
             steps.publish(job)
@@ -54,7 +57,7 @@ def train(settings: Settings) -> None:
     """Prepares and trains."""
     with _claimed(settings, configs.identity(settings)) as folder:
         if not folder.adapter.exists():
-            steps.train(steps.prepare(settings, folder))
+            fit(steps.prepare(settings, folder))
         log.info("adapter: %s", folder.adapter)
 
 
@@ -71,17 +74,26 @@ def evaluate(settings: Settings) -> None:
 def _claimed(settings: Settings, identity: dict[str, object]) -> Iterator[RunFolder]:
     """The run's folder, claimed for settings of this `identity`; status.json tells what went wrong inside."""
     folder = RunFolder(settings.output_dir, settings.logs_dir, configs.run_name(settings))
-    if settings.overwrite:
-        folder.clear()
-    folder.claim(identity)
-    try:
-        yield folder
-    except KeyboardInterrupt as stop:
-        folder.tell_failure(Interrupted(str(stop)))
-        raise
-    except Exception as error:
-        folder.tell_failure(error)
-        raise
+    with locked(folder.path):
+        if settings.overwrite:
+            folder.clear()
+        folder.claim(identity)
+        try:
+            yield folder
+        except KeyboardInterrupt as stop:
+            folder.tell_failure(Interrupted(str(stop)))
+            raise
+        except Exception as error:
+            told = _disk_full(error, folder) or error
+            folder.tell_failure(told)
+            raise told from error
+
+
+def _disk_full(error: Exception, folder: RunFolder) -> DiskFull | None:
+    """What `error` means where it comes from a full disk."""
+    if isinstance(error, JobError) or not is_disk_full(error, folder.path):
+        return None
+    return DiskFull(f"OUTPUT_DIR or LOGS_DIR: no space left for {folder.path}. Free some and run the same command again.")
 
 
 def _say_done(folder: RunFolder) -> None:

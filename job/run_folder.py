@@ -3,18 +3,29 @@
 import contextlib
 import errno
 import json
+import logging
 import os
+import re
 import shutil
 import stat
 import time
 from pathlib import Path
 
+from job.durable import write_json
 from job.errors import EXIT_BUG, DiskFull, JobError, OutputError, SettingsError
 
 OWN = (
-    "adapter", "adapter.partial", "checkpoints", "data", "data.partial", "evaluation.csv", "plan.json", "settings.json",
-    "status.json",
+    "adapter", "adapter.partial", "checkpoints", "data", "data.partial", "evaluation.csv", "history.json", "plan.json",
+    "settings.json", "status.json",
 )  # fmt: skip
+
+
+EPOCHS, CONTENT = "num_train_epochs", "content"
+PROGRESS = ("stage", "step", "total_steps", "percent", "loss", "last_checkpoint")
+TERMINATION_LOG, MOST_TERMINATION_BYTES = Path("/dev/termination-log"), 4096
+"""Where Kubernetes reads what a container ended with."""
+
+log = logging.getLogger(__name__)
 
 
 class RunFolder:
@@ -24,7 +35,7 @@ class RunFolder:
         self.path, self.logs = output_dir / run_name, logs_dir / run_name
         self.data, self.adapter = self.path / "data", self.path / "adapter"
         self.evaluation, self.checkpoints = self.path / "evaluation.csv", self.path / "checkpoints"
-        self.plan = self.path / "plan.json"
+        self.plan, self.history = self.path / "plan.json", self.path / "history.json"
         self.status, self.settings = self.path / "status.json", self.path / "settings.json"
         make_writable(output_dir, "OUTPUT_DIR")
         share_with_group(output_dir)
@@ -37,16 +48,40 @@ class RunFolder:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def claim(self, settings: dict[str, object]) -> None:
-        """Keeps `settings` as those of this run. Raises SettingsError if something was trained here with others."""
+        """Keeps `settings` as those of this run. Raises SettingsError if something was trained here with others.
+
+        More epochs than before are no others, as long as the run is not done: it goes on to the new end.
+        """
         if not self.is_begun:
             return write_json(self.settings, settings)
-        before = json.loads(self.settings.read_text()) if self.settings.exists() else {}
+        before = self._kept()
         different = [name for name in settings if before.get(name) != settings[name]]
-        if different:
+        if different == [EPOCHS] and before.get(EPOCHS, settings[EPOCHS]) < settings[EPOCHS] and not self.adapter.exists():
+            log.warning("NUM_TRAIN_EPOCHS was %s and is %s: the run goes on to the new end", before[EPOCHS], settings[EPOCHS])
+            write_json(self.settings, before | settings)
+        elif different:
             listed = ", ".join(f"{name.upper()} was {before.get(name)} and is {settings[name]}" for name in different)
             raise SettingsError(
                 f"{self.path} holds a run with other settings: {listed}. Choose another RUN_NAME, or set OVERWRITE=true."
             )
+
+    @property
+    def content(self) -> dict[str, str]:
+        """The fingerprints that `hold_to` kept of a run that has begun."""
+        return self._kept().get(CONTENT, {}) if self.is_begun else {}
+
+    def hold_to(self, content: dict[str, str]) -> None:
+        """Keeps the fingerprints of what this run is made from. Raises SettingsError if it was begun from something else."""
+        changed = [name for name, fingerprint in content.items() if self.content.get(name, fingerprint) != fingerprint]
+        if changed:
+            raise SettingsError(
+                f"{self.path} was begun with other content: {' and '.join(changed)} changed since. Bring it back, choose another "
+                "RUN_NAME, or set OVERWRITE=true."
+            )
+        write_json(self.settings, self._kept() | {CONTENT: self.content | content})
+
+    def _kept(self) -> dict:
+        return json.loads(self.settings.read_text()) if self.settings.exists() else {}
 
     @property
     def is_begun(self) -> bool:
@@ -59,22 +94,39 @@ class RunFolder:
         return self.status.exists() and json.loads(self.status.read_text())["state"] == "done"
 
     def tell(self, state: str, **details: object) -> None:
-        """Replaces `status.json`: state ("running", "done", "failed") and details."""
-        write_json(self.status, {"state": state, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")} | details)
+        """Replaces `status.json`: state ("running", "done", "failed") and details. Its time is a sign of life."""
+        status = {"state": state, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")} | details
+        write_json(self.status, status)
+        if state != "running" and TERMINATION_LOG.exists():
+            with contextlib.suppress(OSError):
+                TERMINATION_LOG.write_text(_shortened(status))
+
+    def beat(self, stage: str, **progress: object) -> None:
+        """`tell` how far a stage is. A full disk is no reason to stop: the next checkpoint will tell."""
+        with contextlib.suppress(OSError):
+            self.tell("running", stage=stage, **progress)
 
     def tell_failure(self, error: Exception) -> None:
-        """`tell` that `error` ended the run, with its exit code and whether a retry can help."""
+        """`tell` that `error` ended the run: cause, what to do, exit code, whether a retry can help, and how far the run was."""
         message = str(error) if isinstance(error, JobError) else f"{type(error).__name__}: {error}"
+        last = json.loads(self.status.read_text()) if self.status.exists() else {}
+        reached = {name: last[name] for name in PROGRESS if name in last}
         with contextlib.suppress(OSError):
             code = getattr(error, "exit_code", EXIT_BUG)
-            self.tell("failed", error=message, exit_code=code, retryable=getattr(error, "retryable", False))
+            fix = _last_sentence(message) if isinstance(error, JobError) else "Report it, with the log."
+            self.tell("failed", **reached, error=message, fix=fix, exit_code=code, retryable=getattr(error, "retryable", False))
 
 
-def write_json(path: Path, content: dict) -> None:
-    """Writes `content` to `path` in one step: a reader sees the old or the new file."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2, default=str) + "\n")
-    os.replace(partial, path)
+def _last_sentence(message: str) -> str:
+    """What to do: our messages end with it."""
+    return re.split(r"(?<=[.?!]) (?=[A-Z])", message)[-1]
+
+
+def _shortened(status: dict) -> str:
+    """`status` as JSON of at most 4096 bytes, which is what Kubernetes takes."""
+    room = MOST_TERMINATION_BYTES - len(json.dumps(status | {"error": ""}, default=str).encode())
+    error = str(status.get("error", "")).encode()[: max(room // 2, 0)].decode(errors="ignore")  # quotes may double
+    return json.dumps(status | ({"error": error} if "error" in status else {}), default=str)
 
 
 def make_writable(folder: Path, variable: str) -> None:

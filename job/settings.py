@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     """Kind of model: seq2seq (encoder-decoder), causal (decoder-only), or auto to read it from the model's config."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Only for models whose code you have read."""
+    allow_pickle: bool = False
+    """Load weights that are no safetensors: such files can run code. Only for models that you trust."""
     hf_token: SecretStr | None = None
     """Hub token, for gated or private models."""
     hf_token_file: Path | None = None
@@ -152,6 +154,14 @@ class Settings(BaseSettings):
     """When to write a checkpoint."""
     save_steps: PositiveInt | None = None
     """Steps between two checkpoints, with SAVE_STRATEGY=steps."""
+    checkpoint_minutes: PositiveFloat = 10
+    """Minutes after which a checkpoint is written, whatever SAVE_STRATEGY says: what a sudden end may cost."""
+    grace_s: PositiveFloat = 30
+    """Seconds that the machine gives between a stop signal and its end; the job tells when a checkpoint takes longer."""
+    max_hours: PositiveFloat | None = None
+    """Hours that the job may take from start to end; training ends early enough to evaluate and publish within them."""
+    full_determinism: bool = False
+    """Bit for bit the same result on a GPU after an interruption too; slower. On a CPU it always is."""
     eval_strategy: Schedule = "epoch"
     """When to measure the loss on the held-out rows while training."""
     eval_steps: PositiveInt | None = None

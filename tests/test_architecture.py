@@ -18,6 +18,7 @@ TOP = {
     "run_folder",
     "console",
     "settings_docs",
+    "fit",
     "forecast",
     "doctor",
 }

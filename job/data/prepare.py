@@ -16,7 +16,7 @@ from job.data.read import Source, Table, read_table
 from job.data.rows import Columns, to_examples
 from job.data.split import check_overlap, split_rows
 from job.data.tokenise import IGNORED, assemble, tokenise
-from job.errors import DataError
+from job.errors import DataError, SettingsError
 
 SUMMARY = "summary.json"
 
@@ -58,11 +58,19 @@ class Prepared:
     """sha256 of everything that the rows depend on."""
 
 
-def prepare(request: Request, reader: Reader, folder: Path) -> Prepared:
-    """The prepared data in `folder`, made if it is not there yet for this very content. Raises DataError and its like."""
+def prepare(request: Request, reader: Reader, folder: Path, expected: str | None = None) -> Prepared:
+    """The prepared data in `folder`, made if it is not there yet for this very content. Raises DataError and its like.
+
+    expected: the fingerprint that a run was begun with. Raises SettingsError if the content has another, and leaves `folder` alone.
+    """
     train = read_table(request.train)
     evaluation = read_table(request.evaluation) if request.evaluation else None
     fingerprint = _fingerprint(request, reader, [train, evaluation])
+    if expected not in (None, fingerprint):
+        raise SettingsError(
+            f"TRAIN_DATA={request.train.location}: the rows, or how they are read, changed since this run was begun. Bring them "
+            "back, choose another RUN_NAME, or set OVERWRITE=true."
+        )
     if (found := load_prepared(folder)) and found.fingerprint == fingerprint:
         return found
     if _is_tokenised(train):

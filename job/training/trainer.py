@@ -1,6 +1,7 @@
 """The library's Trainer with our loss, our order of rows and what a person wants to see in the curves."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,11 +9,13 @@ from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor
 from torch.utils.data import Sampler
-from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
+from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase, TrainingArguments
 
 from job.errors import Diverged
 from job.loss import count_labels, summed_cross_entropy
+from job.training.resumable import ResumableTrainer, last_finite
 from job.training.sampler import LengthGroupedSampler
+from job.training.supervision import Supervision
 from job.training.telemetry import Telemetry
 
 PAD_TO_MULTIPLE_OF = 8
@@ -20,12 +23,12 @@ MOST_SKIPPED_IN_A_ROW = 24
 """The loss scaler starts at 2 ** 16 and halves at each skip: after so many it is not the scale."""
 
 
-class LoraTrainer(Trainer):
+class LoraTrainer(ResumableTrainer):
     """Trains the adapter of a PeftModel on prepared rows (`input_ids`, `labels`, `length`)."""
 
     def __init__(
         self, model: PeftModel, args: TrainingArguments, data: tuple[Dataset, Dataset], tokenizer: PreTrainedTokenizerBase,
-        callbacks: list[TrainerCallback],
+        supervision: Supervision,
     ) -> None:  # fmt: skip
         train, evaluation = (part.select_columns(["input_ids", "labels"]) for part in data)
         super().__init__(
@@ -35,7 +38,7 @@ class LoraTrainer(Trainer):
             eval_dataset=evaluation,
             data_collator=DataCollatorForSeq2Seq(tokenizer, model=model, pad_to_multiple_of=PAD_TO_MULTIPLE_OF),
             processing_class=tokenizer,
-            callbacks=callbacks,
+            supervision=supervision,
         )
         self.lengths = data[0]["length"][:]
         self.shift = not model.config.is_encoder_decoder
@@ -43,6 +46,7 @@ class LoraTrainer(Trainer):
         self.loss_is_scaled_for_ga = True
         self.skipped_steps = 0
         self._skipped_in_a_row = 0
+        self._sampler: LengthGroupedSampler | None = None
         if model.dtype == torch.float16:  # no autocast: it would cast T5's float32 `wo`, which overflows float16, back down
             self.accelerator.scaler = torch.amp.GradScaler(self.args.device.type)
 
@@ -84,7 +88,7 @@ class LoraTrainer(Trainer):
         if self._skipped_in_a_row > MOST_SKIPPED_IN_A_ROW:
             raise Diverged(
                 f"step {self.state.global_step}: the gradient was not finite in {self._skipped_in_a_row} steps in a row. "
-                "Lower LEARNING_RATE, or set PRECISION=fp32; nothing was saved as final."
+                f"{last_finite(Path(self.args.output_dir))}"
             )
         return torch.zeros_like(norm)
 
@@ -96,10 +100,7 @@ class LoraTrainer(Trainer):
         """Adds speed, padding and memory to what is logged. Raises Diverged for a loss or gradient that is not finite."""
         for name in ("loss", "grad_norm"):
             if not math.isfinite(logs.get(name, 0.0)):
-                raise Diverged(
-                    f"step {self.state.global_step}: {name} is {logs[name]}. Lower LEARNING_RATE, raise WARMUP_STEPS, or set "
-                    "PRECISION=fp32; nothing was saved as final."
-                )
+                raise Diverged(f"step {self.state.global_step}: {name} is {logs[name]}. {last_finite(Path(self.args.output_dir))}")
         if "loss" in logs:
             logs |= self.telemetry.read()
             if self.accelerator.scaler is not None:
@@ -110,4 +111,17 @@ class LoraTrainer(Trainer):
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
         batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return LengthGroupedSampler(self.lengths, batch_size, self.args.seed)
+        self._sampler = LengthGroupedSampler(self.lengths, batch_size, self.args.seed)
+        return self._sampler
+
+    def _run_epoch(self, *, epoch: int, **rest: Any) -> None:
+        if self._sampler is not None:
+            self._sampler.set_epoch(epoch)  # accelerate does not reach it behind the batches that a resumed run skips
+        super()._run_epoch(epoch=epoch, **rest)
+
+    def _progress(self) -> dict[str, Any]:
+        return super()._progress() | {"skipped_steps": self.skipped_steps}
+
+    def _take_up(self, progress: dict[str, Any]) -> None:
+        super()._take_up(progress)
+        self.skipped_steps = progress["skipped_steps"]

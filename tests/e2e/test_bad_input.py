@@ -26,7 +26,7 @@ def fail(job, t5_folder, code: int, *fragments: str, **variables: object) -> Non
     message = said.splitlines()[-1]
     assert all(fragment in message for fragment in fragments), message
     left = {path.name for path in Path("output/r").iterdir()} if Path("output/r").exists() else set()
-    assert left <= {"status.json", "settings.json"}
+    assert left <= {".lock", "status.json", "settings.json"}
     if "status.json" in left:
         status = json.loads(Path("output/r/status.json").read_text())
         assert (status["state"], status["exit_code"], status["error"]) == ("failed", code, message)

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, TrainingArguments, set_seed
 
 from job.errors import Diverged
 from job.model import BaseModel, add_lora, load_base
+from job.training.supervision import Supervision
 from job.training.trainer import LoraTrainer
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +57,7 @@ def make_trainer(
         train_sampling_strategy="group_by_length",
     )
     data = rows(30, not seq2seq)
-    return LoraTrainer(model, args, (data, data.select(range(4))), AutoTokenizer.from_pretrained(folder), [])
+    return LoraTrainer(model, args, (data, data.select(range(4))), AutoTokenizer.from_pretrained(folder), Supervision())
 
 
 def adapter_of(trainer: LoraTrainer) -> torch.Tensor:

@@ -1,0 +1,89 @@
+"""Who watches a training from outside: stop signals, the clock, and `status.json`."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+log = logging.getLogger(__name__)
+
+REPORT_EVERY_S = 5.0
+
+
+class EvaluationStopped(Exception):
+    """Leaves an evaluation half done; the run that goes on does it again."""
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """What a training obeys and reports to."""
+
+    stop_asked: Callable[[], object] = lambda: False
+    """True once a stop signal has arrived."""
+    report: Callable[..., None] = lambda **_: None
+    """Takes step, total_steps, percent, eta_s, loss and last_checkpoint, every few seconds."""
+    checkpoint_s: float = float("inf")
+    """Seconds after which a checkpoint is due, whatever the steps say."""
+    deadline: float = float("inf")
+    """When to stop learning, by time.monotonic()."""
+    grace_s: float = 30
+    """What a machine gives between SIGTERM and the end."""
+
+
+class Supervisor(TrainerCallback):
+    """Stops, saves and reports at the end of a step, as the supervision says."""
+
+    def __init__(self, supervision: Supervision) -> None:
+        self.supervision = supervision
+        self.out_of_time = False
+        self._loss: float | None = None
+        self._last_checkpoint: int | None = None
+
+    def step_s(self, state: TrainerState) -> float:
+        """Mean seconds of a step in this session; 0 before the first."""
+        done = state.global_step - self._first_step
+        return (time.monotonic() - self._started) / done if done else 0.0
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._started, self._first_step = time.monotonic(), state.global_step
+        self._saved, self._reported = self._started, 0.0
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        now = time.monotonic()
+        if now - self._saved >= self.supervision.checkpoint_s:
+            control.should_save = True
+        if self.supervision.stop_asked():
+            control.should_training_stop = True
+        elif now >= self.supervision.deadline and state.global_step < state.max_steps:
+            self.out_of_time = control.should_training_stop = True
+            log.warning("MAX_HOURS: training ends at step %d of %d; what was learnt is kept", state.global_step, state.max_steps)
+        if now - self._reported >= REPORT_EVERY_S:
+            self._reported = now
+            self._report(state)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict | None = None, **_: Any
+    ) -> None:
+        self._loss = (logs or {}).get("loss", self._loss)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._saved, self._last_checkpoint = time.monotonic(), state.global_step
+        self._report(state)
+
+    def on_prediction_step(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.supervision.stop_asked():
+            raise EvaluationStopped
+        now = time.monotonic()
+        if now - self._reported >= REPORT_EVERY_S:
+            self._reported = now
+            self._report(state)
+
+    def _report(self, state: TrainerState) -> None:
+        left_s = self.step_s(state) * (state.max_steps - state.global_step)
+        self.supervision.report(
+            step=state.global_step, total_steps=state.max_steps, percent=round(100 * state.global_step / state.max_steps, 1),
+            eta_s=round(left_s), loss=self._loss, last_checkpoint=self._last_checkpoint,
+        )  # fmt: skip
