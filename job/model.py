@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as USUAL_TARGETS
 from transformers import (
@@ -61,14 +62,15 @@ def load_config(base: BaseModel) -> PreTrainedConfig:
             raise SettingsError(f"{base}: not a model that transformers knows: {_first_line(error)}") from error
 
 
-def fingerprint(base: BaseModel, config: PreTrainedConfig) -> str:
+def fingerprint(base: BaseModel) -> str:
     """What tells one base model's content from another's: the hub's commit, or a sha256 over a folder's config and weight files.
 
     Of each file of weights it takes the size and both ends; the first holds the names, shapes and types of all tensors.
     """
     folder = Path(base.model_id)
     if not folder.is_dir():
-        return str(config._commit_hash)
+        cached = try_to_load_from_cache(base.model_id, "config.json", revision=base.revision)
+        return Path(cached).parent.name if isinstance(cached, str) else base.model_id
     digest = hashlib.sha256((folder / "config.json").read_bytes())
     for path in sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin")):
         size = path.stat().st_size
@@ -135,12 +137,14 @@ def load_base(
                 use_safetensors=None if base.allow_pickle else True, **base.arguments(),
             )  # fmt: skip
         except OSError as error:
-            if not base.allow_pickle and "safetensors" in str(error):
+            folder = Path(base.model_id)
+            pickled = not base.allow_pickle and "safetensors" in str(error) and (not folder.exists() or any(folder.glob("*.bin")))
+            if pickled:
                 raise SettingsError(
                     f"{base}: it has no weights as safetensors, only as pickles, which can run code. Choose another MODEL_ID, or "
                     "set ALLOW_PICKLE=true if you trust it."
                 ) from error
-            if Path(base.model_id).exists():
+            if folder.exists():
                 raise InputMissing(f"{base}: its weights cannot be loaded: {_first_line(error)}") from error
             raise
     model.requires_grad_(False)

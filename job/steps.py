@@ -61,7 +61,7 @@ def prepare(settings: Settings, folder: RunFolder) -> Job:
     config = load_config(configs.base_model(settings))
     seq2seq = is_seq2seq(config, settings.task, configs.base_model(settings))
     tokenizer, prepared = read(settings, config, folder.data, folder.content.get("the training data"))
-    folder.hold_to({"the training data": prepared.fingerprint, "the base model": fingerprint(configs.base_model(settings), config)})
+    folder.hold_to({"the training data": prepared.fingerprint, "the base model": fingerprint(configs.base_model(settings))})
     log.info(prepared.train_cut.describe("training rows"))
     log.info(prepared.eval_cut.describe("held-out rows"))
     configs.scoring(settings, prepared)

@@ -53,13 +53,12 @@ def _check_answers(model: PeftModel, folder: Path, rows: BatchEncoding) -> None:
     if model.active_peft_config.bias != "none":
         return  # PEFT holds no second adapter beside trained biases; their values were compared
     model.eval()
-    inputs = {name: tensor for name, tensor in rows.items() if name != "labels"}
     with torch.inference_mode():
-        trained = model(**inputs).logits
+        trained = model(**rows).logits
         model.load_adapter(str(folder), "reloaded")
         model.set_adapter("reloaded")
         try:
-            reloaded = model(**inputs).logits
+            reloaded = model(**rows).logits
         finally:
             model.set_adapter("default")
             model.delete_adapter("reloaded")

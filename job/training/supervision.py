@@ -41,6 +41,8 @@ class Supervisor(TrainerCallback):
         self.out_of_time = False
         self._loss: float | None = None
         self._last_checkpoint: int | None = None
+        self._started = self._saved = time.monotonic()
+        self._first_step, self._reported = 0, 0.0
 
     def step_s(self, state: TrainerState) -> float:
         """Mean seconds of a step in this session; 0 before the first."""
@@ -48,8 +50,8 @@ class Supervisor(TrainerCallback):
         return (time.monotonic() - self._started) / done if done else 0.0
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._started, self._first_step = time.monotonic(), state.global_step
-        self._saved, self._reported = self._started, 0.0
+        self._started = self._saved = time.monotonic()
+        self._first_step = state.global_step
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         now = time.monotonic()
@@ -60,9 +62,7 @@ class Supervisor(TrainerCallback):
         elif now >= self.supervision.deadline and state.global_step < state.max_steps:
             self.out_of_time = control.should_training_stop = True
             log.warning("MAX_HOURS: training ends at step %d of %d; what was learnt is kept", state.global_step, state.max_steps)
-        if now - self._reported >= REPORT_EVERY_S:
-            self._reported = now
-            self._report(state)
+        self._report_now_and_then(state)
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict | None = None, **_: Any
@@ -76,14 +76,16 @@ class Supervisor(TrainerCallback):
     def on_prediction_step(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.supervision.stop_asked():
             raise EvaluationStopped
-        now = time.monotonic()
-        if now - self._reported >= REPORT_EVERY_S:
-            self._reported = now
+        self._report_now_and_then(state)
+
+    def _report_now_and_then(self, state: TrainerState) -> None:
+        if time.monotonic() - self._reported >= REPORT_EVERY_S:
+            self._reported = time.monotonic()
             self._report(state)
 
     def _report(self, state: TrainerState) -> None:
         left_s = self.step_s(state) * (state.max_steps - state.global_step)
         self.supervision.report(
-            step=state.global_step, total_steps=state.max_steps, percent=round(100 * state.global_step / state.max_steps, 1),
+            step=state.global_step, total_steps=state.max_steps, percent=round(100 * state.global_step / max(state.max_steps, 1), 1),
             eta_s=round(left_s), loss=self._loss, last_checkpoint=self._last_checkpoint,
         )  # fmt: skip

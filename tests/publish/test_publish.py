@@ -1,5 +1,6 @@
 """What a person takes home."""
 
+import json
 import stat
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from huggingface_hub import ModelCard
 from peft import LoraConfig, PeftConfig
 
-from job.errors import Diverged
+from job.errors import Diverged, OutputError
 from job.model import BaseModel, add_lora, load_base
 from job.publish.adapter import read_job, save_adapter
 from job.publish.card import write_card
@@ -31,9 +32,15 @@ def adapted(t5_folder):
     return add_lora(base, config)
 
 
-def test_the_adapter_names_the_hub_id_and_is_as_readable_as_other_files(adapted, tokenizer, tmp_path):
+@pytest.fixture
+def rows(tokenizer):
+    batch = tokenizer(["the 3 of May"], return_tensors="pt")
+    return batch | {"labels": batch.input_ids}
+
+
+def test_the_adapter_names_the_hub_id_and_is_as_readable_as_other_files(adapted, tokenizer, rows, tmp_path):
     job = {"base_model": "google/flan-t5-base", "prompt_template": "x"}
-    save_adapter(adapted, tokenizer, tmp_path / "adapter", job)
+    save_adapter(adapted, tokenizer, tmp_path / "adapter", job, rows)
     assert read_job(tmp_path / "adapter") == job
     assert PeftConfig.from_pretrained(tmp_path / "adapter").base_model_name_or_path == "google/flan-t5-base"
     (tmp_path / "other").touch()
@@ -42,11 +49,46 @@ def test_the_adapter_names_the_hub_id_and_is_as_readable_as_other_files(adapted,
     assert not (tmp_path / "adapter.partial").exists()
 
 
-def test_an_adapter_with_nan_is_never_published(adapted, tokenizer, tmp_path):
+def test_an_adapter_with_nan_is_never_published(adapted, tokenizer, rows, tmp_path):
     with torch.no_grad():
         next(parameter for name, parameter in adapted.named_parameters() if "lora_B" in name).fill_(float("nan"))
     with pytest.raises(Diverged, match="holds NaN"):
-        save_adapter(adapted, tokenizer, tmp_path / "adapter", {"base_model": "b"})
+        save_adapter(adapted, tokenizer, tmp_path / "adapter", {"base_model": "b"}, rows)
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_an_adapter_that_is_not_on_the_disk_what_was_trained_is_never_published(adapted, tokenizer, rows, tmp_path, monkeypatch):
+    save = adapted.save_pretrained
+
+    def save_and_lose_a_bit(folder, **options):
+        save(folder, **options)
+        path = folder / "adapter_model.safetensors"
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+
+    monkeypatch.setattr(adapted, "save_pretrained", save_and_lose_a_bit)
+    with pytest.raises(OutputError, match="not what was trained"):
+        save_adapter(adapted, tokenizer, tmp_path / "adapter", {"base_model": "b"}, rows)
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_an_adapter_whose_config_tells_something_else_is_never_published(adapted, tokenizer, rows, tmp_path, monkeypatch):
+    """Same weights, other scaling: only its answers give it away."""
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+    save = adapted.save_pretrained
+
+    def save_with_another_alpha(folder, **options):
+        save(folder, **options)
+        path = folder / "adapter_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"lora_alpha": 80}))
+
+    monkeypatch.setattr(adapted, "save_pretrained", save_with_another_alpha)
+    with pytest.raises(OutputError, match="answers differently"):
+        save_adapter(adapted, tokenizer, tmp_path / "adapter", {"base_model": "b"}, rows)
     assert not (tmp_path / "adapter").exists()
 
 
