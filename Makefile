@@ -1,6 +1,6 @@
 # All commands of the project. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-container test-gpu bench-plan lint format tensorboard plan doctor image up up-cpu logs down docs lock clean
+.PHONY: help demo test test-container test-faults audit test-gpu bench-plan lint format tensorboard plan doctor image up up-cpu logs down docs lock clean
 
 PYTHON ?=
 export PYTHON
@@ -18,11 +18,19 @@ demo: ## set up, then train and measure an adapter on the embedded example (CPU,
 test: ## set up, lint, run the tests
 	@./setup.sh test
 	@$(MAKE) --no-print-directory lint
-	@$(VENV)/pytest
+	@$(VENV)/pytest --numprocesses 2 --dist loadfile
 
 test-container: ## build the image and try it and the compose file on a real Docker engine (first time 15 minutes)
 	@./setup.sh test
 	@$(VENV)/pytest tests/container
+
+test-faults: ## kill, stop and go on 200 times; print what happened (half an hour)
+	@./setup.sh test
+	@FAULTS=200 $(VENV)/pytest tests/faults/test_kills.py
+
+audit: ## look up every pinned package in the list of known vulnerabilities
+	@./setup.sh test
+	@$(VENV)/pip-audit --requirement requirements.txt --require-hashes --disable-pip
 
 test-gpu: ## try every way of holding a model on this machine's GPU
 	@./setup.sh test

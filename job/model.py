@@ -23,7 +23,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
 
 from job.errors import InputMissing, SettingsError
-from job.hub import hub_errors
+from job.hub import ask_hub
 
 END_BYTES = 2**22
 NO_LIMIT = 1_000_000
@@ -55,11 +55,10 @@ def load_config(base: BaseModel) -> PreTrainedConfig:
         raise InputMissing(f"{base}: no config.json in that folder. Point MODEL_ID at a folder made by save_pretrained.")
     if not path.exists() and base.model_id.startswith((".", "/", "~")):
         raise InputMissing(f"{base}: no such folder. Check the path, or give a hub id such as google/flan-t5-base.")
-    with hub_errors(f"{base}: the hub"):
-        try:
-            return AutoConfig.from_pretrained(base.model_id, **base.arguments())
-        except (ValueError, KeyError) as error:
-            raise SettingsError(f"{base}: not a model that transformers knows: {_first_line(error)}") from error
+    try:
+        return ask_hub(f"{base}: the hub", lambda: AutoConfig.from_pretrained(base.model_id, **base.arguments()))
+    except (ValueError, KeyError) as error:
+        raise SettingsError(f"{base}: not a model that transformers knows: {_first_line(error)}") from error
 
 
 def fingerprint(base: BaseModel) -> str:
@@ -104,13 +103,13 @@ def is_seq2seq(config: PreTrainedConfig, task: str, base: BaseModel) -> bool:
 
 def load_tokenizer(base: BaseModel, name_or_path: str | Path | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of the base model, or the one saved at `name_or_path`. Padding is the end marker where it has none."""
-    with hub_errors(f"{base}: the hub"):
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(name_or_path or base.model_id, **base.arguments())
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            if Path(base.model_id).exists():
-                raise InputMissing(f"{base}: no tokenizer there: {_first_line(error)} Save it beside the model.") from error
-            raise
+    name = name_or_path or base.model_id
+    try:
+        tokenizer = ask_hub(f"{base}: the hub", lambda: AutoTokenizer.from_pretrained(name, **base.arguments()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if Path(base.model_id).exists():
+            raise InputMissing(f"{base}: no tokenizer there: {_first_line(error)} Save it beside the model.") from error
+        raise
     if tokenizer.eos_token_id is None:
         raise SettingsError(f"{base}: its tokenizer has no end marker (eos_token), so no answer would ever end. Add one to it.")
     if tokenizer.pad_token_id is None:
@@ -130,29 +129,35 @@ def load_base(
 ) -> PreTrainedModel:
     """The base model, frozen, on `device`. FLAN-T5 keeps its own lm_head (never tie weights, never resize embeddings)."""
     auto = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
-    with hub_errors(f"{base}: the hub"), _wo_quantised(auto, load_config(base), quantization):
+    form = {"dtype": dtype, "quantization_config": quantization, "device_map": {"": device}}
+    form |= {"use_safetensors": None if base.allow_pickle else True}
+
+    def load() -> PreTrainedModel:
         try:
-            model = auto.from_pretrained(
-                base.model_id, dtype=dtype, quantization_config=quantization, device_map={"": device},
-                use_safetensors=None if base.allow_pickle else True, **base.arguments(),
-            )  # fmt: skip
+            return auto.from_pretrained(base.model_id, **form, **base.arguments())
         except OSError as error:
-            folder = Path(base.model_id)
-            pickled = not base.allow_pickle and "safetensors" in str(error) and (not folder.exists() or any(folder.glob("*.bin")))
-            if pickled:
-                raise SettingsError(
-                    f"{base}: it has no weights as safetensors, only as pickles, which can run code. Choose another MODEL_ID, or "
-                    "set ALLOW_PICKLE=true if you trust it."
-                ) from error
-            if folder.exists():
-                raise InputMissing(f"{base}: its weights cannot be loaded: {_first_line(error)}") from error
-            raise
+            raise _of_weights(base, error) from error
+
+    with _wo_quantised(auto, load_config(base), quantization):
+        model = ask_hub(f"{base}: the hub", load)
     model.requires_grad_(False)
     if dtype == torch.float16 and quantization is not None:
         for name, module in model.named_modules():
             if name.endswith(".wo"):
                 module.compute_dtype = torch.float32  # its output overflows float16 in trained T5s
     return model
+
+
+def _of_weights(base: BaseModel, error: OSError) -> Exception:
+    """What `error`, raised while weights were loaded, means; itself where the hub will tell."""
+    folder = Path(base.model_id)
+    missing = "safetensors" in str(error) and "file named" in str(error)
+    if missing and not base.allow_pickle and (not folder.exists() or any(folder.glob("*.bin"))):
+        return SettingsError(
+            f"{base}: it has no weights as safetensors, only as pickles, which can run code. Choose another MODEL_ID, or "
+            "set ALLOW_PICKLE=true if you trust it."
+        )
+    return InputMissing(f"{base}: its weights cannot be loaded: {_first_line(error)}") if folder.exists() else error
 
 
 @contextlib.contextmanager

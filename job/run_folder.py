@@ -57,7 +57,7 @@ class RunFolder:
         before = self._kept()
         different = [name for name in settings if before.get(name) != settings[name]]
         if different == [EPOCHS] and before.get(EPOCHS, settings[EPOCHS]) < settings[EPOCHS] and not self.adapter.exists():
-            log.warning("NUM_TRAIN_EPOCHS was %s and is %s: the run goes on to the new end", before[EPOCHS], settings[EPOCHS])
+            log.warning("NUM_TRAIN_EPOCHS was %g and is %g: the run goes on to the new end", before[EPOCHS], settings[EPOCHS])
             write_json(self.settings, before | settings)
         elif different:
             listed = ", ".join(f"{name.upper()} was {before.get(name)} and is {settings[name]}" for name in different)
@@ -124,9 +124,12 @@ def _last_sentence(message: str) -> str:
 
 def _shortened(status: dict) -> str:
     """`status` as JSON of at most 4096 bytes, which is what Kubernetes takes."""
-    room = MOST_TERMINATION_BYTES - len(json.dumps(status | {"error": ""}, default=str).encode())
-    error = str(status.get("error", "")).encode()[: max(room // 2, 0)].decode(errors="ignore")  # quotes may double
-    return json.dumps(status | ({"error": error} if "error" in status else {}), default=str)
+    texts = {name: str(value) for name, value in status.items()}
+    while len(content := json.dumps(status, default=str, ensure_ascii=False).encode()) > MOST_TERMINATION_BYTES:
+        longest = max(texts, key=lambda name: len(texts[name]))
+        status = status | {longest: texts[longest][: len(texts[longest]) // 2]}
+        texts[longest] = status[longest]
+    return content.decode()
 
 
 def make_writable(folder: Path, variable: str) -> None:

@@ -82,6 +82,7 @@ class ResumableTrainer(Trainer):
                 seal(folder)
         self._sealed = folder, self._owes_evaluation
         rotate(folder.parent)
+        self.supervisor.saved(self.state)
         self._compare_with_grace(time.perf_counter() - started)
 
     def _progress(self) -> dict[str, Any]:

@@ -69,7 +69,8 @@ class Supervisor(TrainerCallback):
     ) -> None:
         self._loss = (logs or {}).get("loss", self._loss)
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def saved(self, state: TrainerState) -> None:
+        """Takes note of a sealed checkpoint."""
         self._saved, self._last_checkpoint = time.monotonic(), state.global_step
         self._report(state)
 
@@ -86,6 +87,6 @@ class Supervisor(TrainerCallback):
     def _report(self, state: TrainerState) -> None:
         left_s = self.step_s(state) * (state.max_steps - state.global_step)
         self.supervision.report(
-            step=state.global_step, total_steps=state.max_steps, percent=round(100 * state.global_step / max(state.max_steps, 1), 1),
-            eta_s=round(left_s), loss=self._loss, last_checkpoint=self._last_checkpoint,
+            step=state.global_step, total_steps=state.max_steps, eta_s=round(left_s), loss=self._loss,
+            percent=round(100 * state.global_step / max(state.max_steps, 1), 1), last_checkpoint=self._last_checkpoint,
         )  # fmt: skip

@@ -1,0 +1,141 @@
+"""Whatever a file holds: the outcome is prepared data or an error with a message of one line, and never half a folder."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from openpyxl import Workbook
+from openpyxl.utils.exceptions import IllegalCharacterError
+
+from job.data.lengths import Limits
+from job.data.prepare import Reader, Request, load_prepared, prepare
+from job.data.read import Source
+from job.data.rows import Columns
+from job.errors import JobError
+
+FUZZ = settings(max_examples=120, deadline=20_000, derandomize=True, suppress_health_check=list(HealthCheck))
+cells = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=40), st.dates(), st.lists(st.integers(), max_size=3),
+    st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2), st.sampled_from(["", " ", "NA", "\x00", "a\nb", "=1+1"]),
+)  # fmt: skip
+names = st.sampled_from(["input", "output_ground_truth", "messages", "id", "", "input "])
+tables = st.lists(st.dictionaries(names, cells, max_size=4), max_size=12)
+wanted = st.fixed_dictionaries({"input": cells, "output_ground_truth": cells})
+texts = st.fixed_dictionaries({"input": st.text(max_size=200), "output_ground_truth": st.text(max_size=50)})
+suffixes = st.sampled_from([".csv", ".tsv", ".jsonl", ".json", ".txt", ".xlsx", ".parquet", ".arrow"])
+STARTS = (
+    b"",
+    b"input,output_ground_truth\n",
+    b"input\toutput_ground_truth\n",
+    b'{"input": "',
+    b'[{"input": ',
+    b"PK\x03\x04",
+    b"PAR1",
+)
+
+
+@pytest.fixture(scope="module")
+def reader(tokenizer) -> Reader:
+    return Reader(tokenizer, True, Limits(512, None))
+
+
+def outcome(path: Path, reader: Reader) -> str:
+    """What became of the file; fails if that is neither prepared data nor an error that a person can read."""
+    request = Request(
+        train=Source("TRAIN_DATA", str(path)), evaluation=None, columns=Columns("input", "output_ground_truth", "messages", "{input}"),
+        eval_fraction=0.2, seed=42, max_lengths=("auto", "auto"), too_long="truncate", max_truncated_targets=0.01, num_proc=1,
+    )  # fmt: skip
+    folder = path.parent / "data"
+    try:
+        prepared = prepare(request, reader, folder)
+    except JobError as error:
+        assert str(error)
+        assert error.exit_code in (65, 66, 78)
+        assert len(str(error).splitlines()) == 1, str(error)
+        assert not folder.exists()
+        assert not folder.with_name("data.partial").exists()
+        return "refused"
+    assert load_prepared(folder).fingerprint == prepared.fingerprint
+    assert len(prepared.train) > 0
+    assert all(any(label != -100 for label in row["labels"]) for row in prepared.train)
+    return "prepared"
+
+
+@FUZZ
+@given(st.one_of(tables, st.lists(wanted, max_size=12), st.lists(texts, min_size=6, max_size=12)))
+def test_tables_of_anything_as_jsonl(reader, rows):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.jsonl"
+        path.write_text("".join(json.dumps(row, default=str) + "\n" for row in rows), encoding="utf-8", errors="surrogatepass")
+        outcome(path, reader)
+
+
+@FUZZ
+@given(st.lists(st.one_of(wanted, texts), max_size=12))
+def test_sheets_of_anything(reader, rows):
+    with tempfile.TemporaryDirectory() as folder:
+        book = Workbook()
+        try:
+            for row in [{"input": "input", "output_ground_truth": "output_ground_truth"}, *rows]:
+                book.active.append([str(cell) if isinstance(cell, list | dict) else cell for cell in row.values()])
+        except (IllegalCharacterError, ValueError):
+            return  # no sheet can hold it
+        path = Path(folder) / "rows.xlsx"
+        book.save(path)
+        outcome(path, reader)
+
+
+@FUZZ
+@given(st.sampled_from(STARTS), st.binary(max_size=300), suffixes)
+@example(b"PK\x03\x04", b"", ".xlsx")
+@example(b"", b"\xff\xfeinput", ".csv")
+@example(b"[" * 100_000, b"", ".json")
+def test_files_of_any_bytes(reader, start, rest, suffix):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"rows{suffix}"
+        path.write_bytes(start + rest)
+        outcome(path, reader)
+
+
+@FUZZ
+@given(st.sampled_from([".xlsx", ".parquet", ".arrow", ".csv"]), st.data())
+def test_good_files_with_damage(reader, suffix, data, tmp_path_factory):
+    """A byte changed, or the end lost."""
+    content = bytearray(good(suffix, tmp_path_factory).read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    if data.draw(st.booleans()):
+        content[place] ^= data.draw(st.integers(1, 255))
+    else:
+        del content[place:]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"rows{suffix}"
+        path.write_bytes(content)
+        outcome(path, reader)
+
+
+def good(suffix: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file without a fault."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path_factory.getbasetemp() / f"good{suffix}"
+    if path.exists():
+        return path
+    rows = [(f"the {number} of May", f"05-{number:02d}") for number in range(1, 21)]
+    table = pa.table({"input": [row[0] for row in rows], "output_ground_truth": [row[1] for row in rows]})
+    if suffix == ".parquet":
+        pq.write_table(table, path)
+    elif suffix == ".arrow":
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+            writer.write_table(table)
+    elif suffix == ".csv":
+        path.write_text("input,output_ground_truth\n" + "".join(",".join(row) + "\n" for row in rows))
+    else:
+        book = Workbook()
+        for row in [("input", "output_ground_truth"), *rows]:
+            book.active.append(row)
+        book.save(path)
+    return path

@@ -1,0 +1,141 @@
+"""A hub on the loopback that misbehaves on demand: what is tried again, what is not, and what a person reads."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+LOAD = (
+    "import sys, torch; from job.errors import JobError; from job.model import BaseModel, load_base, load_config\n"
+    "base = BaseModel(sys.argv[1])\n"
+    "try:\n    load_config(base); load_base(base, True, torch.float32, None, 'cpu'); print('loaded')\n"
+    "except JobError as error:\n    print(error); sys.exit(error.exit_code)"
+)
+
+
+class Hub(ThreadingHTTPServer):
+    """Serves the files of one folder as the model `someone/NAME`; NAME says how it misbehaves."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.folder, self.asked = folder, Counter()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_GET(self) -> None:
+        _, _, name, *rest = self.path.partition("?")[0].split("/")
+        if name == "models":  # /api/models/someone/NAME/...
+            name = rest[1] if len(rest) > 1 else ""
+            return self._answer(404)
+        self.server.asked[name] += 1
+        count, path = self.server.asked[name], self.server.folder / rest[-1]
+        if name == "gated":
+            return self._answer(403, {"X-Error-Code": "GatedRepo"})
+        if name == "missing":
+            return self._answer(404, {"X-Error-Code": "RepoNotFound"})
+        if name == "down" or (name == "shaky" and count <= 2):
+            return self._answer(503)
+        if not path.is_file():
+            return self._answer(404, {"X-Error-Code": "EntryNotFound"})
+        return self._send(path, drop=name == "dropping" and path.suffix == ".safetensors")
+
+    do_HEAD = do_GET  # noqa: N815  http.server calls it so
+
+    def _send(self, path: Path, drop: bool) -> None:
+        """The file, or what of it a Range asks for; the first time only half of it where it is to `drop`."""
+        content = path.read_bytes()
+        begin = int(self.headers.get("Range", "bytes=0-")[6:].split("-")[0])
+        self.send_response(206 if begin else 200)
+        for name, value in {
+            "Content-Length": len(content) - begin, "Content-Range": f"bytes {begin}-{len(content) - 1}/{len(content)}",
+            "ETag": f'"{path.name}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes",
+        }.items():  # fmt: skip
+            self.send_header(name, str(value))
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        self.server.asked[f"bytes of {path.name} from {begin}"] += 1
+        if drop and begin == 0:
+            self.wfile.write(content[: len(content) // 2])
+            self.close_connection = True
+            return
+        self.wfile.write(content[begin:])
+
+    def _answer(self, code: int, headers: dict[str, str] | None = None) -> None:
+        self.send_response(code)
+        for name, value in ({"Content-Length": "0", "X-Repo-Commit": COMMIT} | (headers or {})).items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def hub(t5_folder) -> Iterator[Hub]:
+    with Hub(t5_folder) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def outcomes(hub, tmp_path_factory) -> dict[str, tuple[int, str]]:
+    """What loading a model from each kind of hub ends with: exit code, last line."""
+
+    def load(name: str, **more: str) -> tuple[int, str]:
+        environment = {key: value for key, value in os.environ.items() if key not in ("HF_HUB_OFFLINE", "HF_TOKEN")}
+        environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path_factory.getbasetemp() / f"cache-{name}")} | more
+        command = [sys.executable, "-c", LOAD, f"someone/{name}"]
+        result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        return result.returncode, (result.stdout.splitlines() or [result.stderr])[-1]
+
+    names = ("fine", "gated", "missing", "shaky", "dropping", "down")
+    with ThreadPoolExecutor(2) as threads:
+        found = dict(zip(names, threads.map(load, names), strict=True))
+    return found | {"offline": load("fine", HF_HUB_OFFLINE="1", HF_ENDPOINT="http://127.0.0.1:9")}
+
+
+@pytest.mark.parametrize("name", ["fine", "shaky", "dropping", "offline"])
+def test_trouble_that_passes_is_survived(outcomes, name):
+    assert outcomes[name] == (0, "loaded")
+
+
+def test_a_dropped_download_goes_on_where_it_broke_off(outcomes, hub):
+    assert outcomes["dropping"][0] == 0
+    assert any(what.startswith("bytes of model.safetensors from ") and not what.endswith(" 0") for what in hub.asked)
+
+
+def test_trouble_that_stays_is_tried_again_and_then_138(outcomes, hub):
+    code, said = outcomes["down"]
+    assert code == 138
+    assert "MODEL_ID=someone/down: the hub cannot be reached" in said
+    assert hub.asked["down"] >= 5
+
+
+def test_a_gated_model_names_the_page_where_access_is_asked_for(outcomes, hub):
+    code, said = outcomes["gated"]
+    assert code == 77
+    assert f"Ask for access on {hub.url}/someone/gated and set HF_TOKEN." in said
+
+
+def test_a_model_that_is_not_there_is_not_asked_for_again(outcomes, hub):
+    code, said = outcomes["missing"]
+    assert code == 66
+    assert "has no such repository" in said
+    assert hub.asked["missing"] <= 4
