@@ -1,14 +1,11 @@
-"""The hub's exceptions, turned into ours; what it drops is asked for again.
+"""The hub's exceptions, turned into ours.
 
-huggingface_hub itself tries again, with backoff, while it finds out what a file is (5xx, timeouts, no connection), but not once a
-download has begun.
+huggingface_hub itself tries again, with backoff: five times each question (5xx, timeouts, no connection) and each download that
+breaks off.
 """
 
-import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 import httpx2
 from huggingface_hub import constants
@@ -26,30 +23,6 @@ from huggingface_hub.errors import (
 from job.errors import AccessDenied, InputMissing, JobError, Transient
 
 DENIED = (401, 403)
-BACKOFF_S = (1, 4, 16)
-DROPPED = (httpx2.ReadError, httpx2.ReadTimeout, httpx2.RemoteProtocolError)
-"""A connection that broke off after it had begun to deliver."""
-
-T = TypeVar("T")
-
-log = logging.getLogger(__name__)
-
-
-class Dropped(Transient):
-    """A download broke off; what arrived is kept, and the next try goes on from there."""
-
-
-def ask_hub(what: str, call: Callable[[], T]) -> T:
-    """The result of `call`, tried again where the hub drops a download. Raises as `hub_errors` does."""
-    for wait_s in BACKOFF_S:
-        try:
-            with hub_errors(what):
-                return call()
-        except Dropped as error:
-            log.warning("%s Next try in %d s.", error, wait_s)
-            time.sleep(wait_s)
-    with hub_errors(what):
-        return call()
 
 
 @contextmanager
@@ -91,8 +64,6 @@ def _translate(error: BaseException, what: str) -> JobError | None:
         return AccessDenied(f"{what} denies access. Check that HF_TOKEN is valid and may read it.")
     if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
         return InputMissing(f"{what} lacks a file that was expected: {str(error).strip().partition(chr(10))[0]}")
-    if isinstance(error, DROPPED):
-        return Dropped(f"{what} broke off ({type(error).__name__}). Try again, or check the network.")
     if isinstance(error, httpx2.TransportError | LocalEntryNotFoundError | HfHubHTTPError | ConnectionError):
         return Transient(f"{what} cannot be reached ({type(error).__name__}). Try again, or check the network.")
     return None

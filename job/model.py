@@ -23,7 +23,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
 
 from job.errors import InputMissing, SettingsError
-from job.hub import ask_hub
+from job.hub import hub_errors
 
 END_BYTES = 2**22
 NO_LIMIT = 1_000_000
@@ -55,10 +55,11 @@ def load_config(base: BaseModel) -> PreTrainedConfig:
         raise InputMissing(f"{base}: no config.json in that folder. Point MODEL_ID at a folder made by save_pretrained.")
     if not path.exists() and base.model_id.startswith((".", "/", "~")):
         raise InputMissing(f"{base}: no such folder. Check the path, or give a hub id such as google/flan-t5-base.")
-    try:
-        return ask_hub(f"{base}: the hub", lambda: AutoConfig.from_pretrained(base.model_id, **base.arguments()))
-    except (ValueError, KeyError) as error:
-        raise SettingsError(f"{base}: not a model that transformers knows: {_first_line(error)}") from error
+    with hub_errors(f"{base}: the hub"):
+        try:
+            return AutoConfig.from_pretrained(base.model_id, **base.arguments())
+        except (ValueError, KeyError) as error:
+            raise SettingsError(f"{base}: not a model that transformers knows: {_first_line(error)}") from error
 
 
 def fingerprint(base: BaseModel) -> str:
@@ -103,13 +104,13 @@ def is_seq2seq(config: PreTrainedConfig, task: str, base: BaseModel) -> bool:
 
 def load_tokenizer(base: BaseModel, name_or_path: str | Path | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of the base model, or the one saved at `name_or_path`. Padding is the end marker where it has none."""
-    name = name_or_path or base.model_id
-    try:
-        tokenizer = ask_hub(f"{base}: the hub", lambda: AutoTokenizer.from_pretrained(name, **base.arguments()))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if Path(base.model_id).exists():
-            raise InputMissing(f"{base}: no tokenizer there: {_first_line(error)} Save it beside the model.") from error
-        raise
+    with hub_errors(f"{base}: the hub"):
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(name_or_path or base.model_id, **base.arguments())
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if Path(base.model_id).exists():
+                raise InputMissing(f"{base}: no tokenizer there: {_first_line(error)} Save it beside the model.") from error
+            raise
     if tokenizer.eos_token_id is None:
         raise SettingsError(f"{base}: its tokenizer has no end marker (eos_token), so no answer would ever end. Add one to it.")
     if tokenizer.pad_token_id is None:
@@ -131,15 +132,12 @@ def load_base(
     auto = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
     form = {"dtype": dtype, "quantization_config": quantization, "device_map": {"": device}}
     form |= {"use_safetensors": None if base.allow_pickle else True}
-
-    def load() -> PreTrainedModel:
+    with hub_errors(f"{base}: the hub"), _wo_quantised(auto, load_config(base), quantization):
         try:
-            return auto.from_pretrained(base.model_id, **form, **base.arguments())
+            model = auto.from_pretrained(base.model_id, **form, **base.arguments())
         except OSError as error:
-            raise _of_weights(base, error) from error
-
-    with _wo_quantised(auto, load_config(base), quantization):
-        model = ask_hub(f"{base}: the hub", load)
+            _raise_for_weights(base, error)
+            raise
     model.requires_grad_(False)
     if dtype == torch.float16 and quantization is not None:
         for name, module in model.named_modules():
@@ -148,16 +146,17 @@ def load_base(
     return model
 
 
-def _of_weights(base: BaseModel, error: OSError) -> Exception:
-    """What `error`, raised while weights were loaded, means; itself where the hub will tell."""
+def _raise_for_weights(base: BaseModel, error: OSError) -> None:
+    """Raises what `error`, met while weights were loaded, means: SettingsError or InputMissing. Nothing where the hub will tell."""
     folder = Path(base.model_id)
     missing = "safetensors" in str(error) and "file named" in str(error)
     if missing and not base.allow_pickle and (not folder.exists() or any(folder.glob("*.bin"))):
-        return SettingsError(
+        raise SettingsError(
             f"{base}: it has no weights as safetensors, only as pickles, which can run code. Choose another MODEL_ID, or "
             "set ALLOW_PICKLE=true if you trust it."
-        )
-    return InputMissing(f"{base}: its weights cannot be loaded: {_first_line(error)}") if folder.exists() else error
+        ) from error
+    if folder.exists():
+        raise InputMissing(f"{base}: its weights cannot be loaded: {_first_line(error)}") from error
 
 
 @contextlib.contextmanager

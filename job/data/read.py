@@ -10,7 +10,7 @@ from datasets.exceptions import DatasetGenerationError
 
 from job.data.formats import Columns, first_line, quoted, read_columns
 from job.errors import DataError, InputMissing
-from job.hub import ask_hub
+from job.hub import hub_errors
 
 MAPPED = {".parquet": Dataset.from_parquet, ".arrow": Dataset.from_file}
 """Formats that are mapped into memory instead of read into it."""
@@ -129,13 +129,11 @@ def _read_saved(source: Source) -> Dataset:
 
 
 def _read_hub(source: Source) -> Dataset:
-    try:
-        return ask_hub(
-            f"{source}: no such file here and the hub",
-            lambda: load_dataset(source.location, split=source.split, token=source.token),
-        )
-    except ValueError as error:
-        raise DataError(f"{source}: {first_line(error)} Check {_split_variable(source)}={source.split}.") from None
+    with hub_errors(f"{source}: no such file here and the hub"):
+        try:
+            return load_dataset(source.location, split=source.split, token=source.token)
+        except ValueError as error:
+            raise DataError(f"{source}: {first_line(error)} Check {_split_variable(source)}={source.split}.") from None
 
 
 def _split_variable(source: Source) -> str:
