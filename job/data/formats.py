@@ -1,15 +1,14 @@
 """The file formats that hold rows: each read into columns of Python values, cells as they stand."""
 
+import contextlib
 import csv
 import io
 import json
-import zipfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from openpyxl import load_workbook
-from openpyxl.utils.exceptions import InvalidFileException
 
 from job.errors import DataError
 
@@ -34,13 +33,16 @@ def read_columns(where: str, path: Path, sheet: str | None) -> tuple[Columns, in
 
 def _read_xlsx(where: str, path: Path, sheet: str | None) -> Columns:
     try:
-        book = load_workbook(path, read_only=True, data_only=True)
-    except (zipfile.BadZipFile, InvalidFileException, KeyError, ValueError) as error:
+        with contextlib.closing(load_workbook(path, read_only=True, data_only=True)) as book:
+            if sheet is not None and sheet not in book.sheetnames:
+                raise DataError(f'{where}: no sheet "{sheet}"; found {quoted(book.sheetnames)}. Set SHEET to one of them.')
+            cells = list((book[sheet] if sheet else book.worksheets[0]).iter_rows(values_only=True))
+    except DataError:
+        raise
+    except Exception as error:  # zipfile, zlib, the XML parser and openpyxl raise nearly anything for a damaged file
+        if isinstance(error, OSError) and error.errno:
+            raise
         raise DataError(f"{where}: {path.name} is no xlsx workbook ({first_line(error)}). Save it as xlsx once more.") from None
-    if sheet is not None and sheet not in book.sheetnames:
-        raise DataError(f'{where}: no sheet "{sheet}"; found {quoted(book.sheetnames)}. Set SHEET to one of them.')
-    cells = list((book[sheet] if sheet else book.worksheets[0]).iter_rows(values_only=True))
-    book.close()
     while cells and all(cell is None for cell in cells[-1]):
         cells.pop()
     if not cells:
@@ -151,4 +153,4 @@ def quoted(names: Iterable[str]) -> str:
 
 def first_line(error: Exception) -> str:
     """The first line of an exception's message."""
-    return str(error).strip().partition("\n")[0]
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
-from datasets.exceptions import DatasetGenerationError
 
 from job.data.formats import Columns, first_line, quoted, read_columns
 from job.errors import DataError, InputMissing
@@ -104,14 +103,26 @@ def _read_file(source: Source, path: Path) -> Table:
         if path.stat().st_size == 0:
             raise DataError(f"{source}: {path.name} is empty. Put at least a header and some rows into it.")
         if suffix in MAPPED:
-            return Table(source, MAPPED[suffix](str(path)))
+            return Table(source, _read_mapped(source, path))
         columns, first_row = read_columns(str(source), path, source.sheet)
     except OSError as error:
-        raise InputMissing(f"{source}: {path.name} cannot be opened: {error.strerror or error}.") from None
-    except (pa.ArrowInvalid, DatasetGenerationError) as error:
-        raise DataError(f"{source}: {path.name} is damaged or no {suffix} file: {first_line(error)}") from None
+        raise InputMissing(f"{source}: {path.name} cannot be opened: {error.strerror or first_line(error)}.") from None
     rows, odd_cells = _in_memory(columns)
     return Table(source, rows, first_row, odd_cells)
+
+
+def _read_mapped(source: Source, path: Path) -> Dataset:
+    """The rows of a parquet or arrow file, every value looked at once: damage would else show in the middle of the work."""
+    try:
+        rows = MAPPED[path.suffix.lower()](str(path))
+        rows.data.table.validate(full=True)
+    except Exception as error:  # damaged files raise nearly anything: Arrow's, thrift's, JSON's and Unicode's errors
+        if isinstance(error, OSError) and error.errno:
+            raise
+        raise DataError(
+            f"{source}: {path.name} is damaged or no {path.suffix} file: {first_line(error)}. Save it once more."
+        ) from None
+    return rows
 
 
 def _read_saved(source: Source) -> Dataset:
