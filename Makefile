@@ -30,7 +30,7 @@ test-faults: ## kill, stop and go on 200 times; print what happened (half an hou
 
 audit: ## look up every pinned package in the list of known vulnerabilities
 	@./setup.sh test
-	@$(VENV)/pip-audit --requirement requirements.txt --require-hashes --disable-pip
+	@$(VENV)/pip-audit --requirement requirements.txt --require-hashes --disable-pip --strict
 
 test-gpu: ## try every way of holding a model on this machine's GPU
 	@./setup.sh test

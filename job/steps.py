@@ -4,6 +4,7 @@ import json
 import logging
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import timedelta
 from pathlib import Path
@@ -32,7 +33,7 @@ from job.plan.known import known_config
 from job.plan.memory import Way
 from job.publish.adapter import read_job
 from job.publish.card import write_card
-from job.run_folder import RunFolder
+from job.run_folder import REPORT_EVERY_S, RunFolder
 from job.settings import DEMO, Settings
 
 log = logging.getLogger(__name__)
@@ -121,8 +122,23 @@ def evaluate(job: Job, model: PeftModel) -> None:
         rows = rows.select(range(job.settings.eval_max_rows))
     log.info("evaluation: base and adapter answer %d rows", len(rows))
     started = time.perf_counter()
-    write_csv(compare(model, job.tokenizer, rows, configs.scoring(job.settings, job.prepared)), job.folder.evaluation)
+    scoring = configs.scoring(job.settings, job.prepared)
+    scoring = replace(scoring, decoding=replace(scoring.decoding, report=_sign_of_life(job.folder)))
+    write_csv(compare(model, job.tokenizer, rows, scoring), job.folder.evaluation)
     log.info("evaluated in %s", timedelta(seconds=round(time.perf_counter() - started)))
+
+
+def _sign_of_life(folder: RunFolder) -> Callable[[str, int, int], None]:
+    """Tells `status.json`, every few seconds, how many rows are done."""
+    told = float("-inf")
+
+    def report(what: str, done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= REPORT_EVERY_S:
+            told = time.monotonic()
+            folder.beat("evaluate", computing=what, rows=done, total_rows=total)
+
+    return report
 
 
 def publish(job: Job) -> None:

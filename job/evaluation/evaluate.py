@@ -1,7 +1,6 @@
 """The adapter against the untouched base model, on the held-out rows, with the same decoding."""
 
 import csv
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
+from job.durable import replace_durably
 from job.evaluation.generate import Decoding, generate, measure_losses, prompt_of
 from job.evaluation.metrics import Scores, score
 
@@ -73,7 +73,7 @@ def _answer_and_score(
     outputs = generate(model, tokenizer, prompts, scoring.decoding)
     scores = score(outputs, truths, scoring.metrics, scoring.own)
     if "loss" in scoring.metrics:
-        scores["loss"] = measure_losses(model, tokenizer, list(rows), scoring.decoding.batch_size)
+        scores["loss"] = measure_losses(model, tokenizer, list(rows), scoring.decoding)
     return outputs, scores
 
 
@@ -87,7 +87,7 @@ def write_csv(evaluation: Evaluation, path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow([*TEXT_COLUMNS, *(f"{side}_{name}" for name in names for side in ("base", "adapter"))])
         writer.writerows(zip(*columns, strict=True))
-    os.replace(partial, path)
+    replace_durably(partial, path)
 
 
 def _decode_labels(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[str]:

@@ -25,6 +25,8 @@ class Decoding:
     batch_size: int
     max_new_tokens: int
     num_beams: int
+    report: Callable[[str, int, int], None] = lambda *_: None
+    """Takes what is computed ("generate", "loss"), rows done, rows in all, after each batch."""
 
 
 def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Ids], decoding: Decoding) -> list[str]:
@@ -42,7 +44,7 @@ def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts
         for place, text in zip(places, tokenizer.batch_decode(answers, skip_special_tokens=True), strict=True):
             outputs[place] = text.strip()
 
-    _in_batches([len(prompt) for prompt in prompts], decoding.batch_size, "generate", answer)
+    _in_batches([len(prompt) for prompt in prompts], decoding, "generate", answer)
     return outputs
 
 
@@ -63,7 +65,7 @@ def generation_config(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 
 
 def measure_losses(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict], batch_size: int
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict], decoding: Decoding
 ) -> list[float]:
     """Mean cross-entropy a target token for each row of `input_ids` and `labels`."""
     collate = DataCollatorForSeq2Seq(tokenizer, model=model, pad_to_multiple_of=8)
@@ -78,7 +80,7 @@ def measure_losses(
         for place, loss in zip(places, found.tolist(), strict=True):
             losses[place] = loss
 
-    _in_batches([len(row["input_ids"]) for row in rows], batch_size, "loss", measure)
+    _in_batches([len(row["input_ids"]) for row in rows], decoding, "loss", measure)
     return losses
 
 
@@ -92,11 +94,12 @@ def prompt_of(row: dict, seq2seq: bool) -> Ids:
     return row["input_ids"][: start + 1]
 
 
-def _in_batches(lengths: list[int], batch_size: int, name: str, compute: Callable[[list[int]], None]) -> None:
+def _in_batches(lengths: list[int], decoding: Decoding, name: str, compute: Callable[[list[int]], None]) -> None:
     """Calls `compute` with the places of all rows, the longest first; fewer at once where they do not fit the memory.
 
     Raises OutOfMemory if one row does not.
     """
+    batch_size = decoding.batch_size
     left = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     with tqdm(total=len(left), desc=name, unit="row", disable=None, leave=False) as bar:
         while left:
@@ -112,6 +115,7 @@ def _in_batches(lengths: list[int], batch_size: int, name: str, compute: Callabl
                 continue
             left = left[len(places) :]
             bar.update(len(places))
+            decoding.report(name, len(lengths) - len(left), len(lengths))
 
 
 def _pad_left(prompts: list[Ids], tokenizer: PreTrainedTokenizerBase) -> dict[str, Tensor]:

@@ -8,9 +8,9 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-log = logging.getLogger(__name__)
+from job.run_folder import REPORT_EVERY_S
 
-REPORT_EVERY_S = 5.0
+log = logging.getLogger(__name__)
 
 
 class EvaluationStopped(Exception):

@@ -54,7 +54,7 @@ def test_the_loss_of_a_row_is_the_librarys_for_that_row_alone(loaded):
             model(input_ids=torch.tensor([row["input_ids"]]), labels=torch.tensor([row["labels"]])).loss.item() for row in rows
         ]
     for batch_size in (1, 2, 3):
-        assert measure_losses(model, tokenizer, rows, batch_size) == pytest.approx(expected, rel=1e-5)
+        assert measure_losses(model, tokenizer, rows, Decoding(batch_size, 6, 1)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_prompt_of_a_causal_row_ends_where_the_last_answer_begins():

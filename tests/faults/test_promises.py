@@ -346,6 +346,22 @@ def test_others_of_this_person_can_read_everything(job, variables):
     assert unreadable == []
 
 
+def test_an_evaluation_shows_signs_of_life(job, variables, monkeypatch):
+    seen = []
+    usual = run_folder.RunFolder.tell
+
+    def tell(self, state, **details):
+        seen.append(details)
+        usual(self, state, **details)
+
+    monkeypatch.setattr(run_folder.RunFolder, "tell", tell)
+    monkeypatch.setattr("job.steps.REPORT_EVERY_S", 0)
+    assert job(**variables | {"MAX_STEPS": 1, "PER_DEVICE_EVAL_BATCH_SIZE": 4})[0] == 0
+    rows = [(details["computing"], details["rows"], details["total_rows"]) for details in seen if "computing" in details]
+    assert rows == [("generate", 4, 8), ("generate", 8, 8)] * 2
+    assert all(details["stage"] == "evaluate" for details in seen if "computing" in details)
+
+
 def test_the_grace_period_is_compared_with_a_step_and_a_save(job, variables):
     code, said = job(**variables | {"GRACE_S": 1e-6})
     assert code == 0
