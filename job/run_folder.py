@@ -20,9 +20,6 @@ OWN = (
 )  # fmt: skip
 
 
-REPORT_EVERY_S = 5.0
-"""How often a stage that goes on tells how far it is."""
-
 EPOCHS, CONTENT = "num_train_epochs", "content"
 PROGRESS = ("stage", "step", "total_steps", "percent", "loss", "last_checkpoint")
 TERMINATION_LOG, MOST_TERMINATION_BYTES = Path("/dev/termination-log"), 4096

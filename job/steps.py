@@ -33,8 +33,9 @@ from job.plan.known import known_config
 from job.plan.memory import Way
 from job.publish.adapter import read_job
 from job.publish.card import write_card
-from job.run_folder import REPORT_EVERY_S, RunFolder
+from job.run_folder import RunFolder
 from job.settings import DEMO, Settings
+from job.training.supervision import REPORT_EVERY_S
 
 log = logging.getLogger(__name__)
 

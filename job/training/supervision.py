@@ -8,9 +8,10 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from job.run_folder import REPORT_EVERY_S
-
 log = logging.getLogger(__name__)
+
+REPORT_EVERY_S = 5.0
+"""How often a stage that goes on tells how far it is."""
 
 
 class EvaluationStopped(Exception):
