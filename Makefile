@@ -24,9 +24,9 @@ test-container: ## build the image and try it and the compose file on a real Doc
 	@./setup.sh test
 	@$(VENV)/pytest tests/container
 
-test-faults: ## kill, stop and go on 200 times; print what happened (half an hour)
+test-faults: ## kill, stop and go on 200 times; damage, fuzz; print what happened (half an hour)
 	@./setup.sh test
-	@FAULTS=200 $(VENV)/pytest tests/faults/test_kills.py
+	@FAULTS=200 $(VENV)/pytest tests/faults
 
 audit: ## look up every pinned package in the list of known vulnerabilities
 	@./setup.sh test

@@ -81,7 +81,7 @@ DAMAGES = {
 }
 
 
-def test_a_damaged_checkpoint_is_never_resumed_from(begun, tmp_path):
+def test_a_damaged_checkpoint_is_never_resumed_from(begun, tmp_path, count):
     """Each file of the newest one, damaged in each way: the one before it is taken, and the damaged one is set aside by name."""
     checkpoints = Path("output/r/checkpoints")
     names = sorted(path.name for path in (checkpoints / "checkpoint-3").iterdir())
@@ -104,6 +104,7 @@ def test_a_damaged_checkpoint_is_never_resumed_from(begun, tmp_path):
     (checkpoints / "checkpoint-3" / "added").touch()
     assert newest_whole(checkpoints) == checkpoints / "checkpoint-2"
     assert tried >= 5 * len(names) - 3
+    count("damaged checkpoints, never resumed from", tried + 1)
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_begins_anew_with_the_same_result(begun, job):

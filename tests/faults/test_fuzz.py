@@ -42,8 +42,8 @@ def reader(tokenizer) -> Reader:
     return Reader(tokenizer, True, Limits(512, None, shared=False))
 
 
-def check(path: Path, reader: Reader) -> None:
-    """Prepares the file; fails if what comes of it is neither prepared data nor an error that a person can read."""
+def check(path: Path, reader: Reader) -> str:
+    """What came of the file ("prepared" or "refused in one line"); fails where it is neither data nor a message."""
     request = Request(
         train=Source("TRAIN_DATA", str(path)), evaluation=None,
         columns=Columns("input", "output_ground_truth", "messages", "{input}"), eval_fraction=0.2, seed=42,
@@ -58,25 +58,26 @@ def check(path: Path, reader: Reader) -> None:
         assert load_prepared(folder).fingerprint == prepared.fingerprint
         assert len(prepared.train) > 0
         assert all(any(label != -100 for label in row["labels"]) for row in prepared.train)
-        return
+        return "prepared"
     assert code in (65, 66, 78)
     assert len(message.splitlines()) == 1, message
     assert not folder.exists()
     assert not folder.with_name("data.partial").exists()
+    return "refused in one line"
 
 
 @FUZZ
 @given(st.one_of(tables, st.lists(wanted, max_size=12), st.lists(texts, min_size=6, max_size=12)))
-def test_tables_of_anything_as_jsonl(reader, rows):
+def test_tables_of_anything_as_jsonl(reader, count, rows):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
         path.write_text("".join(json.dumps(row, default=str) + "\n" for row in rows), encoding="utf-8", errors="surrogatepass")
-        check(path, reader)
+        count(f"odd files, {check(path, reader)}")
 
 
 @FUZZ
 @given(st.lists(st.one_of(wanted, texts), max_size=12))
-def test_sheets_of_anything(reader, rows):
+def test_sheets_of_anything(reader, count, rows):
     with tempfile.TemporaryDirectory() as folder:
         book = Workbook()
         try:
@@ -86,7 +87,7 @@ def test_sheets_of_anything(reader, rows):
             return  # no sheet can hold it
         path = Path(folder) / "rows.xlsx"
         book.save(path)
-        check(path, reader)
+        count(f"odd files, {check(path, reader)}")
 
 
 @FUZZ
@@ -94,16 +95,16 @@ def test_sheets_of_anything(reader, rows):
 @example(b"PK\x03\x04", b"", ".xlsx")
 @example(b"", b"\xff\xfeinput", ".csv")
 @example(b"[" * 100_000, b"", ".json")
-def test_files_of_any_bytes(reader, start, rest, suffix):
+def test_files_of_any_bytes(reader, count, start, rest, suffix):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"rows{suffix}"
         path.write_bytes(start + rest)
-        check(path, reader)
+        count(f"odd files, {check(path, reader)}")
 
 
 @FUZZ
 @given(suffix=st.sampled_from([".xlsx", ".parquet", ".arrow", ".csv"]), data=st.data())
-def test_good_files_with_damage(reader, suffix, data, tmp_path_factory):
+def test_good_files_with_damage(reader, count, suffix, data, tmp_path_factory):
     """A byte changed, or the end lost."""
     content = bytearray(good(suffix, tmp_path_factory).read_bytes())
     place = data.draw(st.integers(0, len(content) - 1))
@@ -114,7 +115,7 @@ def test_good_files_with_damage(reader, suffix, data, tmp_path_factory):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"rows{suffix}"
         path.write_bytes(content)
-        check(path, reader)
+        count(f"odd files, {check(path, reader)}")
 
 
 def good(suffix: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
