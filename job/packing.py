@@ -130,7 +130,7 @@ def _give_biases(block: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple
     return tuple(given), kwargs
 
 
-def packed_attention(
+def packed_attention(  # noqa: PLR0913  the library's own signature
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, packing: Packing | None = None,
     position_bias: Tensor | None = None, **kwargs: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
