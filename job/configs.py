@@ -32,7 +32,7 @@ DOES_NOT_CHANGE_THE_RESULT = {
     "hf_token", "hf_token_file", "hf_home", "output_dir", "logs_dir", "run_name", "overwrite", "log_level", "logging_steps",
     "report_to", "preprocessing_num_workers", "save_strategy", "save_steps", "per_device_train_batch_size",
     "per_device_eval_batch_size", "eval_strategy", "eval_steps", "checkpoint_minutes", "grace_s", "max_hours", "allow_pickle",
-    "plan_gpu", "plan_source_lengths", "plan_target_lengths", "plan_rows", "tensorboard_port",
+    "padding_free", "plan_gpu", "plan_source_lengths", "plan_target_lengths", "plan_rows", "tensorboard_port",
 }  # fmt: skip
 """Settings that may differ when a run is taken up again."""
 

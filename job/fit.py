@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from dataclasses import replace
 from datetime import timedelta
 
 import psutil
@@ -16,12 +17,14 @@ from job.errors import DiskFull
 from job.evaluation.generate import generate, prompt_of
 from job.hardware import GIB, estimate_training_s
 from job.model import add_lora
+from job.packing import accept_packed
 from job.plan.measured import FACTOR
 from job.publish.adapter import save_adapter
 from job.recompute import checkpoint_blocks
 from job.signals import stop_signals
 from job.steps import Job, load_base_model
 from job.training import train as training
+from job.training.padding_free import packing_is_exact, packing_is_faster
 from job.training.probe import check_precision
 from job.training.rehearse import free_memory, largest_micro_batch, longest_batch, smaller
 from job.training.supervision import Supervision
@@ -50,7 +53,9 @@ def fit(job: Job) -> PeftModel:
     if job.hardware.device == "cpu":
         _warn_of_cpu(job, total)
     if job.way.precision != "fp32":
-        check_precision(model, longest_batch(model, job.prepared.train, job.tokenizer, 1))
+        check_precision(model, longest_batch(model, job.prepared.train, job.tokenizer))
+    if job.way.padding_free:
+        job = _pack_if_it_pays(job, model)
     micro_batch = largest_micro_batch(model, job.prepared.train, job.tokenizer, job.way.micro_batch, effective)
     supervision, started = _supervise(job, model), time.perf_counter()
     while True:
@@ -62,6 +67,8 @@ def fit(job: Job) -> PeftModel:
         del model
         free_memory()
         model = _new_model(job)
+        if job.way.padding_free:
+            accept_packed(model.get_base_model())
     log.info("trained in %s", timedelta(seconds=round(time.perf_counter() - started)))
     _keep_what_was_measured(job, micro_batch, trained)
     _publish_adapter(job, model, trained)
@@ -85,6 +92,30 @@ def _new_model(job: Job) -> PeftModel:
     model = add_lora(base, configs.lora_config(job.settings, base))
     checkpoint_blocks(model, job.way.checkpointed_blocks)
     return model
+
+
+def _pack_if_it_pays(job: Job, model: PeftModel) -> Job:
+    """`job` with what `model` is made for here: packed rows, or padded ones where these are better."""
+    attention = model.config._attn_implementation
+    accept_packed(model.get_base_model())
+    if _packing_pays(job, model):
+        return job
+    model.set_attn_implementation(attention)
+    _update_plan(job, padding_free=False)
+    return replace(job, way=replace(job.way, padding_free=False))
+
+
+def _packing_pays(job: Job, model: PeftModel) -> bool:
+    """Whether packed rows are what padded ones are and, where time is measured, faster: before the first step, on a GPU.
+
+    Not on a CPU, where packing always was faster: bit for bit the same run wants the same choice.
+    """
+    if not packing_is_exact(model, job.prepared.train, job.tokenizer):
+        return False
+    is_open = job.settings.padding_free == "auto" and not job.settings.full_determinism and not job.folder.is_begun
+    if job.hardware.device == "cpu" or not is_open:
+        return True
+    return packing_is_faster(model, job.prepared.train, job.tokenizer, job.way.micro_batch)
 
 
 def _train_once(job: Job, model: PeftModel, micro_batch: int, supervision: Supervision) -> Trained:
@@ -135,7 +166,7 @@ def rehearse_answers(job: Job, model: PeftModel) -> float:
 def _publish_adapter(job: Job, model: PeftModel, trained: Trained) -> None:
     write_json(job.folder.history, trained.history)
     facts = configs.job_file(job.settings, job.seq2seq, job.prepared, job.way, trained)
-    save_adapter(model, job.tokenizer, job.folder.adapter, facts, longest_batch(model, job.prepared.evaluation, job.tokenizer, 1))
+    save_adapter(model, job.tokenizer, job.folder.adapter, facts, longest_batch(model, job.prepared.evaluation, job.tokenizer))
 
 
 def _keep_what_was_measured(job: Job, micro_batch: int, trained: Trained) -> None:

@@ -4,7 +4,7 @@ import json
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 from peft import PeftModel
@@ -15,6 +15,7 @@ from job.data.prepare import Prepared
 from job.errors import OutOfMemory, SettingsError
 from job.hardware import Hardware, choose_precision
 from job.model import add_lora
+from job.packing import can_pack
 from job.plan.catalogue import Gpu, like, read_catalogue
 from job.plan.choose import USABLE, Choice, Wish, Work, choose
 from job.plan.measured import read_speeds
@@ -61,16 +62,24 @@ def _work(settings: Settings, percentiles: tuple, mean: tuple[float, float], row
     return Work(longest, mean, passes, batch, settings.lora_r, percentiles)
 
 
-def choose_way(settings: Settings, hardware: Hardware, config: PreTrainedConfig, work: Work) -> tuple[Way, dict | None]:
-    """The way to train on this machine, and what to keep of the choice in `plan.json` (None on a CPU, where nothing is planned).
+def choose_way(settings: Settings, hardware: Hardware, config: PreTrainedConfig, work: Work) -> tuple[Way, dict]:
+    """The way to train on this machine, and what to keep of the choice in `plan.json`.
 
-    Raises OutOfMemory if nothing fits the GPU, with the GPUs that would do.
+    Raises OutOfMemory if nothing fits the GPU, with the GPUs that would do, and SettingsError for what this model cannot do.
     """
+    if settings.padding_free == "true" and not can_pack(config):
+        raise SettingsError(f"PADDING_FREE=true: {config.model_type} models take padded rows only. Set PADDING_FREE=auto.")
+    way, kept = _choose(settings, hardware, config, work)
+    way = replace(way, padding_free=settings.padding_free != "false" and can_pack(config))
+    return way, kept | asdict(way)
+
+
+def _choose(settings: Settings, hardware: Hardware, config: PreTrainedConfig, work: Work) -> tuple[Way, dict]:
     if hardware.device == "cpu":
         quantization = "none" if settings.quantization == "auto" else settings.quantization
         blocks = read_shape(config).blocks if settings.gradient_checkpointing == "true" else 0
         micro_batch = settings.per_device_train_batch_size or settings.effective_batch_size
-        return Way(choose_precision(settings.precision, hardware), quantization, micro_batch, blocks), None
+        return Way(choose_precision(settings.precision, hardware), quantization, micro_batch, blocks), {}
     choice = choose(read_shape(config), this_gpu(settings, hardware), work, _wish(settings))
     if not choice.fits:
         raise OutOfMemory(

@@ -4,22 +4,48 @@ Exact for every model whose positions are relative (T5's bias depends on j - i a
 attention function of transformers' own registry, and for T5 a hook that hands the first block its bias for one row, not the pack.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import (
+    BatchEncoding,
+    DataCollatorForSeq2Seq,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from job.loss import IGNORED
+
 PACKED = "packed_rows"
 """Name of the attention in transformers' registry; without `packing` it is SDPA."""
-IGNORED = -100
+PAD_TO_MULTIPLE_OF = 8
 POSITION_BIAS, CROSS_BIAS = 2, 5
 """Places among the arguments of a T5Block."""
+
+
+Collator = Callable[[Sequence[dict[str, Any]]], BatchEncoding | dict[str, Tensor]]
+
+
+def can_pack(config: PreTrainedConfig) -> bool:
+    """Whether models like this may take packed rows: T5s, whose biases are known here, and causal ones; others are not tried."""
+    return not config.is_encoder_decoder or config.model_type in ("t5", "mt5")
+
+
+def collator(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Collator:
+    """What makes the batches of `model`: packed ones if it was made to accept these, else padded ones."""
+    return PackingCollator(model) if model.config._attn_implementation == PACKED else padding_collator(model, tokenizer)
+
+
+def padding_collator(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> DataCollatorForSeq2Seq:
+    """What makes padded batches."""
+    return DataCollatorForSeq2Seq(tokenizer, model=model, pad_to_multiple_of=PAD_TO_MULTIPLE_OF)
 
 
 @dataclass(frozen=True)
@@ -91,7 +117,9 @@ def is_packed(batch: dict[str, Any]) -> bool:
 
 
 def model_inputs(batch: dict[str, Tensor]) -> dict[str, Any]:
-    """What a model that was made to `accept_packed` takes for a packed batch, without the labels."""
+    """What a model takes for a batch, without the labels; for a packed one it must `accept_packed`."""
+    if not is_packed(batch):
+        return {name: tensor for name, tensor in batch.items() if name != "labels"}
     target = None
     if "decoder_slots" in batch:
         target = Rows(batch["decoder_attention_mask"], batch["decoder_slots"])

@@ -146,6 +146,8 @@ class Settings(BaseSettings):
     """Recompute activations in the backward pass: less memory, slower; auto: on as many blocks as the memory needs."""
     train_sampling_strategy: Literal["group_by_length", "random"] = "group_by_length"
     """Order of the rows: rows of like length together (less padding), or random."""
+    padding_free: Literal["auto", "true", "false"] = "auto"
+    """Pack the rows of a batch one after another instead of padding them: the same result, faster; auto: where it is."""
     seed: int = 42
     """Seed of the split, the order of rows and the adapter's start."""
     logging_steps: PositiveInt = 10

@@ -5,7 +5,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -100,11 +100,11 @@ def _way(settings: Settings, folder: RunFolder, hardware: Hardware, config: PreT
     """How to train here. From the first step on it stays, so that a run that goes on computes what it computed before."""
     if folder.is_begun and folder.plan.exists():
         kept = json.loads(folder.plan.read_text())
-        way = Way(**{field.name: kept[field.name] for field in fields(Way)})
+        way = Way(**{field.name: kept[field.name] for field in fields(Way) if field.name in kept})
         wanted = settings.per_device_train_batch_size
         return replace(way, micro_batch=wanted) if wanted and wanted < way.micro_batch else way
     way, plan = forecast.choose_way(settings, hardware, config, work)
-    write_json(folder.plan, {"model_id": settings.model_id} | (plan or asdict(way)))
+    write_json(folder.plan, {"model_id": settings.model_id} | plan)
     return way
 
 

@@ -8,9 +8,10 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, T5Config
+from transformers.activations import NewGELUActivation
 
 from job.errors import SettingsError
-from job.model import BaseModel, add_lora, choose_targets, is_seq2seq, load_base
+from job.model import BaseModel, add_lora, choose_targets, fuse_gelu, is_seq2seq, load_base
 
 SIZES = {  # d_model, d_ff, layers, heads, all parameters, trainable with r=16 on q and v (DESIGN.md)
     "small": (512, 1024, 8, 6, 76_961_152, 688_128),
@@ -156,3 +157,12 @@ def test_the_kind_of_model_is_read_from_its_config(t5_folder, llama_folder):
     assert not is_seq2seq(AutoConfig.from_pretrained(llama_folder), "auto", base)
     with pytest.raises(SettingsError, match="is a causal model"):
         is_seq2seq(AutoConfig.from_pretrained(llama_folder), "seq2seq", base)
+
+
+def test_the_fused_gelu_is_the_models_own(t5_folder):
+    model = AutoModelForSeq2SeqLM.from_pretrained(t5_folder, dtype=torch.float64).eval()
+    inputs = {"input_ids": torch.arange(3, 40)[None], "decoder_input_ids": torch.arange(3, 20)[None]}
+    expected = model(**inputs).logits
+    fuse_gelu(model)
+    assert not any(isinstance(module, NewGELUActivation) for module in model.modules())
+    assert (model(**inputs).logits - expected).abs().max() < 1e-12

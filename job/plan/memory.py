@@ -31,6 +31,8 @@ class Way:
     """Rows at once."""
     checkpointed_blocks: int
     """Blocks that keep their input alone and are computed twice, counted from the first."""
+    padding_free: bool = False
+    """Whether the rows of a batch are packed one after another."""
 
 
 def peak_bytes(shape: Shape, way: Way, source_length: int, target_length: int, r: int) -> float:

@@ -12,6 +12,7 @@ from transformers import BatchEncoding
 
 from job.errors import Diverged
 from job.loss import count_labels, summed_cross_entropy
+from job.packing import model_inputs
 
 LOSS_TOLERANCE, LEAST_COSINE = 0.05, 0.9
 """What rounding to half precision stays well within, for a sound model; an overflow is off by its whole size."""
@@ -29,9 +30,9 @@ def check_precision(model: PeftModel, batch: BatchEncoding) -> None:
     was_training = model.training
     model.eval()  # no dropout: both sides see the same
     try:
-        loss, gradient, overflowing = _measure(model, batch)
+        loss, gradient, overflowing = loss_and_gradient(model, batch)
         with in_float32(model):
-            expected_loss, expected, _ = _measure(model, batch)
+            expected_loss, expected, _ = loss_and_gradient(model, batch)
     finally:
         model.train(was_training)
     cosine = F.cosine_similarity(gradient, expected, dim=0).item()
@@ -44,13 +45,12 @@ def check_precision(model: PeftModel, batch: BatchEncoding) -> None:
     )
 
 
-def _measure(model: PeftModel, batch: BatchEncoding) -> tuple[float, Tensor, str | None]:
+def loss_and_gradient(model: PeftModel, batch: BatchEncoding) -> tuple[float, Tensor, str | None]:
     """Loss, gradient of the adapter as one vector, and the first module that put out something that is not finite."""
-    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
     labels, shift = batch["labels"], not model.config.is_encoder_decoder
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with _first_overflow(model) as overflowing:
-        loss = summed_cross_entropy(model(**inputs).logits, labels, shift) / count_labels(labels, shift)
+        loss = summed_cross_entropy(model(**model_inputs(batch)).logits, labels, shift) / count_labels(labels, shift)
     scale, gradient = LARGEST_SCALE, torch.full((1,), float("nan"))
     while scale >= 1:
         gradients = torch.autograd.grad(loss * scale, trained, retain_graph=scale > 1, allow_unused=True)

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from transformers import BatchEncoding, DataCollatorForSeq2Seq, PreTrainedTokenizerBase
+from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from job.errors import OutOfMemory
-from job.loss import count_labels, summed_cross_entropy
-from job.training.trainer import PAD_TO_MULTIPLE_OF
+from job.packing import collator, padding_collator
+from job.training.objective import Objective
 
 log = logging.getLogger(__name__)
 
@@ -51,24 +51,26 @@ def rehearse(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase
 
     Raises torch.OutOfMemoryError.
     """
-    batch = longest_batch(model, rows, tokenizer, micro_batch)
-    labels, shift = batch.pop("labels"), not model.config.is_encoder_decoder
-    with _untouched(model):
-        loss = summed_cross_entropy(model(**batch).logits, labels, shift) / count_labels(labels, shift)
-        loss.backward()
+    batch = BatchEncoding(collator(model, tokenizer)([longest_row(model, rows)] * micro_batch)).to(model.device)
+    with untouched(model):
+        Objective(model)(model, batch).backward()
 
 
-def longest_batch(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase, size: int) -> BatchEncoding:
-    """`size` times the longest input with the longest answer, on the model's device."""
+def longest_batch(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> BatchEncoding:
+    """A batch of the longest row alone, on the model's device."""
+    return padding_collator(model, tokenizer)([longest_row(model, rows)]).to(model.device)
+
+
+def longest_row(model: PeftModel, rows: Dataset) -> dict[str, list[int]]:
+    """The longest input with the longest answer."""
     longest = {name: max(rows[name], key=len) for name in ("input_ids", "labels")}
     if not model.config.is_encoder_decoder:
         longest["labels"] = longest["input_ids"]
-    collate = DataCollatorForSeq2Seq(tokenizer, model=model, pad_to_multiple_of=PAD_TO_MULTIPLE_OF)
-    return collate([longest] * size).to(model.device)
+    return longest
 
 
 @contextlib.contextmanager
-def _untouched(model: PeftModel) -> Iterator[None]:
+def untouched(model: PeftModel) -> Iterator[None]:
     """The random state and the gradients are afterwards as they were."""
     devices = [model.device] if model.device.type == "cuda" else []
     model.train()

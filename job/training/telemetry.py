@@ -25,13 +25,13 @@ class Telemetry:
         self.started, self.rows, self.places, self.tokens = time.perf_counter(), 0, 0, 0
 
     def count(self, inputs: dict[str, Any]) -> None:
-        """Adds one micro-batch: `input_ids` and `labels`, (batch, length) each. Causal models have both in one sequence."""
-        sides = [inputs["attention_mask"]]
+        """Adds one micro-batch, padded or packed. Causal models have input and answer in one sequence."""
+        self.rows += len(inputs["attention_mask"])
+        self.places += inputs["input_ids"].numel()
+        self.tokens = self.tokens + inputs["attention_mask"].sum()
         if "decoder_input_ids" in inputs:
-            sides.append(inputs["labels"].ne(-100))
-        self.rows += len(inputs["input_ids"])
-        self.places += sum(side.numel() for side in sides)
-        self.tokens = self.tokens + sum(side.sum() for side in sides)
+            self.places += inputs["labels"].numel()
+            self.tokens = self.tokens + inputs["labels"].ne(-100).sum()
 
     def read(self) -> dict[str, float]:
         """Speed, padding share and peak memory (GiB) since the last reading; counting starts anew."""

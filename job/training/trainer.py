@@ -9,16 +9,17 @@ from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor
 from torch.utils.data import Sampler
-from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase, TrainingArguments
+from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from job.errors import Diverged
-from job.loss import count_labels, summed_cross_entropy
+from job.loss import count_labels
+from job.packing import collator
+from job.training.objective import Objective
 from job.training.resumable import ResumableTrainer, last_finite
 from job.training.sampler import LengthGroupedSampler
 from job.training.supervision import Supervision
 from job.training.telemetry import Telemetry
 
-PAD_TO_MULTIPLE_OF = 8
 MOST_SKIPPED_IN_A_ROW = 24
 """The loss scaler starts at 2 ** 16 and halves at each skip: after so many it is not the scale."""
 
@@ -36,12 +37,13 @@ class LoraTrainer(ResumableTrainer):
             args=args,
             train_dataset=train,
             eval_dataset=evaluation,
-            data_collator=DataCollatorForSeq2Seq(tokenizer, model=model, pad_to_multiple_of=PAD_TO_MULTIPLE_OF),
+            data_collator=collator(model, tokenizer),
             processing_class=tokenizer,
             supervision=supervision,
         )
         self.lengths = data[0]["length"][:]
         self.shift = not model.config.is_encoder_decoder
+        self.objective = Objective(model)
         self.telemetry = Telemetry()
         self.loss_is_scaled_for_ga = True
         self.skipped_steps = 0
@@ -62,14 +64,12 @@ class LoraTrainer(ResumableTrainer):
         T5 in transformers 5.23 does not divide by `num_items_in_batch`, so the library's own loss grows with the number of
         accumulation steps and processes (transformers issue 47688).
         """
-        labels = inputs["labels"]
-        outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
-        count = count_labels(labels, self.shift) if num_items_in_batch is None else num_items_in_batch
-        loss = summed_cross_entropy(outputs.logits, labels, self.shift) / count
+        count = count_labels(inputs["labels"], self.shift) if num_items_in_batch is None else num_items_in_batch
+        loss = self.objective(model, inputs) / count
         if num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes
             self.telemetry.count(inputs)
-        return (loss, outputs) if return_outputs else loss
+        return (loss, {}) if return_outputs else loss
 
     def _clip_grad_norm(self, model: torch.nn.Module) -> Tensor:
         self._unscale_gradients()

@@ -30,7 +30,7 @@ def too_large(limit: int, original):
     """`original` training step, out of memory above `limit` rows."""
 
     def step(trainer, model, inputs, *rest):
-        if len(inputs["input_ids"]) > limit:
+        if len(inputs["attention_mask"]) > limit:
             raise torch.OutOfMemoryError("injected")
         return original(trainer, model, inputs, *rest)
 
@@ -64,7 +64,7 @@ def test_out_of_memory_in_mid_run_goes_on_from_the_last_checkpoint_with_the_same
     original, calls = LoraTrainer.training_step, []
 
     def once(trainer, model, inputs, *rest):
-        calls.append(len(inputs["input_ids"]))
+        calls.append(len(inputs["attention_mask"]))
         if len(calls) == 3:
             raise torch.OutOfMemoryError("injected")
         return original(trainer, model, inputs, *rest)

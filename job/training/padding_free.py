@@ -1,0 +1,91 @@
+"""Whether a model is trained on packed rows: where they are what padded rows are, and on a GPU where they are faster too."""
+
+import logging
+import time
+from statistics import median
+
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from transformers import BatchEncoding, PreTrainedTokenizerBase
+
+from job.packing import PackingCollator, padding_collator
+from job.training.objective import Objective
+from job.training.probe import in_float32, loss_and_gradient
+from job.training.rehearse import free_memory, untouched
+from job.training.sampler import LengthGroupedSampler
+
+log = logging.getLogger(__name__)
+
+LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-4, 1e-3
+"""What float32 stays well within: one row that sees another is off by more than a hundred times that."""
+TIMED_BATCHES, ROUNDS = 3, 4
+
+
+def packing_is_exact(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the longest and the median row have the loss and gradient packed that they have padded, in float32.
+
+    `model` accepts packed batches. A warning tells why not: another version of the library, a kind of attention that looks across
+    rows, such as state-space layers, or one that packed rows do not have, such as a sliding window.
+    """
+    order = sorted(range(len(rows)), key=rows["length"].__getitem__)
+    chosen = [rows[order[-1]], rows[order[len(order) // 2]]]
+    was_training = model.training
+    model.eval()
+    try:
+        with in_float32(model):
+            expected_loss, expected, _ = loss_and_gradient(model, padding_collator(model, tokenizer)(chosen).to(model.device))
+            loss, gradient, _ = loss_and_gradient(model, BatchEncoding(PackingCollator(model)(chosen)).to(model.device))
+    except torch.OutOfMemoryError:
+        free_memory()
+        log.info("two rows at once do not fit the memory: nothing to pack")
+        return False
+    except (TypeError, ValueError, RuntimeError) as error:
+        log.warning("PADDING_FREE: %s takes no packed rows (%s): it is trained with padding", model.config.model_type, error)
+        return False
+    finally:
+        model.train(was_training)
+    off, turned = abs(loss / expected_loss - 1), ((gradient - expected).norm() / expected.norm()).item()
+    if off <= LOSS_TOLERANCE and turned <= GRADIENT_TOLERANCE:
+        return True
+    log.warning(
+        "PADDING_FREE: packed rows are not what padded rows are for %s (loss %.5g instead of %.5g, gradient off by %.2g): it is "
+        "trained with padding", model.config.model_type, loss, expected_loss, turned,
+    )  # fmt: skip
+    return False
+
+
+def packing_is_faster(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase, micro_batch: int) -> bool:
+    """Whether a few batches of the rows, grouped by length, take less time packed than padded, forward and backward."""
+    order = list(LengthGroupedSampler(rows["length"], micro_batch, seed=0))
+    starts = [len(order) * part // TIMED_BATCHES for part in range(TIMED_BATCHES)]
+    batches = [[rows[index] for index in order[start : start + micro_batch]] for start in starts]
+    collators = {"padded": padding_collator(model, tokenizer), "packed": PackingCollator(model)}
+    objective, seconds = Objective(model), {name: [] for name in collators}
+    try:
+        with untouched(model):
+            for _ in range(ROUNDS):
+                for name, collate in collators.items():
+                    seconds[name].append(
+                        _time(model, objective, [BatchEncoding(collate(batch)).to(model.device) for batch in batches])
+                    )
+    except torch.OutOfMemoryError:
+        free_memory()
+        return True  # the smaller of the two
+    padded, packed = (median(seconds[name][1:]) for name in ("padded", "packed"))  # the first round warms up
+    log.info("rows packed without padding: %.2f times as fast as padded ones", padded / packed)
+    return packed < padded
+
+
+def _time(model: PeftModel, objective: Objective, batches: list[BatchEncoding]) -> float:
+    _wait(model.device)
+    started = time.perf_counter()
+    for batch in batches:
+        objective(model, batch).backward()
+    _wait(model.device)
+    return time.perf_counter() - started
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
