@@ -15,11 +15,11 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForSeq2SeqLM
 
+from job.activations import checkpoint_blocks, fuse_gelu
 from job.plan.known import known_config
 from job.plan.memory import ADAPTER_WIDTH, GIB, Way, activation_bytes, weights_bytes
 from job.plan.shape import read_shape
 from job.plan.simulate import Batch, run_tracked, simulate_training_step
-from job.recompute import checkpoint_blocks
 
 RESULTS = Path(__file__).parent / "results"
 LORA = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.05, target_modules=["q", "v"], task_type="SEQ_2_SEQ_LM")
@@ -60,6 +60,7 @@ def build(size: str, precision: str, checkpointed: bool, device: str) -> PeftMod
     with torch.device(device):
         model = AutoModelForSeq2SeqLM.from_config(known_config(f"google/flan-t5-{size}"), dtype=DTYPES[precision])
         model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    fuse_gelu(model)
     model = get_peft_model(model.requires_grad_(False), LORA).train()
     model.config.use_cache = False
     checkpoint_blocks(model, ALL_BLOCKS if checkpointed else 0)

@@ -19,6 +19,7 @@ from job.evaluation.metrics import check_metrics, score_own
 from job.model import BaseModel, choose_targets
 from job.plan.memory import Way
 from job.settings import DEMO, Settings
+from job.tokens import token_lengths
 from job.training.train import Trained
 from job.user_function import load_function
 
@@ -197,7 +198,7 @@ def scoring(settings: Settings, prepared: Prepared) -> Scoring:
     own = (settings.metric, load_function(settings.metric, "METRIC")) if settings.metric else None
     if own and "ground_truth" in prepared.evaluation.column_names:
         score_own(prepared.evaluation["ground_truth"][:1], prepared.evaluation["ground_truth"][:1], own)
-    longest = max(len(labels) for labels in prepared.evaluation["labels"])
+    longest = int(token_lengths(prepared.evaluation, "labels").max())
     new_tokens = settings.max_new_tokens or longest + longest // 4 + 1
     return Scoring(Decoding(settings.per_device_eval_batch_size, new_tokens, settings.num_beams), settings.metrics, own)
 

@@ -112,7 +112,7 @@ def _model(settings: Settings) -> str:
 def _memory(settings: Settings) -> str:
     """Raises OutOfMemory if the machine's own memory cannot take what the job holds there: on a GPU one file of the weights."""
     hardware, shape = detect(settings.device), read_shape(load_config(configs.base_model(settings)))
-    weights = weights_bytes(shape, choose_precision(settings.precision, hardware), "none")
+    weights = weights_bytes(shape, choose_precision(settings.precision, hardware, shape.width), "none")
     needed = LIBRARIES_BYTES + (weights if hardware.device == "cpu" else min(weights, LARGEST_FILE_BYTES))
     there = psutil.virtual_memory().total
     if there < needed:

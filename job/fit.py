@@ -12,6 +12,7 @@ from peft import PeftModel
 from transformers import set_seed
 
 from job import configs
+from job.activations import checkpoint_blocks
 from job.durable import write_json
 from job.errors import DiskFull
 from job.evaluation.generate import generate, prompt_of
@@ -20,7 +21,6 @@ from job.model import add_lora
 from job.packing import accept_packed
 from job.plan.measured import FACTOR
 from job.publish.adapter import save_adapter
-from job.recompute import checkpoint_blocks
 from job.signals import stop_signals
 from job.steps import Job, load_base_model
 from job.training import train as training
@@ -154,8 +154,9 @@ def rehearse_answers(job: Job, model: PeftModel) -> float:
     Raises OutOfMemory.
     """
     decoding = configs.scoring(job.settings, job.prepared).decoding
-    prompts = [prompt_of(row, job.seq2seq) for row in job.prepared.evaluation]
-    rows, started = min(len(prompts), job.settings.eval_max_rows), time.perf_counter()
+    answered = job.prepared.evaluation.select(range(min(len(job.prepared.evaluation), job.settings.eval_max_rows)))
+    prompts = [prompt_of(row, job.seq2seq) for row in answered]
+    rows, started = len(prompts), time.perf_counter()
     at_once = min(rows, decoding.batch_size)
     with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
         generate(model, job.tokenizer, [max(prompts, key=len)] * at_once, decoding)
@@ -187,7 +188,7 @@ def _warn_of_cpu(job: Job, parameters: int) -> None:
     passes = job.settings.num_train_epochs
     if job.settings.max_steps:
         passes = job.settings.max_steps * job.settings.effective_batch_size / len(job.prepared.train)
-    estimate_s = estimate_training_s(parameters, round(sum(job.prepared.train["length"]) * passes))
+    estimate_s = estimate_training_s(parameters, round(sum(job.prepared.train["length"][:]) * passes))
     log.warning(
         "NO GPU: training on the CPU, which may take about %s. DEVICE=cuda makes a missing GPU an error.",
         timedelta(seconds=round(estimate_s)),

@@ -24,6 +24,7 @@ from job.plan.shape import read_shape
 from job.plan.simulate import Batch, simulate_training_step
 from job.plan.table import as_dict, render, render_one
 from job.settings import Settings
+from job.tokens import token_lengths
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +33,10 @@ PAD_TO = 8
 
 def measured_work(settings: Settings, prepared: Prepared, seq2seq: bool) -> Work:
     """The work that the prepared rows are; lengths in tokens, the longest as padded."""
-    sources = [len(ids) for ids in prepared.train["input_ids"]]
-    targets = [len(labels) for labels in prepared.train["labels"]] if seq2seq else [0]
+    sources = token_lengths(prepared.train, "input_ids")
+    targets = token_lengths(prepared.train, "labels") if seq2seq else np.zeros(1)
     percentiles = tuple(tuple(int(p) for p in np.percentile(lengths, (50, 95, 100))) for lengths in (sources, targets))
-    mean = (sum(sources) / len(sources), sum(targets) / len(targets))
+    mean = (float(sources.mean()), float(targets.mean()))
     return _work(settings, percentiles, mean, len(sources))
 
 
@@ -77,9 +78,10 @@ def choose_way(settings: Settings, hardware: Hardware, config: PreTrainedConfig,
 def _choose(settings: Settings, hardware: Hardware, config: PreTrainedConfig, work: Work) -> tuple[Way, dict]:
     if hardware.device == "cpu":
         quantization = "none" if settings.quantization == "auto" else settings.quantization
-        blocks = read_shape(config).blocks if settings.gradient_checkpointing == "true" else 0
+        shape = read_shape(config)
+        blocks = shape.blocks if settings.gradient_checkpointing == "true" else 0
         micro_batch = settings.per_device_train_batch_size or settings.effective_batch_size
-        return Way(choose_precision(settings.precision, hardware), quantization, micro_batch, blocks), {}
+        return Way(choose_precision(settings.precision, hardware, shape.width), quantization, micro_batch, blocks), {}
     choice = choose(read_shape(config), this_gpu(settings, hardware), work, _wish(settings))
     if not choice.fits:
         raise OutOfMemory(

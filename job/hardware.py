@@ -1,6 +1,8 @@
 """What machine this is."""
 
+import functools
 import os
+import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,9 @@ GPU_DEVICE = Path("/dev/nvidia0")
 """What the driver makes for the first GPU, also inside a container that was given it."""
 TOLERANCE = 0.05
 """Relative error that half precision may have in `check_computes`; a wrong kernel is off by its whole size."""
+
+LEAST_GAIN, LEAST_WIDTH = 1.5, 256
+"""What bfloat16 must gain on a CPU to be chosen, and the model's width below which overheads, not products, take the time."""
 
 
 @dataclass(frozen=True)
@@ -134,15 +139,31 @@ def check_quantization(quantization: str, hardware: Hardware) -> None:
         )
 
 
-def choose_precision(precision: str, hardware: Hardware) -> str:
-    """The type of the base model's weights: "fp32", "fp16" or "bf16". Raises SettingsError for one that this hardware lacks."""
+def choose_precision(precision: str, hardware: Hardware, width: int = 0) -> str:
+    """The type of the base model's weights: "fp32", "fp16" or "bf16". Raises SettingsError for one that this hardware lacks.
+
+    width: of the model's residual stream; where it is not given, a CPU's choice is fp32.
+    """
     if precision == "bf16" and hardware.device == "cuda" and not hardware.has_bf16:
         raise SettingsError(f"PRECISION=bf16: {hardware.name} has no bfloat16 (compute capability 8.0). Set PRECISION=auto.")
     if precision == "auto" and hardware.device == "cpu":
-        return "fp32"
+        return "bf16" if width >= LEAST_WIDTH and bf16_gain(width) >= LEAST_GAIN else "fp32"
     if precision == "auto":
         return "bf16" if hardware.has_bf16 else "fp16"
     return precision
+
+
+@functools.cache
+def bf16_gain(width: int) -> float:
+    """How many times as fast this CPU multiplies matrices of this width in bfloat16 as in float32: timed, since names mislead."""
+    seconds: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
+    for _ in range(7):
+        for dtype, times in seconds.items():
+            rows, weights = torch.ones(256, width, dtype=dtype), torch.ones(width, width, dtype=dtype)
+            started = time.perf_counter()
+            torch.nn.functional.linear(rows, weights)
+            times.append(time.perf_counter() - started)
+    return statistics.median(seconds[torch.float32]) / statistics.median(seconds[torch.bfloat16])
 
 
 def estimate_training_s(parameters: int, tokens: int) -> float:

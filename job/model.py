@@ -20,9 +20,9 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.activations import NewGELUActivation
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
 
+from job.activations import fuse_gelu
 from job.errors import InputMissing, SettingsError
 from job.hub import hub_errors
 
@@ -146,14 +146,6 @@ def load_base(
             if name.endswith(".wo"):
                 module.compute_dtype = torch.float32  # its output overflows float16 in trained T5s
     return model
-
-
-def fuse_gelu(model: torch.nn.Module) -> None:
-    """Puts torch's own tanh GELU, one kernel that keeps its input alone, in the place of T5's `gelu_new`, which is eight."""
-    for module in model.modules():
-        for name, child in module.named_children():
-            if isinstance(child, NewGELUActivation):
-                setattr(module, name, torch.nn.GELU(approximate="tanh"))
 
 
 def _raise_for_weights(base: BaseModel, error: OSError) -> None:

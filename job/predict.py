@@ -12,7 +12,8 @@ from job.data.write import write_table
 from job.errors import InputMissing
 from job.evaluation.generate import Decoding, generate
 from job.hardware import choose_precision, detect
-from job.model import load_adapter, load_base, load_tokenizer
+from job.model import load_adapter, load_base, load_config, load_tokenizer
+from job.plan.shape import read_shape
 from job.publish.adapter import read_job
 from job.settings import Settings
 
@@ -41,7 +42,8 @@ def predict(settings: Settings, location: str, output: str | None = None) -> Non
         for ids in encode_prompts(to_prompts(table, columns), tokenizer, job["seq2seq"])
     ]
     hardware = detect(settings.device)
-    dtype, quantization = configs.weights(choose_precision(settings.precision, hardware), _quantization(settings, job))
+    precision = choose_precision(settings.precision, hardware, read_shape(load_config(base)).width)
+    dtype, quantization = configs.weights(precision, _quantization(settings, job))
     model = load_adapter(load_base(base, job["seq2seq"], dtype, quantization, hardware.device), run_folder / "adapter")
     decoding = Decoding(settings.per_device_eval_batch_size, job["max_new_tokens"], job["num_beams"])
     path = Path(output) if output else run_folder / "predictions" / Path(location).name

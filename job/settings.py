@@ -117,7 +117,7 @@ class Settings(BaseSettings):
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """Where to train; cuda makes a missing GPU an error, auto falls back to the CPU."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Type of the base's weights; auto: bf16 where the GPU has it, fp16 on older ones, fp32 on a CPU. The adapter is fp32."""
+    """Type of the base's weights; auto: bf16 where that is fast, else fp16 on a GPU, fp32 on a CPU. The adapter is fp32."""
     quantization: Literal["auto", "none", "nf4", "int8"] = "auto"
     """Quantise the base model: nf4 (4 bit), int8 (GPUs from compute capability 7.5), none; auto is nf4 where none does not fit."""
 

@@ -10,8 +10,9 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, T5Config
 from transformers.activations import NewGELUActivation
 
+from job.activations import fuse_gelu
 from job.errors import SettingsError
-from job.model import BaseModel, add_lora, choose_targets, fuse_gelu, is_seq2seq, load_base
+from job.model import BaseModel, add_lora, choose_targets, is_seq2seq, load_base
 
 SIZES = {  # d_model, d_ff, layers, heads, all parameters, trainable with r=16 on q and v (DESIGN.md)
     "small": (512, 1024, 8, 6, 76_961_152, 688_128),

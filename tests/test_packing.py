@@ -5,10 +5,10 @@ import torch
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, DataCollatorForSeq2Seq
 
+from job.activations import checkpoint_blocks
 from job.loss import count_labels, summed_cross_entropy
 from job.model import add_lora
 from job.packing import PackingCollator, accept_packed, model_inputs
-from job.recompute import checkpoint_blocks
 
 LENGTHS = [(31, 7), (5, 12), (18, 1), (1, 4)]
 

@@ -4,7 +4,10 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +17,10 @@ from transformers import PreTrainedTokenizerBase
 from job.data.lengths import Cut, Limits, check_cut, choose_lengths, measure_cut
 from job.data.read import Source, Table, read_table
 from job.data.rows import Columns, to_examples
-from job.data.split import check_overlap, split_rows
-from job.data.tokenise import IGNORED, assemble, tokenise
+from job.data.split import check_overlap, digest_keys, split_rows
+from job.data.tokenise import assemble, tokenise
 from job.errors import DataError, SettingsError
+from job.tokens import ROWS_AT_ONCE, token_lengths
 
 SUMMARY = "summary.json"
 
@@ -73,11 +77,13 @@ def prepare(request: Request, reader: Reader, folder: Path, expected: str | None
         )
     if (found := load_prepared(folder)) and found.fingerprint == fingerprint:
         return found
-    if _is_tokenised(train):
-        prepared = _adopt(train, evaluation, request, fingerprint)
-    else:
-        prepared = _tokenise_and_cut(train, evaluation, request, reader, fingerprint)
-    _save(prepared, folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{folder.name}.work", dir=folder.parent) as work:
+        if _is_tokenised(train):
+            prepared = _adopt(train, evaluation, request, fingerprint)
+        else:
+            prepared = _tokenise_and_cut(train, evaluation, request, reader, Path(work))
+        _save(replace(prepared, fingerprint=fingerprint), folder)
     return load_prepared(folder)
 
 
@@ -90,66 +96,64 @@ def load_prepared(folder: Path) -> Prepared | None:
     return Prepared(load_from_disk(str(folder / "train")), load_from_disk(str(folder / "eval")), *cuts, summary["fingerprint"])
 
 
-def _tokenise_and_cut(train: Table, evaluation: Table | None, request: Request, reader: Reader, fingerprint: str) -> Prepared:
-    examples, held_out, tables = _examples(train, evaluation, request)
-    tokenised = [tokenise(part, reader.tokenizer, reader.seq2seq, request.num_proc) for part in (examples, held_out)]
+def _tokenise_and_cut(train: Table, evaluation: Table | None, request: Request, reader: Reader, work: Path) -> Prepared:
+    """work: folder of what is between the steps, on disk so that rows of any number take the same memory."""
+    examples, held_out, tables = _examples(train, evaluation, request, work)
+    tokenised = [
+        tokenise(part, reader.tokenizer, reader.seq2seq, request.num_proc, work / f"tokenised-{name}.arrow")
+        for name, part in (("train", examples), ("eval", held_out))
+    ]
     chat = "messages" in examples.column_names
     layout = "seq2seq" if reader.seq2seq else "chat" if chat else "causal"
-    sources, targets = _lengths(tokenised[0], "source_ids"), _lengths(tokenised[0], "target_ids")
+    sources, targets = token_lengths(tokenised[0], "source_ids"), token_lengths(tokenised[0], "target_ids")
     limits = replace(reader.limits, shared=layout == "causal")
     wanted = (request.max_lengths[0],) * 2 if chat else request.max_lengths
     longest = choose_lengths(sources, targets, wanted, limits)
     check_cut(measure_cut(sources, targets, longest), request.max_truncated_targets, request.too_long)
-    parts, cuts = zip(*(_cut(part, longest, reader, layout, request.too_long) for part in tokenised), strict=True)
+    eos = reader.tokenizer.eos_token_id
+    assembled = [assemble(part, longest, eos, layout, work / f"assembled-{i}.arrow") for i, part in enumerate(tokenised)]
+    parts, cuts = zip(*map(partial(_cut, longest=longest, too_long=request.too_long), tokenised, assembled), strict=True)
     for part, table in zip(parts, tables, strict=True):
         if len(part) == 0:
             raise DataError(f"{table.source}: no row is left after the cut. Raise MAX_SOURCE_LENGTH and MAX_TARGET_LENGTH.")
-    return Prepared(*parts, *cuts, fingerprint)
+    return Prepared(*parts, *cuts, fingerprint="")
 
 
-def _examples(train: Table, evaluation: Table | None, request: Request) -> tuple[Dataset, Dataset, tuple[Table, Table]]:
+def _examples(train: Table, evaluation: Table | None, request: Request, work: Path) -> tuple[Dataset, Dataset, tuple[Table, Table]]:
     """Training examples, held-out examples, the tables they come from; each with its row's name in `row`."""
-    examples = _named(to_examples(train, request.columns), train)
+    examples = to_examples(train, request.columns, work / "train.arrow")
+    digests = digest_keys(_keys(examples), request.seed)
     if evaluation is None:
-        training, held_out = split_rows(_keys(examples), request.eval_fraction, request.seed, train)
+        training, held_out = split_rows(digests, request.eval_fraction, train)
         return examples.select(training), examples.select(held_out), (train, train)
-    held_out = _named(to_examples(evaluation, request.columns), evaluation)
-    check_overlap(_keys(examples), _keys(held_out), train, evaluation)
+    held_out = to_examples(evaluation, request.columns, work / "eval.arrow")
+    check_overlap(digests, digest_keys(_keys(held_out), request.seed), train, evaluation)
     return examples, held_out, (train, evaluation)
 
 
-def _named(examples: Dataset, table: Table) -> Dataset:
-    return examples.add_column("row", [table.row_name(index) for index in range(len(examples))])
-
-
-def _keys(examples: Dataset) -> list[str]:
+def _keys(examples: Dataset) -> Iterator[str]:
     """What makes two rows the same question: the prompt, or all of a chat but its last answer."""
-    if "prompt" in examples.column_names:
-        return examples["prompt"][:]
-    return [json.dumps(chat[:-1], sort_keys=True) for chat in examples["messages"]]
+    column = "prompt" if "prompt" in examples.column_names else "messages"
+    for batch in examples.select_columns([column]).iter(batch_size=ROWS_AT_ONCE):
+        yield from batch[column] if column == "prompt" else (json.dumps(chat[:-1], sort_keys=True) for chat in batch[column])
 
 
-def _cut(tokenised: Dataset, longest: tuple[int, int], reader: Reader, layout: str, too_long: str) -> tuple[Dataset, Cut]:
-    """The dataset cut to `longest`, without rows that have no label left (or, with "drop", were too long), and what it cost."""
-    sources, targets = _lengths(tokenised, "source_ids"), _lengths(tokenised, "target_ids")
+def _cut(tokenised: Dataset, assembled: Dataset, longest: tuple[int, int], too_long: str) -> tuple[Dataset, Cut]:
+    """The rows without those that have no label left (or, with "drop", were longer than `longest`), and what the cut cost."""
+    sources, targets = token_lengths(tokenised, "source_ids"), token_lengths(tokenised, "target_ids")
     cut = measure_cut(sources, targets, longest)
-    assembled = assemble(tokenised, longest, reader.tokenizer.eos_token_id, layout)
-    dropped = np.array([all(label == IGNORED for label in labels) for labels in assembled["labels"]], dtype=bool)
+    dropped = np.asarray(assembled["taught"][:]) == 0
     if too_long == "drop":
         dropped |= (sources > longest[0]) | (targets > longest[1])
     if dropped.any():
         names = tuple(assembled[int(index)]["row"] for index in np.flatnonzero(dropped))
         cut = replace(cut, dropped=names, rows=int((~dropped).sum()))
         assembled = assembled.select(np.flatnonzero(~dropped))
-    return _with_length(assembled.remove_columns("row")), cut
+    return assembled.remove_columns(["row", "taught"]), cut
 
 
 def _with_length(rows: Dataset) -> Dataset:
-    return rows.add_column("length", (_lengths(rows, "input_ids") + _lengths(rows, "labels")).tolist())
-
-
-def _lengths(rows: Dataset, column: str) -> np.ndarray:
-    return np.array([len(ids) for ids in rows[column]], dtype=np.int64)
+    return rows.add_column("length", (token_lengths(rows, "input_ids") + token_lengths(rows, "labels")).tolist())
 
 
 def _is_tokenised(table: Table) -> bool:
@@ -161,14 +165,15 @@ def _adopt(train: Table, evaluation: Table | None, request: Request, fingerprint
     if evaluation is not None and not _is_tokenised(evaluation):
         raise DataError(f"{evaluation.source}: no tokenised rows, but {train.source} has. Prepare both the same way.")
     if evaluation is None:
-        keys = [str(ids) for ids in train.rows["input_ids"]]
-        indices = split_rows(keys, request.eval_fraction, request.seed, train)
+        keys = (str(ids) for batch in train.rows.iter(batch_size=ROWS_AT_ONCE) for ids in batch["input_ids"])
+        indices = split_rows(digest_keys(keys, request.seed), request.eval_fraction, train)
         parts = [train.rows.select(side) for side in indices]
     else:
         parts = [train.rows, evaluation.rows]
     parts = [_with_length(part.remove_columns("length") if "length" in part.column_names else part) for part in parts]
     cuts = [
-        Cut(len(part), int(_lengths(part, "input_ids").max()), int(_lengths(part, "labels").max()), 0, 0, 0, 0) for part in parts
+        Cut(len(part), int(token_lengths(part, "input_ids").max()), int(token_lengths(part, "labels").max()), 0, 0, 0, 0)
+        for part in parts
     ]
     return Prepared(*parts, *cuts, fingerprint)
 
@@ -190,7 +195,7 @@ def _fingerprint(request: Request, reader: Reader, tables: list[Table | None]) -
 def _content(rows: Dataset) -> bytes:
     """sha256 of the cells, whatever file they came from."""
     digest = hashlib.sha256(json.dumps(rows.column_names).encode())
-    for batch in rows.with_format("arrow").iter(batch_size=10_000):
+    for batch in rows.with_format("arrow").iter(batch_size=ROWS_AT_ONCE):
         digest.update(json.dumps(batch.to_pydict(), default=str).encode())
     return digest.digest()
 

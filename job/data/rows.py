@@ -1,7 +1,8 @@
 """Table -> examples: prompt and right answer as text, or a chat; every cell that is used is checked."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 from datasets import Dataset
@@ -9,6 +10,7 @@ from datasets import Dataset
 from job.data.read import Table
 from job.data.template import Template
 from job.errors import DataError, SettingsError
+from job.tokens import ROWS_AT_ONCE
 from job.user_function import describe, load_function
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -26,29 +28,35 @@ class Columns:
     """A function that rewrites a row, as file.py:function."""
 
 
-def to_examples(table: Table, columns: Columns) -> Dataset:
-    """The examples of `table`: columns `input`, `prompt`, `ground_truth`, or for chats `input`, `messages`, `ground_truth`.
+def to_examples(table: Table, columns: Columns, cache: Path) -> Dataset:
+    """The examples of `table`: columns `input`, `prompt`, `ground_truth`, or for chats `input`, `messages`, `ground_truth`, and
+    `row`, what a person calls it.
 
+    cache: file where they are kept, so that a table larger than the memory will do.
     Raises DataError naming the row and the column of the first cell that is missing, empty or no text.
     """
     if columns.preprocess:
         table = _preprocess(table, columns.preprocess)
     if is_chat(table, columns):
-        return _chat_examples(table, columns.messages)
+        return _chat_examples(table, columns.messages, cache)
     template = Template(columns.template, columns.input)
     _check_columns(table, columns, template)
     for name, variable in ((columns.input, "INPUT_COLUMN"), (columns.target, "TARGET_COLUMN")):
         _check_text(table, name, variable)
     for name in template.columns:
         _check_filled(table, name)
-    rows = table.rows.select_columns(list(dict.fromkeys([columns.input, columns.target, *template.columns])))
-    return Dataset.from_dict(
-        {
-            "input": rows[columns.input][:],
+    used = list(dict.fromkeys([columns.input, columns.target, *template.columns]))
+
+    def make(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
+        rows = [dict(zip(batch, cells, strict=True)) for cells in zip(*batch.values(), strict=True)]
+        return {
+            "input": batch[columns.input],
             "prompt": [template.fill(row) for row in rows],
-            "ground_truth": rows[columns.target][:],
+            "ground_truth": batch[columns.target],
+            "row": [table.row_name(index) for index in indices],
         }
-    )
+
+    return _mapped(table.rows.select_columns(used), make, cache)
 
 
 def to_prompts(table: Table, columns: Columns) -> list[str]:
@@ -120,9 +128,9 @@ def _check_filled(table: Table, column: str) -> None:
     """Raises DataError if a cell of `column` is null or blank."""
     cells = table.rows.data.column(column)
     if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type):
-        empty = [index for index, cell in enumerate(table.rows[column]) if cell is None or not cell.strip()]
+        empty = [index for index, cell in enumerate(_cells(table, column)) if cell is None or not cell.strip()]
     else:
-        empty = [index for index, cell in enumerate(table.rows[column]) if cell is None] if cells.null_count else []
+        empty = [index for index, cell in enumerate(_cells(table, column)) if cell is None] if cells.null_count else []
     if empty:
         more = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
         raise DataError(
@@ -130,18 +138,33 @@ def _check_filled(table: Table, column: str) -> None:
         )
 
 
-def _chat_examples(table: Table, column: str) -> Dataset:
-    chats = table.rows[column][:]
-    for index, chat in enumerate(chats):
+def _cells(table: Table, column: str) -> Iterator[object]:
+    """The cells of a column, few of them in memory at once."""
+    for batch in table.rows.select_columns([column]).iter(batch_size=ROWS_AT_ONCE):
+        yield from batch[column]
+
+
+def _mapped(rows: Dataset, make: Callable, cache: Path) -> Dataset:
+    """What `make` makes of batches of `rows` and their indices, without the columns that were there."""
+    columns = rows.column_names
+    return rows.map(make, batched=True, with_indices=True, remove_columns=columns, cache_file_name=str(cache), desc="read")
+
+
+def _chat_examples(table: Table, column: str, cache: Path) -> Dataset:
+    for index, chat in enumerate(_cells(table, column)):
         if problem := _chat_problem(chat):
             raise DataError(f'{table.source}: {table.row_name(index)}, column "{column}": {problem}.')
-    return Dataset.from_dict(
-        {
+
+    def make(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
+        chats = batch[column]
+        return {
             "input": [next((turn["content"] for turn in reversed(chat) if turn["role"] == "user"), "") for chat in chats],
             "messages": [[{"role": turn["role"], "content": turn["content"]} for turn in chat] for chat in chats],
             "ground_truth": [chat[-1]["content"] for chat in chats],
+            "row": [table.row_name(index) for index in indices],
         }
-    )
+
+    return _mapped(table.rows.select_columns([column]), make, cache)
 
 
 def _chat_problem(chat: object) -> str | None:

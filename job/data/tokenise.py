@@ -1,6 +1,7 @@
 """Examples -> token ids. `labels` is -100 wherever the loss does not look."""
 
 from functools import partial
+from pathlib import Path
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
@@ -14,8 +15,8 @@ ROWS_A_PROCESS = 20_000
 Ids = list[int]
 
 
-def tokenise(examples: Dataset, tokenizer: PreTrainedTokenizerBase, seq2seq: bool, num_proc: int) -> Dataset:
-    """`examples` with `source_ids` and `target_ids`, uncut; of a chat, all its ids and its labels, side by side."""
+def tokenise(examples: Dataset, tokenizer: PreTrainedTokenizerBase, seq2seq: bool, num_proc: int, cache: Path) -> Dataset:
+    """`examples` with `source_ids` and `target_ids`, uncut, in the file `cache`; of a chat, all its ids and its labels."""
     if "messages" in examples.column_names:
         if seq2seq or not tokenizer.chat_template:
             raise SettingsError(
@@ -27,7 +28,14 @@ def tokenise(examples: Dataset, tokenizer: PreTrainedTokenizerBase, seq2seq: boo
         encode = partial(_encode_pairs, tokenizer=tokenizer, seq2seq=seq2seq)
     unused = [name for name in ("prompt", "messages") if name in examples.column_names]
     num_proc = min(num_proc, len(examples) // ROWS_A_PROCESS)
-    return examples.map(encode, batched=True, remove_columns=unused, num_proc=num_proc if num_proc > 1 else None, desc="tokenise")
+    return examples.map(
+        encode,
+        batched=True,
+        remove_columns=unused,
+        num_proc=num_proc if num_proc > 1 else None,
+        cache_file_name=str(cache),
+        desc="tokenise",
+    )
 
 
 def encode_prompts(prompts: list[str], tokenizer: PreTrainedTokenizerBase, seq2seq: bool) -> list[Ids]:
@@ -83,17 +91,27 @@ def _render(chat: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, answ
     return tokenizer.apply_chat_template(chat, add_generation_prompt=answer_next, return_dict=False)
 
 
-def assemble(tokenised: Dataset, longest: tuple[int, int], eos_token_id: int, layout: str) -> Dataset:
-    """`input_ids` and `labels`, cut to `longest` (source, target) tokens.
+def assemble(tokenised: Dataset, longest: tuple[int, int], eos_token_id: int, layout: str, cache: Path) -> Dataset:
+    """`input_ids` and `labels`, cut to `longest` (source, target) tokens; `length` of both, and `taught`, labels that count.
 
     layout: "seq2seq" (encoder's and decoder's ids), "causal" (one after the other) or "chat" (side by side already).
     """
     join = {"seq2seq": _join_seq2seq, "causal": _join_causal, "chat": _join_chat}[layout]
-    return tokenised.map(
-        lambda row: join(cut_source(row["source_ids"], longest[0], eos_token_id), row["target_ids"], longest),
-        remove_columns=["source_ids", "target_ids"],
-        desc="assemble",
-    )
+
+    def make(batch: dict[str, list[Ids]]) -> dict[str, list]:
+        rows = [
+            join(cut_source(source, longest[0], eos_token_id), target, longest)
+            for source, target in zip(batch["source_ids"], batch["target_ids"], strict=True)
+        ]
+        return {
+            "input_ids": [row["input_ids"] for row in rows],
+            "labels": [row["labels"] for row in rows],
+            "length": [len(row["input_ids"]) + len(row["labels"]) for row in rows],
+            "taught": [len(row["labels"]) - row["labels"].count(IGNORED) for row in rows],
+        }
+
+    unused = ["source_ids", "target_ids"]
+    return tokenised.map(make, batched=True, remove_columns=unused, cache_file_name=str(cache), desc="assemble")
 
 
 def cut_source(ids: Ids, max_length: int, eos_token_id: int) -> Ids:

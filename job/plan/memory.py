@@ -6,6 +6,7 @@ transformers 5.23. b is the width of the base's type.
 
 from dataclasses import dataclass
 
+from job.objective import chunk_tokens
 from job.plan.shape import Shape
 from job.plan.simulate import Batch
 
@@ -80,7 +81,8 @@ def activation_bytes(shape: Shape, way: Way, batch: Batch) -> float:
     again = 0.0
     if way.checkpointed_blocks:
         again = max(blocks[: way.checkpointed_blocks]) + 3 * b * batch.rows * batch.source_length * shape.inner
-    logits = batch.rows * (batch.target_length if shape.seq2seq else batch.source_length) * shape.vocabulary * (2 * b + 8)
+    answers = batch.rows * (batch.target_length if shape.seq2seq else batch.source_length)
+    logits = min(answers, chunk_tokens(shape.vocabulary)) * shape.vocabulary * (12 - b) + 2 * answers * b * shape.width
     dequantised = b * shape.inner * shape.width if way.quantization != "none" else 0
     return sum(blocks[way.checkpointed_blocks :]) + sum(inputs) + max(again, logits) + dequantised
 
@@ -92,7 +94,7 @@ def _block_bytes(shape: Shape, b: int, batch: Batch) -> list[float]:
         length = source + target
         token = 19 * d + 4.3 * b * di + 3.1 * b * shape.inner + 0.2 * shape.heads * length
         return [rows * length * token] * shape.layers
-    gelu = (6 * b + 1) * shape.inner
+    gelu = (3 * b + 1) * shape.inner
     encoder = 2 * (b + 4) * d + 12 * d + 4 * b * di + gelu + b * shape.heads * source
     crossing = 5 * d + 2 * b * di
     decoder = 3 * (b + 4) * d + 18 * d + 6 * b * di + gelu + b * shape.heads * (target + source)

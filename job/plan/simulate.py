@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedConfig, PreTrainedModel
 
-from job.recompute import checkpoint_blocks
+from job.activations import checkpoint_blocks, fuse_gelu
+from job.objective import chunked_cross_entropy, headless
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def simulate_training_step(
     with torch.device("meta"):
         auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         model = auto.from_config(config, dtype=dtype).requires_grad_(False)
+        fuse_gelu(model)
         model = adapt(model)
     model.config.use_cache = False
     checkpoint_blocks(model, checkpointed_blocks)
@@ -95,11 +97,17 @@ def run_tracked(model: PeftModel, batch: Batch, steps: int = 2) -> Simulated:
     weights = tracker.live_bytes
     inputs = {"input_ids": torch.ones(batch.rows, batch.source_length, dtype=torch.long)}
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-    inputs["labels"] = torch.ones(batch.rows, batch.target_length or batch.source_length, dtype=torch.long)
+    labels = torch.ones(batch.rows, batch.target_length or batch.source_length, dtype=torch.long)
+    if batch.target_length:
+        inputs["decoder_input_ids"] = labels
+    head = model.get_output_embeddings()
     optimizer = torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad])
     with tracker:
         for _ in range(steps):
-            model(**inputs).loss.backward()
+            with headless(head):
+                hidden = model(**inputs).logits
+            chunked_cross_entropy(hidden.flatten(0, 1), labels.flatten(), head).backward()
+            del hidden
             optimizer.step()
             optimizer.zero_grad()
     return Simulated(weights, tracker.peak_bytes)

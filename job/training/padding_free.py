@@ -4,13 +4,14 @@ import logging
 import time
 from statistics import median
 
+import numpy as np
 import torch
 from datasets import Dataset
 from peft import PeftModel
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
+from job.objective import Objective
 from job.packing import PackingCollator, padding_collator
-from job.training.objective import Objective
 from job.training.probe import in_float32, loss_and_gradient
 from job.training.rehearse import free_memory, untouched
 from job.training.sampler import LengthGroupedSampler
@@ -28,8 +29,8 @@ def packing_is_exact(model: PeftModel, rows: Dataset, tokenizer: PreTrainedToken
     `model` accepts packed batches. A warning tells why not: another version of the library, a kind of attention that looks across
     rows, such as state-space layers, or one that packed rows do not have, such as a sliding window.
     """
-    order = sorted(range(len(rows)), key=rows["length"].__getitem__)
-    chosen = [rows[order[-1]], rows[order[len(order) // 2]]]
+    order = np.argsort(rows["length"][:])
+    chosen = [rows[int(order[-1])], rows[int(order[len(order) // 2])]]
     was_training = model.training
     model.eval()
     try:
@@ -57,7 +58,7 @@ def packing_is_exact(model: PeftModel, rows: Dataset, tokenizer: PreTrainedToken
 
 def packing_is_faster(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase, micro_batch: int) -> bool:
     """Whether a few batches of the rows, grouped by length, take less time packed than padded, forward and backward."""
-    order = list(LengthGroupedSampler(rows["length"], micro_batch, seed=0))
+    order = list(LengthGroupedSampler(rows["length"][:], micro_batch, seed=0))
     starts = [len(order) * part // TIMED_BATCHES for part in range(TIMED_BATCHES)]
     batches = [[rows[index] for index in order[start : start + micro_batch]] for start in starts]
     collators = {"padded": padding_collator(model, tokenizer), "packed": PackingCollator(model)}

@@ -11,8 +11,9 @@ from peft import PeftModel
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from job.errors import OutOfMemory
+from job.objective import Objective
 from job.packing import collator, padding_collator
-from job.training.objective import Objective
+from job.tokens import token_lengths
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def longest_batch(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenize
 
 def longest_row(model: PeftModel, rows: Dataset) -> dict[str, list[int]]:
     """The longest input with the longest answer."""
-    longest = {name: max(rows[name], key=len) for name in ("input_ids", "labels")}
+    longest = {name: rows[int(token_lengths(rows, name).argmax())][name] for name in ("input_ids", "labels")}
     if not model.config.is_encoder_decoder:
         longest["labels"] = longest["input_ids"]
     return longest

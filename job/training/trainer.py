@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from job.errors import Diverged
 from job.loss import count_labels
+from job.objective import Objective
 from job.packing import collator
-from job.training.objective import Objective
 from job.training.resumable import ResumableTrainer, last_finite
 from job.training.sampler import LengthGroupedSampler
 from job.training.supervision import Supervision

@@ -15,19 +15,22 @@ def table(rows: list[dict]) -> Table:
     return Table(Source("TRAIN_DATA", "a.csv"), Dataset.from_list(rows), first_row=2)
 
 
-def test_a_template_takes_any_column_braces_and_the_input_under_its_own_name():
+def test_a_template_takes_any_column_braces_and_the_input_under_its_own_name(tmp_path):
     rows = [{"instruction": "Translate", "question": "a {b}", "answer": "c", "year": 2020}]
-    assert to_examples(table(rows), COLUMNS).to_list() == [
-        {"input": "a {b}", "prompt": "Translate: a {b} ({year 2020})", "ground_truth": "c"}
+    assert to_examples(table(rows), COLUMNS, tmp_path / "a.arrow").to_list() == [
+        {"input": "a {b}", "prompt": "Translate: a {b} ({year 2020})", "ground_truth": "c", "row": "row 2"}
     ]
 
 
-def test_each_row_can_have_its_own_instruction():
+def test_each_row_can_have_its_own_instruction(tmp_path):
     rows = [
         {"instruction": "Translate", "question": "x", "answer": "y", "year": 1},
         {"instruction": "Summarise", "question": "x", "answer": "z", "year": 2},
     ]
-    assert to_examples(table(rows), COLUMNS)["prompt"][:] == ["Translate: x ({year 1})", "Summarise: x ({year 2})"]
+    assert to_examples(table(rows), COLUMNS, tmp_path / "a.arrow")["prompt"][:] == [
+        "Translate: x ({year 1})",
+        "Summarise: x ({year 2})",
+    ]
 
 
 def test_a_template_never_looks_into_objects():
@@ -44,11 +47,11 @@ def test_preprocess_rewrites_rows(tmp_path):
         "def up(row):\n    return {'input': row['question'].upper(), 'output_ground_truth': row['answer']}\n"
     )
     columns = Columns("input", "output_ground_truth", "messages", "Input: {input}", f"{tmp_path}/own.py:up")
-    assert to_examples(table([{"question": "ab", "answer": "c"}]), columns)["prompt"][:] == ["Input: AB"]
+    assert to_examples(table([{"question": "ab", "answer": "c"}]), columns, tmp_path / "a.arrow")["prompt"][:] == ["Input: AB"]
 
 
-def test_a_chat_is_compared_by_its_last_answer():
+def test_a_chat_is_compared_by_its_last_answer(tmp_path):
     chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     longer = [*chat, {"role": "user", "content": "c"}, {"role": "assistant", "content": "d"}]
-    examples = to_examples(table([{"messages": chat}, {"messages": longer}]), COLUMNS)
+    examples = to_examples(table([{"messages": chat}, {"messages": longer}]), COLUMNS, tmp_path / "a.arrow")
     assert (examples["input"][:], examples["ground_truth"][:]) == (["a", "c"], ["b", "d"])

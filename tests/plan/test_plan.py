@@ -12,6 +12,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForSeq2SeqLM, LlamaConfig
 
+from job.activations import fuse_gelu
 from job.errors import OutOfMemory
 from job.forecast import assumed_work, choose_way, simulated
 from job.hardware import Hardware
@@ -80,6 +81,7 @@ def test_the_simulation_counts_what_real_tensors_take():
     config.num_layers = config.num_decoder_layers = 2
     config.dropout_rate = 0.0
     model = AutoModelForSeq2SeqLM.from_config(config).requires_grad_(False)
+    fuse_gelu(model)
     real = run_tracked(get_peft_model(model, QV).train(), Batch(4, 64, 16))
     simulated = simulate_training_step(config, qv, torch.float32, Batch(4, 64, 16))
     head = config.vocab_size * config.d_model * 4  # from_config ties it; the simulation gives FLAN-T5 its own

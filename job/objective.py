@@ -34,13 +34,23 @@ class Objective:
         labels = batch["labels"]
         if self.head is None:
             return summed_cross_entropy(model(**model_inputs(batch)).logits, labels, self.shift)
-        with _head_computes(self.head, lambda hidden: hidden):
+        with headless(self.head):
             hidden = model(**model_inputs(batch)).logits
         if self.shift:
             hidden, labels = hidden[:, :-1], labels[:, 1:]
         hidden, labels = hidden.flatten(0, 1), labels.flatten()
         taught = (labels != IGNORED).nonzero().squeeze(1)
-        return _ChunkedCrossEntropy.apply(hidden.index_select(0, taught), labels[taught], self.head.weight, self.head.bias)
+        return chunked_cross_entropy(hidden.index_select(0, taught), labels[taught], self.head)
+
+
+def chunked_cross_entropy(hidden: Tensor, labels: Tensor, head: nn.Linear) -> Tensor:
+    """Sum of the cross-entropies of what `head`, frozen, makes of `hidden`. hidden: (tokens, width); labels: (tokens,), int64."""
+    return _ChunkedCrossEntropy.apply(hidden, labels, head.weight, head.bias)
+
+
+def chunk_tokens(vocabulary: int) -> int:
+    """Tokens whose logits are there at once."""
+    return max(1, CHUNK_BYTES // (4 * vocabulary))
 
 
 def frozen_last_head(model: PeftModel) -> nn.Linear | None:
@@ -57,12 +67,17 @@ def frozen_last_head(model: PeftModel) -> nn.Linear | None:
     try:
         with torch.no_grad(), _head_computes(head, lambda hidden: seen.append(hidden) or logits):
             is_last = torch.equal(model(**inputs).logits.to(logits), logits)
-        with torch.no_grad(), _head_computes(head, lambda hidden: hidden):
+        with torch.no_grad(), headless(head):
             return head if is_last and torch.equal(model(**inputs).logits, seen[0]) else None
     except RuntimeError:  # a model that adds to its logits cannot add to what has another width
         return None
     finally:
         model.train(was_training)
+
+
+def headless(head: nn.Linear) -> contextlib.AbstractContextManager[None]:
+    """While this holds, `head` puts out what it is given."""
+    return _head_computes(head, lambda hidden: hidden)
 
 
 @contextlib.contextmanager
@@ -76,10 +91,7 @@ def _head_computes(head: nn.Linear, function: Callable[[Tensor], Tensor]) -> Ite
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Sum of the cross-entropies of `hidden @ weight.T + bias`; keeps the gradient of `hidden` alone.
-
-    hidden: (tokens, width); labels: (tokens,), int64; weight: (vocabulary, width), frozen.
-    """
+    """Keeps the gradient of `hidden` alone for the backward pass. weight: (vocabulary, width)."""
 
     @staticmethod
     def forward(
@@ -88,7 +100,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         wide = at_least_float32(hidden)
         total = torch.zeros((), dtype=wide, device=hidden.device)
         gradient = torch.empty_like(hidden)
-        tokens = max(1, CHUNK_BYTES // (4 * len(weight)))
+        tokens = chunk_tokens(len(weight))
         for part, answers, slope in zip(hidden.split(tokens), labels.split(tokens), gradient.split(tokens), strict=True):
             log_likelihood = F.linear(part, weight, bias).to(wide).log_softmax(-1)
             total += F.nll_loss(log_likelihood, answers, reduction="sum")

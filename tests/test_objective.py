@@ -7,11 +7,11 @@ from peft import LoraConfig
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
+from job import objective
 from job.loss import summed_cross_entropy
 from job.model import add_lora
+from job.objective import Objective, frozen_last_head
 from job.packing import PACKED, accept_packed, can_pack, padding_collator
-from job.training import objective
-from job.training.objective import Objective, frozen_last_head
 from job.training.padding_free import packing_is_exact, packing_is_faster
 
 LENGTHS = [(31, 7), (5, 12), (18, 3), (9, 4)]

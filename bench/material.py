@@ -1,0 +1,54 @@
+"""What the benchmarks train: FLAN-T5's shapes with random weights, a tokenizer of words, and rows of the usual lengths."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
+
+from job.plan.known import known_config
+
+WORDS = 32_000
+SOURCE, TARGET = (5.0, 0.25, 10, 255), (3.4, 0.3, 3, 55)
+"""Mean and deviation of the logarithm of a length in words, shortest and longest: medians 150 and 30."""
+
+
+def make(folder: Path, size: str, rows: dict[str, int]) -> None:
+    """Writes `model/` and a csv file a name in `rows`, with that many rows, into `folder`."""
+    make_tokenizer().save_pretrained(folder / "model")
+    make_model(size, "cuda" if torch.cuda.is_available() else "cpu").save_pretrained(folder / "model")
+    generator = np.random.default_rng(0)
+    for name, count in rows.items():
+        lines = [",".join(_text(generator, *lengths) for lengths in (SOURCE, TARGET)) for _ in range(count)]
+        (folder / f"{name}.csv").write_text("\n".join(["input,output_ground_truth", *lines]) + "\n")
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer of the words w0, w1, ..., as many as FLAN-T5 has, that ends every text with </s>."""
+    words = ["<pad>", "</s>", "<unk>", *(f"w{number}" for number in range(WORDS))]
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+
+
+def make_model(size: str, device: str) -> T5ForConditionalGeneration:
+    """FLAN-T5 of this size with an lm_head of its own; bfloat16 on a GPU."""
+    torch.manual_seed(0)
+    with torch.device(device):
+        config = known_config(f"google/flan-t5-{size}")
+        model = T5ForConditionalGeneration._from_config(config, dtype=torch.float32 if device == "cpu" else torch.bfloat16)
+        model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight) * 0.02)
+    return model
+
+
+def _text(generator: np.random.Generator, mean: float, deviation: float, shortest: int, longest: int) -> str:
+    """Words of a usual text's frequencies."""
+    length = min(max(int(generator.lognormal(mean, deviation)), shortest), longest)
+    return " ".join(f"w{rank % WORDS}" for rank in generator.zipf(1.3, length))
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]), sys.argv[2], {"train": int(sys.argv[3]), "held_out": int(sys.argv[4])})
