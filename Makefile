@@ -1,6 +1,6 @@
 # All commands of the project. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-container test-faults audit test-gpu bench-plan lint format tensorboard plan doctor image up up-cpu logs down docs lock clean
+.PHONY: help demo test test-container test-faults audit test-gpu bench bench-gpu bench-plan bench-scale profile lint format tensorboard plan doctor image up up-cpu logs down docs lock clean
 
 PYTHON ?=
 export PYTHON
@@ -36,9 +36,25 @@ test-gpu: ## try every way of holding a model on this machine's GPU
 	@./setup.sh test
 	@$(VENV)/pytest tests/gpu
 
+bench: ## time the job against the published recipe, lever by lever, on this CPU (a quarter of an hour)
+	@./setup.sh
+	@$(VENV)/python -m bench.speed
+
+bench-gpu: ## time the job against the published recipe on this machine's GPU, FLAN-T5 base to XXL
+	@./setup.sh
+	@$(VENV)/python -m bench.speed --gpu
+
+bench-scale: ## prepare and train on a thousand to a million rows; tell memory and speed
+	@./setup.sh
+	@$(VENV)/python -m bench.scale
+
+profile: ## show where the time of a training step goes, and write a trace
+	@./setup.sh
+	@$(VENV)/python -m bench.profile_steps
+
 bench-plan: ## hold predicted memory against real steps, on the GPU if there is one
 	@./setup.sh
-	@PYTHONPATH=. $(VENV)/python bench/plan_accuracy.py
+	@$(VENV)/python -m bench.plan_accuracy
 
 lint: ## check style and format of Python, shell and Dockerfile
 	@./setup.sh test

@@ -21,29 +21,7 @@ import pyarrow.parquet as pq
 ROOT = Path(__file__).parents[1]
 ROWS = (1_000, 10_000, 100_000, 1_000_000)
 ROWS_AT_ONCE = 10_000
-WORDS = np.array(
-    [
-        "the",
-        "of",
-        "a",
-        "meeting",
-        "at",
-        "noon",
-        "on",
-        "Monday",
-        "with",
-        "Anna",
-        "and",
-        "Peter",
-        "moved",
-        "to",
-        "Friday",
-        "room",
-        "seven",
-        "please",
-        "confirm",
-    ]
-)
+WORDS = ("meeting", "noon", "Monday", "with", "Anna", "Peter", "moved", "to", "Friday", "please", "confirm")
 STEPS = 60
 
 

@@ -53,13 +53,15 @@ ON_GPU = (RECIPE, Contender("the job", {}), Contender("the job in 16 GiB", {}, m
 
 def main() -> None:
     """Runs every contender `repeats` times, prints the table and keeps the figures."""
-    on_gpu = torch.cuda.is_available()
-    contenders = ON_GPU if on_gpu else ON_CPU
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", default="base,large,xl,xxl" if on_gpu else "small", help="of FLAN-T5, comma separated")
+    parser.add_argument("--gpu", action="store_true", help="on the GPU")
+    parser.add_argument("--sizes", help="of FLAN-T5, comma separated")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    for size in options.sizes.split(","):
+    if options.gpu and not torch.cuda.is_available():
+        parser.error("no GPU is visible")
+    contenders, sizes = (ON_GPU, "base,large,xl,xxl") if options.gpu else (ON_CPU, "small")
+    for size in (options.sizes or sizes).split(","):
         with tempfile.TemporaryDirectory() as folder:
             python("bench.material", folder, size, str(ROWS), str(HELD_OUT)).check_returncode()
             runs = {contender.name: [] for contender in contenders}
