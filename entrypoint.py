@@ -5,7 +5,6 @@ import os
 import sys
 
 from job.console import configure
-from job.environment import read_settings
 from job.errors import EXIT_BUG, Interrupted, JobError, SettingsError
 from job.run_folder import make_writable
 from job.signals import stop_signals
@@ -52,6 +51,8 @@ def call(command: str, arguments: list[str]) -> int:
     """Runs one command with the settings of the environment; 0. Raises JobError."""
     if not exists(command, arguments):
         raise SettingsError(f"{' '.join([command, *arguments])}: no such command. `python entrypoint.py --help` lists them.")
+    from job.environment import read_settings  # noqa: PLC0415  --help needs no pydantic
+
     settings = read_settings()
     configure(settings.log_level)
     written = {"HF_HOME": settings.hf_home} if settings.hf_home else {}

@@ -56,6 +56,14 @@ def test_settings_are_read_without_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
+def test_help_is_answered_without_reading_settings():
+    import subprocess
+    import sys
+
+    code = "import sys, entrypoint; entrypoint.main(['--help']); sys.exit('pydantic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True).returncode == 0
+
+
 def test_torch_has_kernels_from_v100_to_b200():
     assert {"sm_70", "sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"} <= set(torch._C._cuda_getArchFlags().split())
 

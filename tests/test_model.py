@@ -1,13 +1,16 @@
 """Base models load right, and LoRA has the parameters it should have."""
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, T5Config
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, T5Config, T5ForConditionalGeneration
 from transformers.activations import NewGELUActivation
 
 from job.activations import fuse_gelu
@@ -167,3 +170,44 @@ def test_the_fused_gelu_is_the_models_own(t5_folder):
     fuse_gelu(model)
     assert not any(isinstance(module, NewGELUActivation) for module in model.modules())
     assert (model(**inputs).logits - expected).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_are_in_memory_once(tmp_path, tokenizer, dtype):
+    """At the peak of loading; pages of the file itself are left out, since they can be dropped."""
+    config = T5Config(vocab_size=400, d_model=512, d_kv=64, d_ff=2048, num_layers=6, num_heads=8, feed_forward_proj="gated-gelu")
+    T5ForConditionalGeneration(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    measured = subprocess.run(
+        [sys.executable, "-c", LOAD, str(tmp_path), dtype],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
+    weights, taken = map(int, measured.stdout.split())
+    assert weights > 50 * 2**20
+    assert taken < 1.15 * weights
+
+
+LOAD = """
+import re, sys, threading, time
+from pathlib import Path
+import torch, transformers.models.t5.modeling_t5
+from job.model import BaseModel, load_base
+
+def held():
+    return 1024 * int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+before, peak, loading = held(), [0], True
+def watch():
+    while loading:
+        peak.append(held())
+        time.sleep(0.001)
+thread = threading.Thread(target=watch)
+thread.start()
+model = load_base(BaseModel(sys.argv[1]), True, getattr(torch, sys.argv[2]), None, "cpu")
+loading = False
+thread.join()
+print(sum(p.numel() * p.element_size() for p in model.parameters()), max(peak) - before)
+"""
