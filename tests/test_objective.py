@@ -25,7 +25,10 @@ def rows(causal: bool) -> list[dict]:
             torch.randint(3, 380, (length,), generator=generator).tolist() for length in (source_length, target_length)
         )
         both = {"input_ids": source + target, "labels": [-100] * source_length + target}
-        made.append((both if causal else {"input_ids": source, "labels": target}) | {"length": source_length + target_length})
+        texts = {"input": "text", "ground_truth": "text"}
+        made.append(
+            (both if causal else {"input_ids": source, "labels": target}) | texts | {"length": source_length + target_length}
+        )
     return made
 
 

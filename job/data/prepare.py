@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -77,13 +76,17 @@ def prepare(request: Request, reader: Reader, folder: Path, expected: str | None
         )
     if (found := load_prepared(folder)) and found.fingerprint == fingerprint:
         return found
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"{folder.name}.work", dir=folder.parent) as work:
+    work = folder.with_name(f"{folder.name}.work")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
         if _is_tokenised(train):
             prepared = _adopt(train, evaluation, request, fingerprint)
         else:
-            prepared = _tokenise_and_cut(train, evaluation, request, reader, Path(work))
+            prepared = _tokenise_and_cut(train, evaluation, request, reader, work)
         _save(replace(prepared, fingerprint=fingerprint), folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
     return load_prepared(folder)
 
 

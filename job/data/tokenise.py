@@ -1,5 +1,6 @@
 """Examples -> token ids. `labels` is -100 wherever the loss does not look."""
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def tokenise(examples: Dataset, tokenizer: PreTrainedTokenizerBase, seq2seq: boo
         encode = partial(_encode_pairs, tokenizer=tokenizer, seq2seq=seq2seq)
     unused = [name for name in ("prompt", "messages") if name in examples.column_names]
     num_proc = min(num_proc, len(examples) // ROWS_A_PROCESS)
+    if num_proc > 1:
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the library does it with a warning a process
     return examples.map(
         encode,
         batched=True,

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from statistics import median
 
 import numpy as np
@@ -30,7 +31,7 @@ def packing_is_exact(model: PeftModel, rows: Dataset, tokenizer: PreTrainedToken
     rows, such as state-space layers, or one that packed rows do not have, such as a sliding window.
     """
     order = np.argsort(rows["length"][:])
-    chosen = [rows[int(order[-1])], rows[int(order[len(order) // 2])]]
+    chosen = _ids(rows, [order[-1], order[len(order) // 2]])
     was_training = model.training
     model.eval()
     try:
@@ -60,7 +61,7 @@ def packing_is_faster(model: PeftModel, rows: Dataset, tokenizer: PreTrainedToke
     """Whether a few batches of the rows, grouped by length, take less time packed than padded, forward and backward."""
     order = list(LengthGroupedSampler(rows["length"][:], micro_batch, seed=0))
     starts = [len(order) * part // TIMED_BATCHES for part in range(TIMED_BATCHES)]
-    batches = [[rows[index] for index in order[start : start + micro_batch]] for start in starts]
+    batches = [_ids(rows, order[start : start + micro_batch]) for start in starts]
     collators = {"padded": padding_collator(model, tokenizer), "packed": PackingCollator(model)}
     objective, seconds = Objective(model), {name: [] for name in collators}
     try:
@@ -76,6 +77,10 @@ def packing_is_faster(model: PeftModel, rows: Dataset, tokenizer: PreTrainedToke
     padded, packed = (median(seconds[name][1:]) for name in ("padded", "packed"))  # the first round warms up
     log.info("rows packed without padding: %.2f times as fast as padded ones", padded / packed)
     return packed < padded
+
+
+def _ids(rows: Dataset, places: Sequence[int]) -> list[dict[str, list[int]]]:
+    return [{name: row[name] for name in ("input_ids", "labels")} for row in map(rows.__getitem__, map(int, places))]
 
 
 def _time(model: PeftModel, objective: Objective, batches: list[BatchEncoding]) -> float:
