@@ -48,10 +48,16 @@ def smaller(micro_batch: int, effective: int) -> int:
 
 
 def rehearse(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase, micro_batch: int) -> None:
-    """One forward and backward pass with the longest input and the longest answer in every row; leaves no trace.
+    """Tries the largest step, on a GPU: a CPU that runs out of memory raises nothing that could be caught.
 
     Raises torch.OutOfMemoryError.
     """
+    if model.device.type != "cpu":
+        take_largest_step(model, rows, tokenizer, micro_batch)
+
+
+def take_largest_step(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase, micro_batch: int) -> None:
+    """One forward and backward pass with the longest input and the longest answer in every row; leaves no trace."""
     batch = BatchEncoding(collator(model, tokenizer)([longest_row(model, rows)] * micro_batch)).to(model.device)
     with untouched(model):
         Objective(model)(model, batch).backward()
