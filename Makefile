@@ -39,10 +39,12 @@ test-gpu: ## try every way of holding a model on this machine's GPU
 bench: ## time the job against the published recipe, lever by lever, on this CPU (a quarter of an hour)
 	@./setup.sh
 	@$(VENV)/python -m bench.speed
+	@$(VENV)/python -m bench.show
 
 bench-gpu: ## time the job against the published recipe on this machine's GPU, FLAN-T5 base to XXL
 	@./setup.sh
 	@$(VENV)/python -m bench.speed --gpu
+	@$(VENV)/python -m bench.show
 
 bench-scale: ## prepare and train on a thousand to a million rows; tell memory and speed
 	@./setup.sh

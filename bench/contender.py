@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from datasets import Dataset
 from peft import PeftModel
@@ -35,7 +36,9 @@ def main() -> None:
         seconds, share = train(task, folder, Path(output))
         found = {"examples_per_s": 8 * task["steps"] / seconds, "training_s": seconds, "all_s": time.perf_counter() - started}
         found |= {"padding_share": share, "peak_gib": peak_gib(), "loss": held_out_loss(folder, Path(output, RUN, "adapter"))}
-    flops = mean_flops(folder) * found["examples_per_s"]
+    is_cut = task["variables"] is None or "MAX_SOURCE_LENGTH" in task["variables"]
+    flops = mean_flops(folder, (recipe.SOURCE_PERCENTILE, recipe.TARGET_PERCENTILE) if is_cut else (100, 100))
+    flops *= found["examples_per_s"]
     found |= {"useful_tflops_per_s": flops / 1e12, "matmul_tflops_per_s": matmul_flops_per_s() / 1e12}
     print(json.dumps({name: round(value, 4) for name, value in found.items()}))
 
@@ -78,14 +81,16 @@ def held_out_loss(folder: Path, adapter: Path) -> float:
     return statistics.mean(losses)
 
 
-def mean_flops(folder: Path) -> float:
-    """Useful FLOPs a training row, of real tokens alone, nothing computed twice."""
+def mean_flops(folder: Path, percentiles: tuple[int, int]) -> float:
+    """Useful FLOPs a training row: of its real tokens alone, up to these percentiles of all lengths, nothing computed twice."""
     model = AutoModelForSeq2SeqLM.from_pretrained(folder / "model", device_map="meta")
     shape = read_shape(model.config)
     rows = Dataset.from_csv(str(folder / "train.csv"))
-    return statistics.mean(
-        shape.training_flops(len(row["input"].split()) + 1, len(row["output_ground_truth"].split()) + 1) for row in rows
-    )
+    lengths = []
+    for column, percentile in zip(("input", "output_ground_truth"), percentiles, strict=True):
+        tokens = np.array([len(text.split()) + 1 for text in rows[column]])
+        lengths.append(np.minimum(tokens, np.percentile(tokens, percentile)))
+    return statistics.mean(shape.training_flops(*pair) for pair in zip(*lengths, strict=True))
 
 
 def matmul_flops_per_s() -> float:

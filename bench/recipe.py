@@ -19,6 +19,8 @@ from transformers import (
     Seq2SeqTrainingArguments,
 )
 
+SOURCE_PERCENTILE, TARGET_PERCENTILE = 85, 90
+
 
 def train(model_folder: str, table: str, output: Path, steps: int, seed: int) -> float:
     """Seconds that training took; the adapter is in `output`."""
@@ -61,7 +63,7 @@ def tokenise(table: str, tokenizer: AutoTokenizer) -> Dataset:
     rows = Dataset.from_csv(table)
     source, target = (
         int(np.percentile([len(ids) for ids in tokenizer(list(rows[column]))["input_ids"]], percentile))
-        for column, percentile in (("input", 85), ("output_ground_truth", 90))
+        for column, percentile in (("input", SOURCE_PERCENTILE), ("output_ground_truth", TARGET_PERCENTILE))
     )
 
     def encode(batch: dict) -> dict:

@@ -35,9 +35,9 @@ def table(result: dict) -> str:
     """A line on the machine, and a row a contender: medians, and the ratio to the recipe with its spread."""
     losses = [run["loss"] for row in result["table"] for run in row["runs"] if "loss" in run]
     lines = [
-        f"{result['device']}, {result['cores']} cores, torch {result['torch']}; {result['model']}, {result['rows']} rows in steps of "
-        f"{result['effective_batch_size']}, medians of {len(result['table'][0]['runs'])} seeds (losses of all runs "
-        f"{min(losses):.3f} to {max(losses):.3f}):\n",
+        f"{result['device']}, {result['cores']} cores, torch {result['torch']}; {result['model']}, {result['rows']} rows, "
+        f"{result['effective_batch_size']} a step; medians of {len(result['table'][0]['runs'])} seeds, whose losses are "
+        f"{min(losses):.3f} to {max(losses):.3f}:\n",
         _line(HEADS),
         _line(["---"] * len(HEADS)),
     ]
@@ -47,7 +47,9 @@ def table(result: dict) -> str:
             continue
         low, high = row["ratio_spread"]
         speed = [f"{row['examples_per_s']:.2f}", f"**{row['ratio']:.2f}** ({low:.2f} to {high:.2f})"]
-        lines.append(_line([row["name"], *speed, f"{row['padding_share']:.0%}", f"{row['peak_gib']:.2f} GiB", f"{row['loss']:.4f}"]))
+        lines.append(
+            _line([row["name"], *speed, f"{row['padding_share']:.0%}", f"{row['peak_gib']:.2f} GiB", f"{row['loss']:.4f}"])
+        )
     return "\n".join(lines) + "\n"
 
 

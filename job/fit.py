@@ -13,6 +13,7 @@ from transformers import set_seed
 
 from job import configs
 from job.activations import checkpoint_blocks
+from job.cpu import use_fast_dropout
 from job.durable import write_json
 from job.errors import DiskFull
 from job.evaluation.generate import generate, prompt_of
@@ -91,6 +92,8 @@ def _new_model(job: Job) -> PeftModel:
     base = load_base_model(job)
     model = add_lora(base, configs.lora_config(job.settings, base))
     checkpoint_blocks(model, job.way.checkpointed_blocks)
+    if job.hardware.device == "cpu":
+        use_fast_dropout(model)
     return model
 
 

@@ -21,6 +21,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from job.cpu import attend
 from job.loss import IGNORED
 
 PACKED = "packed_rows"
@@ -169,5 +170,8 @@ def packed_attention(  # noqa: PLR0913  the library's own signature
     asking = packing.target if decodes else packing.source
     answering = packing.target if decodes and module.is_causal else packing.source
     query, key, value = asking.spread(query), answering.spread(key), answering.spread(value)
-    found, _ = sdpa_attention_forward(module, query, key, value, position_bias, **kwargs)
+    if query.device.type == "cpu" and position_bias is not None and kwargs["dropout"]:
+        found = attend(query, key, value, position_bias, kwargs["dropout"])
+    else:
+        found, _ = sdpa_attention_forward(module, query, key, value, position_bias, **kwargs)
     return asking.gather(found), None
