@@ -15,7 +15,7 @@ from job.data.read import Source
 from job.data.rows import Columns
 from job.evaluation.evaluate import Scoring
 from job.evaluation.generate import Decoding
-from job.evaluation.metrics import check_metrics, score_own
+from job.evaluation.metrics import LOWER_IS_BETTER, check_best, check_metrics, score_own
 from job.model import BaseModel, choose_targets
 from job.plan.memory import Way
 from job.settings import DEMO, Settings
@@ -32,13 +32,30 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 DOES_NOT_CHANGE_THE_RESULT = {
     "hf_token", "hf_token_file", "hf_home", "output_dir", "logs_dir", "run_name", "overwrite", "log_level", "logging_steps",
     "report_to", "preprocessing_num_workers", "save_strategy", "save_steps", "per_device_train_batch_size",
-    "per_device_eval_batch_size", "eval_strategy", "eval_steps", "checkpoint_minutes", "grace_s", "max_hours", "allow_pickle",
-    "padding_free", "plan_gpu", "plan_source_lengths", "plan_target_lengths", "plan_rows", "tensorboard_port",
+    "per_device_eval_batch_size", "eval_samples", "checkpoint_minutes", "grace_s", "max_hours", "allow_pickle",
+    "padding_free", "gpu_hourly_cost", "plan_gpu", "plan_source_lengths", "plan_target_lengths", "plan_rows", "tensorboard_port",
 }  # fmt: skip
 """Settings that may differ when a run is taken up again."""
 
 EVALUATION = {"metrics", "metric", "max_new_tokens", "num_beams", "eval_max_rows"}
 """Settings that only the evaluation after training reads."""
+
+
+SECRETS = {"hf_token", "hf_token_file"}
+
+
+def variables(settings: Settings, exclude_defaults: bool = False) -> dict[str, str]:
+    """The variables and their values, as a person would set them, without secrets."""
+    values = settings.model_dump(mode="json", exclude_defaults=exclude_defaults, exclude=SECRETS)
+    return {name.upper(): _as_set(value) for name, value in values.items()}
+
+
+def _as_set(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def run_name(settings: Settings) -> str:
@@ -182,6 +199,8 @@ def training_arguments(settings: Settings, checkpoints: Path, device: str, micro
         save_steps=settings.save_steps or 500,
         eval_strategy=settings.eval_strategy,
         eval_steps=settings.eval_steps,
+        metric_for_best_model=settings.metric_for_best_model if settings.load_best_model_at_end else None,
+        greater_is_better=settings.metric_for_best_model not in LOWER_IS_BETTER,
         prediction_loss_only=True,
         label_names=["labels"],
         remove_unused_columns=False,
@@ -196,6 +215,7 @@ def scoring(settings: Settings, prepared: Prepared) -> Scoring:
     """How outputs are made and measured. Tries a person's own metric once, so that it fails before training, not after."""
     check_metrics(settings.metrics)
     own = (settings.metric, load_function(settings.metric, "METRIC")) if settings.metric else None
+    check_best(settings.metric_for_best_model, own)
     if own and "ground_truth" in prepared.evaluation.column_names:
         score_own(prepared.evaluation["ground_truth"][:1], prepared.evaluation["ground_truth"][:1], own)
     longest = int(token_lengths(prepared.evaluation, "labels").max())
@@ -217,5 +237,6 @@ def job_file(settings: Settings, seq2seq: bool, prepared: Prepared, way: Way, tr
         "precision": way.precision,
         "quantization": way.quantization,
         "steps": trained.step,
+        "adapter_step": trained.adapter_step,
         "total_steps": trained.total_steps,
     }

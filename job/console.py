@@ -17,6 +17,7 @@ def configure(level: str) -> None:
     log.setLevel(level.upper())
     logging.getLogger("transformers.modeling_utils").addFilter(_is_news)
     logging.getLogger("huggingface_hub").propagate = False  # it prints its retries by itself
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it misses a package of fast kernels at every start on some CPUs
     warnings.filterwarnings("ignore", category=FutureWarning)  # peft 0.21 reads names that transformers 5.23 deprecates
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # else a warning a fork; they are parallel by themselves
     if not sys.stderr.isatty():

@@ -11,7 +11,12 @@ NEARLY_FULL_BYTES = 2**20
 
 def write_json(path: Path, content: object) -> None:
     """Writes `content` to `path` in one step: a reader sees the old or the new file."""
-    replace_durably(_partial(path, json.dumps(content, indent=2, default=str) + "\n"), path)
+    write_text(path, json.dumps(content, indent=2, default=str) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """The same with a text."""
+    replace_durably(_partial(path, text), path)
 
 
 def replace_durably(partial: Path, path: Path) -> None:

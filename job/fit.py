@@ -11,7 +11,7 @@ import torch
 from peft import PeftModel
 from transformers import set_seed
 
-from job import configs
+from job import configs, watch
 from job.activations import checkpoint_blocks
 from job.cpu import use_fast_dropout
 from job.durable import write_json
@@ -23,7 +23,7 @@ from job.packing import accept_packed
 from job.plan.measured import FACTOR
 from job.publish.adapter import save_adapter
 from job.signals import stop_signals
-from job.steps import Job, load_base_model
+from job.steps import Job, load_base_model, timed
 from job.training import train as training
 from job.training.padding_free import packing_is_exact, packing_is_faster
 from job.training.probe import check_precision
@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT_WIDTH, CHECKPOINTS = 12, 3
 """Bytes that a checkpoint takes for a trained parameter (weight and two moments of AdamW), and how many are there at once."""
+ADAPTER_WIDTH, ADAPTERS = 4, 5
+"""The same of adapters alone: the best ones kept, the one being written, the one published."""
 OTHER_FILES_BYTES = 64 * 2**20
 """Tokenizer files, curves, evaluation, plan."""
 PUBLISHING_S = 10
@@ -58,10 +60,11 @@ def fit(job: Job) -> PeftModel:
     if job.way.padding_free:
         job = _pack_if_it_pays(job, model)
     micro_batch = largest_micro_batch(model, job.prepared.train, job.tokenizer, job.way.micro_batch, effective)
-    supervision, started = _supervise(job, model), time.perf_counter()
+    supervision = _supervise(job, model)
     while True:
         try:
-            trained = _train_once(job, model, micro_batch, supervision)
+            with timed(job.folder, "training"):
+                trained = _train_once(job, model, micro_batch, supervision)
             break
         except torch.OutOfMemoryError:
             micro_batch = smaller(micro_batch, effective)
@@ -70,15 +73,14 @@ def fit(job: Job) -> PeftModel:
         model = _new_model(job)
         if job.way.padding_free:
             accept_packed(model.get_base_model())
-    log.info("trained in %s", timedelta(seconds=round(time.perf_counter() - started)))
     _keep_what_was_measured(job, micro_batch, trained)
     _publish_adapter(job, model, trained)
     return model
 
 
 def check_disk(job: Job, trainable: int) -> None:
-    """Raises DiskFull unless what the run will write has room: three checkpoints at most at once, the adapter, the small files."""
-    needed = trainable * (CHECKPOINT_WIDTH * CHECKPOINTS + 4) + OTHER_FILES_BYTES
+    """Raises DiskFull unless what the run will write has room: checkpoints and adapters at their most, the small files."""
+    needed = trainable * (CHECKPOINT_WIDTH * CHECKPOINTS + ADAPTER_WIDTH * ADAPTERS) + OTHER_FILES_BYTES
     free = psutil.disk_usage(str(job.folder.path)).free
     if free < needed:
         raise DiskFull(
@@ -125,10 +127,11 @@ def _train_once(job: Job, model: PeftModel, micro_batch: int, supervision: Super
     """One try with this micro-batch. Raises KeyboardInterrupt if a stop was asked for, with a checkpoint sealed."""
     _update_plan(job, micro_batch=micro_batch)
     arguments = configs.training_arguments(job.settings, job.folder.checkpoints, job.hardware.device, micro_batch)
-    logs_dir = job.folder.logs if "tensorboard" in job.settings.report_to else None
+    curves = watch.curves(job)
+    supervision = replace(supervision, examine=watch.examiner(job, model, curves))
     data = (job.prepared.train, job.prepared.evaluation)
     with stop_signals.deferred():
-        trained = training.train(model, arguments, data, job.tokenizer, supervision, logs_dir)
+        trained = training.train(model, arguments, data, job.tokenizer, supervision, curves)
     stop_signals.raise_if_received()
     return trained
 
@@ -147,6 +150,7 @@ def _supervise(job: Job, model: PeftModel) -> Supervision:
         checkpoint_s=60 * job.settings.checkpoint_minutes,
         deadline=deadline,
         grace_s=job.settings.grace_s,
+        patience=job.settings.early_stopping_patience,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from bitsandbytes.nn import Linear4bit
 from huggingface_hub import try_to_load_from_cache
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as USUAL_TARGETS
@@ -141,10 +142,11 @@ def load_base(
             raise
     model.requires_grad_(False)
     fuse_gelu(model)
-    if dtype == torch.float16 and quantization is not None:
-        for name, module in model.named_modules():
-            if name.endswith(".wo"):
-                module.compute_dtype = torch.float32  # its output overflows float16 in trained T5s
+    for name, module in model.named_modules():
+        if dtype == torch.float16 and quantization is not None and name.endswith(".wo"):
+            module.compute_dtype = torch.float32  # its output overflows float16 in trained T5s
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False  # such CPUs would repack the weights at each evaluation, with loss
     return model
 
 

@@ -16,6 +16,7 @@ from job.fit import fit
 from job.lock import locked
 from job.model import load_adapter
 from job.predict import predict
+from job.results import publish
 from job.run_folder import RunFolder
 from job.settings import Settings
 
@@ -32,7 +33,7 @@ def run(settings: Settings) -> None:
             model = None if folder.adapter.exists() else fit(job)
             if not folder.evaluation.exists():
                 steps.evaluate(job, model or load_adapter(steps.load_base_model(job), folder.adapter))
-            steps.publish(job)
+            publish(job)
         _say_done(folder)
 
 
@@ -66,7 +67,7 @@ def evaluate(settings: Settings) -> None:
     with _claimed(settings, configs.training_identity(settings)) as folder:
         job = steps.prepare(settings, folder)
         steps.evaluate(job, load_adapter(steps.load_base_model(job), folder.adapter))
-        steps.publish(job)
+        publish(job)
         _say_done(folder)
 
 
@@ -100,4 +101,5 @@ def _say_done(folder: RunFolder) -> None:
     log.info("verdict: %s", read_verdict(folder.evaluation))
     log.info("adapter: %s", folder.adapter)
     log.info("outputs side by side: %s", folder.evaluation)
+    log.info("report: %s", folder.report)
     log.info("curves: %s, in TensorBoard (docker compose up, or make tensorboard)", folder.logs)

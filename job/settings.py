@@ -168,6 +168,14 @@ class Settings(BaseSettings):
     """When to measure the loss on the held-out rows while training."""
     eval_steps: PositiveInt | None = None
     """Steps between two measurements, with EVAL_STRATEGY=steps."""
+    eval_samples: int = Field(5, ge=0)
+    """Held-out rows whose answers TensorBoard shows at each measurement, always the same ones."""
+    load_best_model_at_end: bool = True
+    """Take the adapter as it was when METRIC_FOR_BEST_MODEL was best; else, and with EVAL_STRATEGY=no, the last one."""
+    metric_for_best_model: str = "loss"
+    """By what the best adapter is told: loss, or any score, for which the held-out rows are answered at each measurement."""
+    early_stopping_patience: PositiveInt | None = None
+    """Measurements in a row without a new best one after which training ends."""
     report_to: Words = ("tensorboard",)
     """Trackers, comma separated, as transformers names them; none for none."""
 
@@ -196,6 +204,8 @@ class Settings(BaseSettings):
     """Training rows that `plan` assumes where TRAIN_DATA is not set."""
 
     # Output
+    gpu_hourly_cost: PositiveFloat | None = None
+    """Price of this machine in USD an hour, for the cost in the report; the catalogue's price for that GPU if not set."""
     run_name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Folder of this run in OUTPUT_DIR and LOGS_DIR; the model's and the data's short names if not set."""
     output_dir: Path = Path("output")
@@ -227,6 +237,15 @@ class Settings(BaseSettings):
             "SAVE_STEPS needs SAVE_STRATEGY=steps. Set it": self.save_strategy != "steps" and self.save_steps,
             "EVAL_STRATEGY=steps needs EVAL_STEPS. Set it": self.eval_strategy == "steps" and not self.eval_steps,
             "EVAL_STEPS needs EVAL_STRATEGY=steps. Set it": self.eval_strategy != "steps" and self.eval_steps,
+            "EARLY_STOPPING_PATIENCE needs measurements, EVAL_STRATEGY=no is set. Change one of them": (
+                self.early_stopping_patience and self.eval_strategy == "no"
+            ),
+            "EARLY_STOPPING_PATIENCE needs LOAD_BEST_MODEL_AT_END=true. Change one of them": (
+                self.early_stopping_patience and not self.load_best_model_at_end
+            ),
+            "METRIC_FOR_BEST_MODEL needs measurements, EVAL_STRATEGY=no is set. Change one of them": (
+                self._given("metric_for_best_model") and self.eval_strategy == "no"
+            ),
             "QUANTIZATION=int8 needs a GPU, DEVICE=cpu is set. Use QUANTIZATION=nf4 or none": (
                 self.quantization == "int8" and self.device == "cpu"
             ),

@@ -4,7 +4,8 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +18,6 @@ from job.data import prepare as data
 from job.durable import write_json
 from job.evaluation.evaluate import evaluate as compare
 from job.evaluation.evaluate import write_csv
-from job.evaluation.verdict import read_means, read_verdict
 from job.hardware import Hardware, check_computes, check_quantization, choose_precision, detect
 from job.model import (
     check_vocabulary,
@@ -31,13 +31,26 @@ from job.model import (
 from job.plan.choose import Work
 from job.plan.known import known_config
 from job.plan.memory import Way
-from job.publish.adapter import read_job
-from job.publish.card import write_card
 from job.run_folder import RunFolder
 from job.settings import DEMO, Settings
 from job.training.supervision import REPORT_EVERY_S
 
 log = logging.getLogger(__name__)
+
+
+@contextmanager
+def timed(folder: RunFolder, stage: str) -> Iterator[None]:
+    """Adds the seconds that this takes, interrupted or not, to those of `stage` in `plan.json`; logs them."""
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        taken = time.perf_counter() - started
+        if folder.plan.exists():
+            plan = json.loads(folder.plan.read_text())
+            seconds = plan.get("seconds", {})
+            write_json(folder.plan, plan | {"seconds": seconds | {stage: round(seconds.get(stage, 0) + taken, 1)}})
+    log.info("%s took %s", stage, timedelta(seconds=round(taken)))
 
 
 @dataclass(frozen=True)
@@ -122,11 +135,10 @@ def evaluate(job: Job, model: PeftModel) -> None:
         log.info("evaluation: %d of %d held-out rows (EVAL_MAX_ROWS)", job.settings.eval_max_rows, len(rows))
         rows = rows.select(range(job.settings.eval_max_rows))
     log.info("evaluation: base and adapter answer %d rows", len(rows))
-    started = time.perf_counter()
     scoring = configs.scoring(job.settings, job.prepared)
     scoring = replace(scoring, decoding=replace(scoring.decoding, report=_sign_of_life(job.folder)))
-    write_csv(compare(model, job.tokenizer, rows, scoring), job.folder.evaluation)
-    log.info("evaluated in %s", timedelta(seconds=round(time.perf_counter() - started)))
+    with timed(job.folder, "evaluation"):
+        write_csv(compare(model, job.tokenizer, (job.prepared.train, rows), scoring), job.folder.evaluation)
 
 
 def _sign_of_life(folder: RunFolder) -> Callable[[str, int, int], None]:
@@ -140,22 +152,3 @@ def _sign_of_life(folder: RunFolder) -> Callable[[str, int, int], None]:
             folder.beat("evaluate", computing=what, rows=done, total_rows=total)
 
     return report
-
-
-def publish(job: Job) -> None:
-    """Writes the model card and calls the run done."""
-    _, means = read_means(job.folder.evaluation)
-    made = read_job(job.folder.adapter)
-    facts = {
-        "title": job.folder.path.name,
-        "base": made["base_model"],
-        "data": Path(configs.train_source(job.settings).location).name,
-        "train_rows": len(job.prepared.train),
-        "verdict": read_verdict(job.folder.evaluation),
-        "seq2seq": job.seq2seq,
-        "template": made["prompt_template"],
-        "max_new_tokens": made["max_new_tokens"],
-    }
-    changed = job.settings.model_dump(mode="json", exclude_defaults=True, exclude={"hf_token", "hf_token_file"})
-    write_card(job.folder.adapter / "README.md", facts, means, {name.upper(): str(value) for name, value in changed.items()})
-    job.folder.tell("done", verdict=facts["verdict"], adapter=str(job.folder.adapter))

@@ -1,5 +1,7 @@
 """How long tokenised rows are, without making lists of them."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pyarrow.compute as pc
 from datasets import Dataset
@@ -11,3 +13,8 @@ def token_lengths(rows: Dataset, column: str) -> np.ndarray:
     """How many tokens each row has in a column of lists: (rows,), int64; read off Arrow's offsets."""
     batches = rows.select_columns([column]).with_format("arrow").iter(batch_size=ROWS_AT_ONCE)
     return np.concatenate([pc.list_value_length(batch[column]).to_numpy() for batch in batches] or [[]]).astype(np.int64)
+
+
+def spread_out(counts: Mapping[str, int]) -> np.ndarray:
+    """The lengths that were counted, each as often as it was: (rows,), int64."""
+    return np.repeat([int(length) for length in counts], list(counts.values()))

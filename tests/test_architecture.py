@@ -20,7 +20,9 @@ TOP = {
     "settings_docs",
     "fit",
     "forecast",
+    "results",
     "doctor",
+    "watch",
 }
 MODULES = sorted(ROOT.glob("job/**/*.py"))
 

@@ -1,11 +1,12 @@
 """Spreadsheet -> tokenised training and held-out rows on disk, made once for the same content."""
 
+import csv
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from job.data.tokenise import assemble, tokenise
 from job.errors import DataError, SettingsError
 from job.tokens import ROWS_AT_ONCE, token_lengths
 
-SUMMARY = "summary.json"
+SUMMARY, CUT_ROWS = "summary.json", "truncated.csv"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,9 @@ class Prepared:
     eval_cut: Cut
     fingerprint: str
     """sha256 of everything that the rows depend on."""
+    source_lengths: dict[str, int] = field(default_factory=dict)
+    """Tokens of an input before the cut -> training rows; empty where that is not known."""
+    target_lengths: dict[str, int] = field(default_factory=dict)
 
 
 def prepare(request: Request, reader: Reader, folder: Path, expected: str | None = None) -> Prepared:
@@ -84,7 +88,7 @@ def prepare(request: Request, reader: Reader, folder: Path, expected: str | None
             prepared = _adopt(train, evaluation, request, fingerprint)
         else:
             prepared = _tokenise_and_cut(train, evaluation, request, reader, work)
-        _save(replace(prepared, fingerprint=fingerprint), folder)
+        _save(replace(prepared, fingerprint=fingerprint), folder, work / CUT_ROWS)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return load_prepared(folder)
@@ -96,7 +100,9 @@ def load_prepared(folder: Path) -> Prepared | None:
         return None
     summary = json.loads((folder / SUMMARY).read_text())
     cuts = [Cut(**{**summary[name], "dropped": tuple(summary[name]["dropped"])}) for name in ("train_cut", "eval_cut")]
-    return Prepared(load_from_disk(str(folder / "train")), load_from_disk(str(folder / "eval")), *cuts, summary["fingerprint"])
+    lengths = (summary.get("source_lengths", {}), summary.get("target_lengths", {}))
+    train, evaluation = (load_from_disk(str(folder / part)) for part in ("train", "eval"))
+    return Prepared(train, evaluation, *cuts, summary["fingerprint"], *lengths)
 
 
 def _tokenise_and_cut(train: Table, evaluation: Table | None, request: Request, reader: Reader, work: Path) -> Prepared:
@@ -116,10 +122,16 @@ def _tokenise_and_cut(train: Table, evaluation: Table | None, request: Request, 
     eos = reader.tokenizer.eos_token_id
     assembled = [assemble(part, longest, eos, layout, work / f"assembled-{i}.arrow") for i, part in enumerate(tokenised)]
     parts, cuts = zip(*map(partial(_cut, longest=longest, too_long=request.too_long), tokenised, assembled), strict=True)
+    _list_cut_rows(work / CUT_ROWS, dict(zip(("train", "eval"), tokenised, strict=True)), longest)
     for part, table in zip(parts, tables, strict=True):
         if len(part) == 0:
             raise DataError(f"{table.source}: no row is left after the cut. Raise MAX_SOURCE_LENGTH and MAX_TARGET_LENGTH.")
-    return Prepared(*parts, *cuts, fingerprint="")
+    return Prepared(*parts, *cuts, "", _counted(sources), _counted(targets))
+
+
+def _counted(lengths: np.ndarray) -> dict[str, int]:
+    values, counts = np.unique(lengths, return_counts=True)
+    return {str(value): int(count) for value, count in zip(values, counts, strict=True)}
 
 
 def _examples(train: Table, evaluation: Table | None, request: Request, work: Path) -> tuple[Dataset, Dataset, tuple[Table, Table]]:
@@ -153,6 +165,19 @@ def _cut(tokenised: Dataset, assembled: Dataset, longest: tuple[int, int], too_l
         cut = replace(cut, dropped=names, rows=int((~dropped).sum()))
         assembled = assembled.select(np.flatnonzero(~dropped))
     return assembled.remove_columns(["row", "taught"]), cut
+
+
+def _list_cut_rows(path: Path, parts: dict[str, Dataset], longest: tuple[int, int]) -> None:
+    """Writes a line for each row that is longer than `longest`: which it is, its tokens, and how many are kept."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("part", "row", "input_tokens", "input_tokens_kept", "answer_tokens", "answer_tokens_kept"))
+        for part, rows in parts.items():
+            sources, targets = token_lengths(rows, "source_ids"), token_lengths(rows, "target_ids")
+            for place in np.flatnonzero((sources > longest[0]) | (targets > longest[1])):
+                source, target = int(sources[place]), int(targets[place])
+                kept = min(source, longest[0]), min(target, longest[1])
+                writer.writerow((part, rows[int(place)]["row"], source, kept[0], target, kept[1]))
 
 
 def _with_length(rows: Dataset) -> Dataset:
@@ -203,8 +228,8 @@ def _content(rows: Dataset) -> bytes:
     return digest.digest()
 
 
-def _save(prepared: Prepared, folder: Path) -> None:
-    """Writes `folder` beside its place and moves it there whole."""
+def _save(prepared: Prepared, folder: Path, cut_rows: Path) -> None:
+    """Writes `folder`, with the list of cut rows if there is one, beside its place and moves it there whole."""
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     prepared.train.save_to_disk(str(partial / "train"))
@@ -213,7 +238,11 @@ def _save(prepared: Prepared, folder: Path) -> None:
         "fingerprint": prepared.fingerprint,
         "train_cut": prepared.train_cut.as_dict(),
         "eval_cut": prepared.eval_cut.as_dict(),
+        "source_lengths": prepared.source_lengths,
+        "target_lengths": prepared.target_lengths,
     }
+    if cut_rows.exists():
+        shutil.copy(cut_rows, partial)
     (partial / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)

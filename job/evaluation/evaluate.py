@@ -1,7 +1,7 @@
 """The adapter against the untouched base model, on the held-out rows, with the same decoding."""
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,11 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from job.durable import replace_durably
-from job.evaluation.generate import Decoding, generate, measure_losses, prompt_of
+from job.evaluation.baseline import trivial_outputs
+from job.evaluation.generate import Decoding, Ids, generate, measure_losses, prompt_of
 from job.evaluation.metrics import Scores, score
 
-TEXT_COLUMNS = ("input", "ground_truth", "base_output", "adapter_output")
+TEXT_COLUMNS = ("input", "ground_truth", "base_output", "adapter_output", "trivial_output")
 
 
 @dataclass(frozen=True)
@@ -36,19 +37,27 @@ class Evaluation:
     truths: list[str]
     base_outputs: list[str]
     adapter_outputs: list[str]
+    trivial_outputs: list[str]
     base_scores: Scores
     adapter_scores: Scores
+    trivial_scores: Scores
+    """Without the loss, which only a model has."""
 
 
-def evaluate(model: PeftModel, tokenizer: PreTrainedTokenizerBase, rows: Dataset, scoring: Scoring) -> Evaluation:
-    """Outputs and scores of base and adapter on prepared rows; one model in memory, its adapter switched off for the base."""
+def evaluate(model: PeftModel, tokenizer: PreTrainedTokenizerBase, data: tuple[Dataset, Dataset], scoring: Scoring) -> Evaluation:
+    """Outputs and scores of base, adapter and the trivial answer; one model in memory, its adapter switched off for the base.
+
+    data: training rows, which the trivial answer is taken from, and the held-out rows that are answered, both prepared.
+    """
+    train, rows = data
     prompts = [prompt_of(row, model.config.is_encoder_decoder) for row in rows]
-    inputs = rows["input"][:] if "input" in rows.column_names else tokenizer.batch_decode(prompts, skip_special_tokens=True)
-    truths = rows["ground_truth"][:] if "ground_truth" in rows.column_names else _decode_labels(rows, tokenizer)
+    inputs, truths = texts(rows, prompts, tokenizer)
     with base_only(model):
         base_outputs, base_scores = _answer_and_score(model, tokenizer, rows, (prompts, truths), scoring)
     adapter_outputs, adapter_scores = _answer_and_score(model, tokenizer, rows, (prompts, truths), scoring)
-    return Evaluation(inputs, truths, base_outputs, adapter_outputs, base_scores, adapter_scores)
+    trivial = trivial_outputs(inputs, truths, train, tokenizer)
+    trivial_scores = score(trivial, truths, scoring.metrics, scoring.own)
+    return Evaluation(inputs, truths, base_outputs, adapter_outputs, trivial, base_scores, adapter_scores, trivial_scores)
 
 
 @contextmanager
@@ -78,16 +87,23 @@ def _answer_and_score(
 
 
 def write_csv(evaluation: Evaluation, path: Path) -> None:
-    """`input, ground_truth, base_output, adapter_output`, then `base_<metric>` and `adapter_<metric>` for each metric."""
+    """The texts, then for each metric `base_<metric>`, `adapter_<metric>` and, but for the loss, `trivial_<metric>`."""
     partial = path.with_name(f"{path.name}.partial")
     names = list(evaluation.adapter_scores)
-    columns = [evaluation.inputs, evaluation.truths, evaluation.base_outputs, evaluation.adapter_outputs]
-    columns += [side[name] for name in names for side in (evaluation.base_scores, evaluation.adapter_scores)]
+    outputs = [evaluation.base_outputs, evaluation.adapter_outputs, evaluation.trivial_outputs]
+    sides = {"base": evaluation.base_scores, "adapter": evaluation.adapter_scores, "trivial": evaluation.trivial_scores}
+    scores = {f"{side}_{name}": found[name] for name in names for side, found in sides.items() if name in found}
     with partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*TEXT_COLUMNS, *(f"{side}_{name}" for name in names for side in ("base", "adapter"))])
-        writer.writerows(zip(*columns, strict=True))
+        writer.writerow([*TEXT_COLUMNS, *scores])
+        writer.writerows(zip(evaluation.inputs, evaluation.truths, *outputs, *scores.values(), strict=True))
     replace_durably(partial, path)
+
+
+def texts(rows: Dataset, prompts: Sequence[Ids], tokenizer: PreTrainedTokenizerBase) -> tuple[list[str], list[str]]:
+    """Inputs and right answers of prepared rows; decoded where only tokens are known."""
+    inputs = rows["input"][:] if "input" in rows.column_names else tokenizer.batch_decode(prompts, skip_special_tokens=True)
+    return inputs, rows["ground_truth"][:] if "ground_truth" in rows.column_names else _decode_labels(rows, tokenizer)
 
 
 def _decode_labels(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[str]:

@@ -24,6 +24,18 @@ def check_metrics(names: Sequence[str]) -> None:
         raise SettingsError(f'METRICS: no metric is named "{unknown}"; there are {", ".join(METRICS)}. For your own set METRIC.')
 
 
+def check_best(name: str, own: tuple[str, Callable] | None) -> None:
+    """Raises SettingsError for a name that is neither a metric nor that of a person's own."""
+    names = (*METRICS, *([own_name(own)] if own else []))
+    if name not in names:
+        raise SettingsError(f'METRIC_FOR_BEST_MODEL: no metric is named "{name}"; there are {", ".join(names)}. Set one of them.')
+
+
+def own_name(own: tuple[str, Callable]) -> str:
+    """What a person's metric is called: its function's name."""
+    return own[0].rpartition(":")[2]
+
+
 def score(outputs: Sequence[str], truths: Sequence[str], names: Sequence[str], own: tuple[str, Callable] | None) -> Scores:
     """Scores of each output against the right answer in the same place, for all of `names` but the loss.
 
@@ -38,7 +50,7 @@ def score(outputs: Sequence[str], truths: Sequence[str], names: Sequence[str], o
         elif name != "loss":
             scores[name] = [ROW_METRICS[name](output, truth) for output, truth in zip(outputs, truths, strict=True)]
     if own:
-        scores[own[0].rpartition(":")[2]] = score_own(outputs, truths, own)
+        scores[own_name(own)] = score_own(outputs, truths, own)
     return scores
 
 

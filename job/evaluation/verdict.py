@@ -1,35 +1,166 @@
-"""What `evaluation.csv` says, in one line."""
+"""Did it help? What `evaluation.csv` says, and how sure one can be of it."""
 
 import csv
+import math
+import textwrap
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from job.evaluation.baseline import are_short
 from job.evaluation.metrics import LOWER_IS_BETTER, METRICS
 
-TEXTS = ("base_output", "adapter_output")
+RESAMPLES, SEED, AT_ONCE = 10_000, 0, 500
+LOW, HIGH = 2.5, 97.5
+"""Percentiles: what lies between is the 95 % interval."""
+FEW_ROWS = 20
+"""With fewer, the bootstrap takes itself for surer than it is."""
+SHOWN_LETTERS = 40
+NOTHING, SAME = "the adapter changes nothing", "no measurable difference"
+TEXTS_FIRST = ("rougeL", "token_f1", "chrf", "rouge1", "exact_match", "loss")
+VALUES_FIRST = ("exact_match", "token_f1", "chrf", "rougeL", "rouge1", "loss")
 
 
-def read_means(path: Path) -> tuple[int, dict[str, tuple[float, float]]]:
-    """(number of rows, metric -> (base, adapter)) of an `evaluation.csv`."""
+@dataclass(frozen=True)
+class Compared:
+    """One metric: means over the held-out rows, and the difference adapter - base with its 95 % interval."""
+
+    metric: str
+    base: float
+    adapter: float
+    trivial: float | None
+    """Of the trivial answer; None where there is none, as for the loss."""
+    difference: float
+    low: float
+    high: float
+
+    @property
+    def word(self) -> str:
+        """ "better", "worse" or "no measurable difference"."""
+        if self.low <= 0 <= self.high:
+            return SAME
+        return "better" if (self.difference > 0) != (self.metric in LOWER_IS_BETTER) else "worse"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a run was good for."""
+
+    rows: int
+    word: str
+    headline: Compared
+    """The metric that `word` is about: a person's own, else exact match for short answers and ROUGE-L for texts."""
+    compared: tuple[Compared, ...]
+    trivial: str | None
+    """What the trivial answer is, in words."""
+    warning: str | None
+    """Why `word` may not be trusted, and what to do."""
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        text = f"{self.word} on {self.rows} rows: {describe(self.headline)}"
+        if self.headline.trivial is not None:
+            text += f"; {self.trivial} gives {number(self.headline.metric, self.headline.trivial)}"
+        others = [f"{name(one.metric)} {pair(one)}" for one in self.compared if one is not self.headline]
+        text += f"; {', '.join(others)}" if others else ""
+        return f"{text}. {self.warning}" if self.warning else text
+
+
+def read_verdict(path: Path) -> Verdict:
+    """The verdict of an `evaluation.csv`."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    names = [column.removeprefix("adapter_") for column in rows[0] if column.startswith("adapter_") and column not in TEXTS]
-    return len(rows), {
-        name: (_mean([float(row[f"base_{name}"]) for row in rows]), _mean([float(row[f"adapter_{name}"]) for row in rows]))
-        for name in names
-    }
+    metrics = [name.removeprefix("adapter_") for name in rows[0] if name.startswith("adapter_") and name != "adapter_output"]
+    base, adapter = (
+        np.array([[float(row[f"{side}_{metric}"]) for metric in metrics] for row in rows]) for side in ("base", "adapter")
+    )
+    lows, highs = bootstrap_intervals(adapter - base)
+    compared = []
+    for place, metric in enumerate(metrics):
+        column = f"trivial_{metric}"
+        trivial = float(np.mean([float(row[column]) for row in rows])) if column in rows[0] else None
+        means = float(base[:, place].mean()), float(adapter[:, place].mean())
+        compared.append(Compared(metric, *means, trivial, means[1] - means[0], float(lows[place]), float(highs[place])))
+    headline = _headline(compared, [row["ground_truth"] for row in rows])
+    changed = any(row["base_output"] != row["adapter_output"] for row in rows)
+    place = compared.index(headline)
+    warning = _warning(headline, (adapter - base)[:, place]) if changed else None
+    return Verdict(len(rows), headline.word if changed else NOTHING, headline, tuple(compared), _trivial_name(rows), warning)
 
 
-def read_verdict(path: Path) -> str:
-    """One line from an `evaluation.csv`: "on 120 rows exact match 2.5 % -> 93.3 %", then the other metrics."""
-    rows, means = read_means(path)
-    return f"on {rows} rows " + ", ".join(f"{name.replace('_', ' ')} {_pair(name, *pair)}" for name, pair in means.items())
+def bootstrap_intervals(differences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the 95 % intervals of the means of paired differences, by the percentile bootstrap; always the same draws.
+
+    differences: (rows, metrics); both results: (metrics,). Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13.
+    """
+    rows, generator = len(differences), np.random.default_rng(SEED)
+    evenly, parts = np.full(rows, 1 / rows), RESAMPLES // AT_ONCE
+    means = np.concatenate([generator.multinomial(rows, evenly, size=AT_ONCE) @ differences / rows for _ in range(parts)])
+    return tuple(np.percentile(means, (LOW, HIGH), axis=0))
 
 
-def _pair(name: str, base: float, adapter: float) -> str:
-    if name in METRICS and name not in LOWER_IS_BETTER:
-        return f"{100 * base:.1f} % -> {100 * adapter:.1f} %"
-    return f"{base:.3f} -> {adapter:.3f}" + (" (lower is better)" if name in LOWER_IS_BETTER else "")
+def rows_needed(differences: np.ndarray) -> int | None:
+    """Rows with which a difference like the mean of these is told from none in four cases out of five; None if there is none.
+
+    (1.96 + 0.84)^2 (deviation / mean)^2: a two-sided test at 5 % with a power of 80 %.
+    """
+    mean = differences.mean()
+    return math.ceil((1.96 + 0.84) ** 2 * differences.var(ddof=1) / mean**2) if mean and len(differences) > 1 else None
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
+def _warning(headline: Compared, differences: np.ndarray) -> str | None:
+    rows, needed = len(differences), rows_needed(differences)
+    if headline.word == SAME and needed and needed > rows:
+        return f"{rows} held-out rows are too few to tell: a difference like this one takes about {needed:,}. Hold out more."
+    if rows < FEW_ROWS:
+        return f"{rows} held-out rows are few: the interval is wider than it looks. Hold out {FEW_ROWS} or more."
+    return None
+
+
+def _headline(compared: list[Compared], truths: list[str]) -> Compared:
+    by_name = {one.metric: one for one in compared}
+    if own := next((one for one in compared if one.metric not in METRICS), None):
+        return own
+    order = VALUES_FIRST if are_short(truths) else TEXTS_FIRST
+    return next((by_name[metric] for metric in order if metric in by_name), compared[0])
+
+
+def _trivial_name(rows: list[dict[str, str]]) -> str | None:
+    if "trivial_output" not in rows[0]:
+        return None
+    if not are_short([row["ground_truth"] for row in rows]):
+        return "the input's first sentence"
+    return f'always "{textwrap.shorten(rows[0]["trivial_output"], SHOWN_LETTERS)}"'
+
+
+def describe(one: Compared) -> str:
+    """A metric with both means, the difference and its interval."""
+    unit = ", lower is better" if one.metric in LOWER_IS_BETTER else ""
+    ends = [signed(one.metric, value) for value in (one.difference, one.low, one.high)]
+    return f"{name(one.metric)} {pair(one)} ({ends[0]}, 95 % interval {ends[1]} to {ends[2]}{unit})"
+
+
+def pair(one: Compared) -> str:
+    """Both means: "2.5 % -> 93.3 %"."""
+    return f"{number(one.metric, one.base)} -> {number(one.metric, one.adapter)}"
+
+
+def name(metric: str) -> str:
+    """A metric as a person reads it."""
+    return metric.replace("_", " ")
+
+
+def number(metric: str, value: float) -> str:
+    """A score: in per cent for those between 0 and 1."""
+    return f"{100 * value:.1f} %" if is_share(metric) else f"{value:.3f}"
+
+
+def signed(metric: str, value: float) -> str:
+    """A difference of scores, in points for those that are told in per cent."""
+    return f"{100 * value:+.1f}" if is_share(metric) else f"{value:+.3f}"
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric lies between 0 and 1."""
+    return metric in METRICS and metric not in LOWER_IS_BETTER

@@ -59,6 +59,7 @@ def as_dict(choice: Choice) -> dict:
         "predicted_examples_per_s": round(choice.examples_per_s, 2),
         "predicted_hours": [round(number, 3) for number in told],
         "predicted_usd": None if price is None else [round(price * number, 2) for number in told],
+        "price_usd_per_hour": price,
         "reason": choice.reason,
     }
 

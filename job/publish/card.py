@@ -1,13 +1,27 @@
 """The model card: the adapter's README.md."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Protocol
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "bitsandbytes")
+
+
+class Score(Protocol):
+    """One metric's means, and the difference adapter - base with its 95 % interval."""
+
+    metric: str
+    base: float
+    adapter: float
+    trivial: float | None
+    difference: float
+    low: float
+    high: float
+
 
 TEXT = """\
 ---
@@ -18,10 +32,12 @@ TEXT = """\
 
 A LoRA adapter for [{base}](https://huggingface.co/{base}), trained by lora-job on {data} ({train_rows} rows).
 
-**{verdict}** (base -> adapter, on held-out rows, same decoding)
+**{verdict}**
 
-| metric | base | adapter |
-|---|---|---|
+Held-out rows, same decoding; intervals by paired bootstrap.
+
+| metric | base | adapter | trivial answer | adapter - base | 95 % interval |
+|---|---|---|---|---|---|
 {scores}
 
 ## Use
@@ -53,19 +69,17 @@ licence hold for the adapter too.
 """
 
 
-def write_card(
-    path: Path, facts: Mapping[str, object], means: Mapping[str, tuple[float, float]], settings: Mapping[str, str]
-) -> None:
+def write_card(path: Path, facts: Mapping[str, object], scores: Sequence[Score], settings: Mapping[str, str]) -> None:
     """Writes the card to `path`.
 
-    facts: title, base, data, train_rows, verdict, seq2seq, template, max_new_tokens. means: metric -> (base, adapter).
+    facts: title, base, data, train_rows, verdict, seq2seq, template, max_new_tokens.
     settings: variables that differ from their default.
     """
     seq2seq = facts["seq2seq"]
     text = TEXT.format(
         **facts,
-        metadata=_metadata(facts, means).to_yaml(),
-        scores="\n".join(f"| {name} | {base:.4f} | {adapter:.4f} |" for name, (base, adapter) in means.items()),
+        metadata=_metadata(facts, scores).to_yaml(),
+        scores="\n".join(_row(score) for score in scores),
         auto_class="AutoPeftModelForSeq2SeqLM" if seq2seq else "AutoPeftModelForCausalLM",
         prompt=str(facts["template"]) + ("" if seq2seq else "\n"),
         settings=_bullets(settings) or "All defaults.",
@@ -74,13 +88,23 @@ def write_card(
     ModelCard(text).save(path)
 
 
-def _metadata(facts: Mapping[str, object], means: Mapping[str, tuple[float, float]]) -> ModelCardData:
+def _row(score: Score) -> str:
+    trivial = "" if score.trivial is None else f"{score.trivial:.4f}"
+    interval = f"{score.low:+.4f} to {score.high:+.4f}"
+    return f"| {score.metric} | {score.base:.4f} | {score.adapter:.4f} | {trivial} | {score.difference:+.4f} | {interval} |"
+
+
+def _metadata(facts: Mapping[str, object], scores: Sequence[Score]) -> ModelCardData:
     task = "text2text-generation" if facts["seq2seq"] else "text-generation"
     results = [
         EvalResult(
-            task_type=task, dataset_type="custom", dataset_name=str(facts["data"]), metric_type=name, metric_value=round(adapter, 6)
+            task_type=task,
+            dataset_type="custom",
+            dataset_name=str(facts["data"]),
+            metric_type=score.metric,
+            metric_value=round(score.adapter, 6),
         )
-        for name, (_, adapter) in means.items()
+        for score in scores
     ]
     return ModelCardData(
         base_model=str(facts["base"]), library_name="peft", license="other", tags=["lora"],

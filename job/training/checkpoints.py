@@ -12,6 +12,8 @@ from job.durable import make_readable, to_disk, write_json
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+STEP, BEST = "checkpoint", "best"
+"""Kinds of checkpoints, by their names: what training goes on from, and the adapter of the best evaluation so far."""
 KEPT = 2
 CHUNK_BYTES = 2**20
 
@@ -40,9 +42,9 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def newest_whole(folder: Path) -> Path | None:
-    """The newest checkpoint in `folder` that is whole; newer ones that are not are set aside as torn-checkpoint-N."""
-    for checkpoint in sorted(_checkpoints(folder), key=step_of, reverse=True):
+def newest_whole(folder: Path, kind: str = STEP) -> Path | None:
+    """The newest checkpoint of this kind in `folder` that is whole; newer ones that are not are set aside as torn-checkpoint-N."""
+    for checkpoint in sorted(_checkpoints(folder, kind), key=step_of, reverse=True):
         if is_whole(checkpoint):
             return checkpoint
         aside = checkpoint.with_name(f"torn-{checkpoint.name}")
@@ -52,9 +54,9 @@ def newest_whole(folder: Path) -> Path | None:
     return None
 
 
-def rotate(folder: Path) -> None:
-    """Deletes all checkpoints in `folder` but the newest KEPT, and what was set aside."""
-    for checkpoint in [*sorted(_checkpoints(folder), key=step_of)[:-KEPT], *folder.glob("torn-checkpoint-*")]:
+def rotate(folder: Path, kind: str = STEP, kept: int = KEPT) -> None:
+    """Deletes all checkpoints of this kind in `folder` but the newest `kept`, and what was set aside."""
+    for checkpoint in [*sorted(_checkpoints(folder, kind), key=step_of)[:-kept], *folder.glob(f"torn-{kind}-*")]:
         shutil.rmtree(checkpoint, ignore_errors=True)
 
 
@@ -63,8 +65,8 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def _checkpoints(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("checkpoint-*") if path.is_dir() and re.fullmatch(r"checkpoint-\d+", path.name)]
+def _checkpoints(folder: Path, kind: str) -> list[Path]:
+    return [path for path in folder.glob(f"{kind}-*") if path.is_dir() and re.fullmatch(rf"{kind}-\d+", path.name)]
 
 
 def _sha256(path: Path) -> str:

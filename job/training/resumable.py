@@ -17,6 +17,7 @@ from transformers import Trainer
 
 from job.durable import is_disk_full, write_json
 from job.errors import DiskFull, Diverged
+from job.training.best import keep_adapter
 from job.training.checkpoints import newest_whole, rotate, seal
 from job.training.supervision import EvaluationStopped, Supervision, Supervisor
 
@@ -27,7 +28,10 @@ TRAINING_ARGUMENTS = "training_args.bin"
 
 
 class ResumableTrainer(Trainer):
-    """A Trainer whose checkpoints are sealed, and hold what the library forgets."""
+    """A Trainer whose checkpoints are sealed, and hold what the library forgets.
+
+    With `metric_for_best_model` the adapter of the best evaluation is kept beside them.
+    """
 
     def __init__(self, *args: Any, supervision: Supervision, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -47,6 +51,27 @@ class ResumableTrainer(Trainer):
             metrics = super().evaluate(*args, **kwargs)
         self._evaluated_step, self._cut_off = self.state.global_step, False
         return metrics
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: None) -> bool:
+        """The library's; keeps the adapter of a new best evaluation, and ends the training when patience is at its end."""
+        is_best = super()._determine_best_metric(metrics, trial)
+        if is_best and self.args.should_save:
+            with disk_full_told(Path(self.args.output_dir)):
+                keep_adapter(self.model, Path(self.args.output_dir), self.state.global_step)
+        if self._is_out_of_patience:
+            self.control.should_training_stop = True
+        return is_best
+
+    @property
+    def _is_out_of_patience(self) -> bool:
+        """Told by what was logged alone, so that a run that goes on knows it as well."""
+        name = f"eval_{self.args.metric_for_best_model}"
+        values = [entry[name] for entry in self.state.log_history if name in entry]
+        patience = self.supervisor.supervision.patience
+        if patience is None or not values:
+            return False
+        best = values.index(max(values) if self.args.greater_is_better else min(values))
+        return len(values) - 1 - best >= patience
 
     @property
     def _owes_evaluation(self) -> bool:
@@ -117,6 +142,7 @@ class ResumableTrainer(Trainer):
             self._take_up(self._taken_up)
             self._taken_up = None
             self._evaluate_what_is_owed()
+            self.control.should_training_stop |= self._is_out_of_patience
         if not self.control.should_training_stop:
             super()._run_epoch(epoch=epoch, **rest)
 

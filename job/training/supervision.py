@@ -26,6 +26,10 @@ class Supervision:
     """True once a stop signal has arrived."""
     report: Callable[..., None] = lambda **_: None
     """Takes step, total_steps, percent, eta_s, loss and last_checkpoint, every few seconds."""
+    patience: int | None = None
+    """Evaluations in a row without a new best one after which training ends."""
+    examine: Callable[[int], dict[str, float]] = lambda _: {}
+    """Measures the model after so many steps, beside its loss on the held-out rows: name -> score."""
     checkpoint_s: float = float("inf")
     """Seconds after which a checkpoint is due, whatever the steps say."""
     deadline: float = float("inf")

@@ -10,6 +10,7 @@ from peft import PeftModel
 from torch import Tensor
 from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase, TrainingArguments
+from transformers.trainer_utils import EvalLoopOutput
 
 from job.errors import Diverged
 from job.loss import count_labels
@@ -48,6 +49,8 @@ class LoraTrainer(ResumableTrainer):
         self.loss_is_scaled_for_ga = True
         self.skipped_steps = 0
         self._skipped_in_a_row = 0
+        self._held_out = torch.zeros(2, dtype=torch.float64)
+        """Summed loss and labels of the held-out rows measured so far."""
         self._sampler: LengthGroupedSampler | None = None
         if model.dtype == torch.float16:  # no autocast: it would cast T5's float32 `wo`, which overflows float16, back down
             self.accelerator.scaler = torch.amp.GradScaler(self.args.device.type)
@@ -64,12 +67,25 @@ class LoraTrainer(ResumableTrainer):
         T5 in transformers 5.23 does not divide by `num_items_in_batch`, so the library's own loss grows with the number of
         accumulation steps and processes (transformers issue 47688).
         """
-        count = count_labels(inputs["labels"], self.shift) if num_items_in_batch is None else num_items_in_batch
-        loss = self.objective(model, inputs) / count
-        if num_items_in_batch is not None:
-            loss = loss * self.accelerator.num_processes
+        total = self.objective(model, inputs)
+        if model.training:
             self.telemetry.count(inputs)
+            loss = total / num_items_in_batch * self.accelerator.num_processes
+        else:
+            count = count_labels(inputs["labels"], self.shift)
+            self._held_out += torch.stack([total.double(), count]).cpu()
+            loss = total / count
         return (loss, {}) if return_outputs else loss
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """The library's, with the loss a label instead of the mean over batches of any size, and what `examine` measures."""
+        self._held_out.zero_()
+        output = super().evaluation_loop(*args, **kwargs)
+        total, count = self.accelerator.reduce(self._held_out.to(self.args.device, torch.float32)).tolist()
+        output.metrics["eval_loss"] = total / count
+        examined = self.supervisor.supervision.examine(self.state.global_step)
+        output.metrics.update({f"eval_{name}": value for name, value in examined.items()})
+        return output
 
     def _clip_grad_norm(self, model: torch.nn.Module) -> Tensor:
         self._unscale_gradients()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from clones import ENVIRONMENT, IMAGE, Clone, copy_repository, free_port
+from selenium import webdriver
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +47,16 @@ def make_clone(image: str, tmp_path: Path) -> Iterator[Callable[[int], Clone]]:
     yield make
     for clone in made:
         clone.compose("down", "--volumes", "--timeout", "2")
+
+
+@pytest.fixture
+def browser(engine: None, tmp_path: Path) -> Iterator[webdriver.Chrome]:
+    """Debian's Chromium without a window."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1400,800"):
+        options.add_argument(argument)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
+    yield driver
+    driver.quit()

@@ -19,7 +19,7 @@ def test_up_right_after_git_clone_trains_the_default_for_a_user_of_uid_1000(make
     clone = make_clone(1000)
     result = clone.compose("up", "--no-log-prefix", "--exit-code-from", "job")
     assert result.returncode == 0, said(result)
-    exact = re.search(r"verdict: on 240 rows exact match 0\.\d % -> (\d+\.\d) %", said(result))
+    exact = re.search(r"verdict: better on 240 rows: exact match 0\.\d % -> (\d+\.\d) %", said(result))
     assert float(exact[1]) >= 85
     check_that_the_user_owns_the_run(clone, "demo")
     monkeypatch.chdir(ROOT)

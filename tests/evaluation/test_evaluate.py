@@ -1,6 +1,4 @@
-"""Generation and losses: batches, order and padding change nothing; the verdict is the mean of the rows."""
-
-import csv
+"""Generation and losses: batches, order and padding change nothing."""
 
 import pytest
 import torch
@@ -8,9 +6,8 @@ from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoTokenizer
 
-from job.evaluation.evaluate import Evaluation, Scoring, base_only, evaluate, write_csv
+from job.evaluation.evaluate import Scoring, base_only, evaluate
 from job.evaluation.generate import Decoding, generate, measure_losses, prompt_of
-from job.evaluation.verdict import read_means, read_verdict
 from job.model import BaseModel, add_lora, load_base
 
 PROMPTS = [[20, 30, 40, 1], [25, 1], [50, 60, 70, 80, 90, 100, 1], [33, 44, 1], [99, 1]]
@@ -88,17 +85,5 @@ def test_rows_without_texts_are_compared_by_their_decoded_tokens(t5_folder):
     )
     source, target = tokenizer("3 May").input_ids, tokenizer("05-03").input_ids
     rows = Dataset.from_list([{"input_ids": source, "labels": target}])
-    found = evaluate(model, tokenizer, rows, Scoring(Decoding(1, 4, 1), ("exact_match",)))
-    assert (found.inputs, found.truths) == (["3 May"], ["05-03"])
-
-
-def test_the_verdict_is_the_mean_over_the_rows_of_the_csv(tmp_path):
-    scores = ({"exact_match": [0.0, 0.0, 1.0], "loss": [3.0, 2.0, 1.0]}, {"exact_match": [1.0, 0.0, 1.0], "loss": [0.5, 0.5, 0.2]})
-    evaluation = Evaluation(["a", 'b "x",\ny', "c"], ["1", "2", "3"], ["", "=1", "3"], ["1", "0", "3"], *scores)
-    write_csv(evaluation, tmp_path / "evaluation.csv")
-    assert (
-        read_verdict(tmp_path / "evaluation.csv") == "on 3 rows exact match 33.3 % -> 66.7 %, loss 2.000 -> 0.400 (lower is better)"
-    )
-    assert read_means(tmp_path / "evaluation.csv")[1]["loss"] == (2.0, pytest.approx(0.4))
-    with (tmp_path / "evaluation.csv").open(newline="") as file:
-        assert [row["input"] for row in csv.DictReader(file)] == evaluation.inputs
+    found = evaluate(model, tokenizer, (rows, rows), Scoring(Decoding(1, 4, 1), ("exact_match",)))
+    assert (found.inputs, found.truths, found.trivial_outputs) == (["3 May"], ["05-03"], ["05-03"])

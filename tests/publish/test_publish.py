@@ -9,6 +9,7 @@ from huggingface_hub import ModelCard
 from peft import LoraConfig, PeftConfig
 
 from job.errors import Diverged, OutputError
+from job.evaluation.verdict import Compared
 from job.model import BaseModel, add_lora, load_base
 from job.publish.adapter import read_job, save_adapter
 from job.publish.card import write_card
@@ -18,11 +19,15 @@ FACTS = {
     "base": "google/flan-t5-base",
     "data": "a: b.xlsx",
     "train_rows": 80,
-    "verdict": "on 20 rows exact match 1.0 % -> 90.0 %",
+    "verdict": "better on 20 rows: exact match 1.0 % -> 90.0 %",
     "seq2seq": True,
     "template": 'Say "{input}":\n',
     "max_new_tokens": 20,
 }
+SCORES = [
+    Compared("exact_match", 0.01, 0.9, 0.05, 0.89, 0.8, 0.95),
+    Compared("loss", 2.0, 0.5, None, -1.5, -1.7, -1.3),
+]
 
 
 @pytest.fixture
@@ -93,7 +98,7 @@ def test_an_adapter_whose_config_tells_something_else_is_never_published(adapted
 
 
 def test_the_card_holds_what_the_hub_reads_and_what_a_person_needs(tmp_path):
-    write_card(tmp_path / "README.md", FACTS, {"exact_match": (0.01, 0.9), "loss": (2.0, 0.5)}, {"LORA_R": "8"})
+    write_card(tmp_path / "README.md", FACTS, SCORES, {"LORA_R": "8"})
     card = ModelCard.load(tmp_path / "README.md")
     assert card.data.base_model == "google/flan-t5-base"
     assert card.data.library_name == "peft"
@@ -101,12 +106,14 @@ def test_the_card_holds_what_the_hub_reads_and_what_a_person_needs(tmp_path):
     text = (tmp_path / "README.md").read_text()
     assert "AutoPeftModelForSeq2SeqLM" in text
     assert "exact match 1.0 % -> 90.0 %" in text
+    assert "| exact_match | 0.0100 | 0.9000 | 0.0500 | +0.8900 | +0.8000 to +0.9500 |" in text
+    assert "| loss | 2.0000 | 0.5000 |  | -1.5000 | -1.7000 to -1.3000 |" in text
     assert "- `LORA_R`: 8" in text
     assert "- `torch`: 2.10.0" in text
 
 
 def test_the_code_in_the_card_is_python(tmp_path):
-    write_card(tmp_path / "README.md", FACTS | {"seq2seq": False}, {}, {})
+    write_card(tmp_path / "README.md", FACTS | {"seq2seq": False}, [], {})
     code = (tmp_path / "README.md").read_text().split("```python\n")[1].split("```")[0]
     compile(code, "card", "exec")
     assert f"tokenizer({FACTS['template'] + chr(10)!r}, return_tensors" in code

@@ -1,0 +1,83 @@
+"""The report's plots as inline SVG that takes its colours from the page, light or dark."""
+
+import io
+import re
+from collections.abc import Callable, Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK, FIRST, SECOND, THIRD = "#010203", "#010204", "#010205", "#010206"
+VARIABLES = {INK: "var(--ink)", FIRST: "var(--first)", SECOND: "var(--second)", THIRD: "var(--third)"}
+"""Colours that no plot has, and what the page puts in their place."""
+SIZE = (6.4, 2.6)
+BINS = 30
+STYLE = {
+    "svg.fonttype": "none", "svg.hashsalt": "report", "font.size": 9, "font.family": "sans-serif", "text.color": INK,
+    "axes.edgecolor": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False,
+    "axes.spines.right": False, "legend.frameon": False,
+}  # fmt: skip
+
+Points = Sequence[tuple[float, float]]
+
+
+def curve(lines: dict[str, Points], label: str, log_scale: bool = False) -> str:
+    """Lines of (step, value), the first with what is learnt from, the second with dots."""
+
+    def draw(axes: Axes) -> None:
+        for (name, points), color in zip(lines.items(), (FIRST, SECOND), strict=False):
+            steps, values = zip(*points, strict=True)
+            axes.plot(steps, values, color=color, label=name, marker="o" if len(points) < 20 else None, markersize=3)
+        if log_scale:
+            axes.set_yscale("log")
+        axes.set_xlabel("step")
+        axes.set_ylabel(label)
+        if len(lines) > 1:
+            axes.legend()
+
+    return _svg(draw)
+
+
+def histogram(lengths: np.ndarray, cut: int, label: str) -> str:
+    """Lengths in tokens, with a line where longer ones are cut."""
+
+    def draw(axes: Axes) -> None:
+        axes.hist(lengths, bins=min(BINS, int(lengths.max() - lengths.min()) + 1), color=FIRST)
+        axes.axvline(cut, color=SECOND, linestyle="--", label=f"cut at {cut}")
+        axes.set_xlabel(label)
+        axes.set_ylabel("rows")
+        axes.legend()
+
+    return _svg(draw)
+
+
+def differences(scores: Sequence[tuple[str, float, float, float]]) -> str:
+    """A dot a metric (name, difference, low, high) with its interval, the line of no difference between them."""
+
+    def draw(axes: Axes) -> None:
+        for place, (_, difference, low, high) in enumerate(reversed(scores)):
+            axes.plot([low, high], [place, place], color=FIRST, linewidth=2)
+            axes.plot(difference, place, "o", color=FIRST)
+        axes.axvline(0, color=SECOND, linestyle="--")
+        axes.set_yticks(range(len(scores)), [name for name, *_ in reversed(scores)])
+        axes.set_xlabel("adapter - base, with 95 % interval")
+        axes.margins(y=0.2)
+
+    return _svg(draw, (SIZE[0], 0.9 + 0.32 * len(scores)))
+
+
+def _svg(draw: Callable[[Axes], None], size: tuple[float, float] = SIZE) -> str:
+    """What `draw` puts into a pair of axes, as an <svg> without prologue and size."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=size)
+        draw(figure.subplots())
+        figure.tight_layout()
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = re.sub(r"<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
+    text = re.sub(r'(<svg [^>]*?)width="[^"]*" height="[^"]*"', r"\1", text[text.index("<svg") :])  # the page scales it
+    for color, variable in VARIABLES.items():
+        text = text.replace(color, variable)
+    return text

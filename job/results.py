@@ -1,0 +1,161 @@
+"""What a run leaves for people: the model card and the report, gathered from its folder."""
+
+import csv
+import json
+import platform
+from dataclasses import asdict
+from datetime import timedelta
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+from job import configs
+from job.evaluation.metrics import LOWER_IS_BETTER
+from job.evaluation.verdict import Compared, Verdict, describe, name, number, read_verdict, signed
+from job.publish import plots
+from job.publish.adapter import read_job
+from job.publish.card import LIBRARIES, write_card
+from job.publish.report import marked, numbered, plot, shell_command, write_report
+from job.steps import Job
+from job.tokens import spread_out
+
+CHANGES = 10
+"""Rows that are shown for each direction."""
+STAGES = ("training", "evaluation")
+
+
+def publish(job: Job) -> None:
+    """Writes the model card and the report, and calls the run done."""
+    verdict = read_verdict(job.folder.evaluation)
+    variables = configs.variables(job.settings, exclude_defaults=True)
+    made = read_job(job.folder.adapter)
+    facts = {
+        "title": job.folder.path.name,
+        "base": made["base_model"],
+        "data": Path(configs.train_source(job.settings).location).name,
+        "train_rows": len(job.prepared.train),
+        "verdict": str(verdict),
+        "seq2seq": job.seq2seq,
+        "template": made["prompt_template"],
+        "max_new_tokens": made["max_new_tokens"],
+    }
+    write_card(job.folder.adapter / "README.md", facts, verdict.compared, variables)
+    _write_report(job, verdict, variables)
+    headline = asdict(verdict.headline)
+    job.folder.tell("done", verdict=verdict.word, summary=str(verdict), headline=headline, adapter=str(job.folder.adapter))
+
+
+def _write_report(job: Job, verdict: Verdict, variables: dict[str, str]) -> None:
+    history = json.loads(job.folder.history.read_text()) if job.folder.history.exists() else []
+    plan = json.loads(job.folder.plan.read_text())
+    better, worse = _changes(job.folder.evaluation, verdict.headline)
+    source = Path(configs.train_source(job.settings).location).name
+    facts = {
+        "title": job.folder.path.name,
+        "subtitle": f"{configs.published_model_id(job.settings)} on {source}: {len(job.prepared.train)} training rows",
+        "verdict": verdict,
+        "headline": describe(verdict.headline),
+        "trivial": _trivial(verdict),
+        "scores": [_score_row(one) for one in verdict.compared],
+        "score_plots": _score_plots(verdict),
+        "curves": _curves(history),
+        "costs": _costs(job, plan, history),
+        "cuts": [job.prepared.train_cut.describe("Training rows"), job.prepared.eval_cut.describe("Held-out rows")],
+        "lengths": _lengths(job),
+        "best": better,
+        "worst": worse,
+        "settings": variables,
+        "command": shell_command(variables),
+        "versions": {"python": platform.python_version()}
+        | {library: version(library) for library in LIBRARIES}
+        | {"data (sha256)": job.prepared.fingerprint},
+    }
+    write_report(job.folder.report, facts)
+
+
+def _trivial(verdict: Verdict) -> str:
+    one = verdict.headline
+    return "" if one.trivial is None else f"{verdict.trivial} gives {number(one.metric, one.trivial)}"
+
+
+def _score_row(one: Compared) -> dict[str, str]:
+    return {
+        "name": name(one.metric) + (" (lower is better)" if one.metric in LOWER_IS_BETTER else ""),
+        "base": number(one.metric, one.base),
+        "adapter": number(one.metric, one.adapter),
+        "trivial": "" if one.trivial is None else number(one.metric, one.trivial),
+        "difference": signed(one.metric, one.difference),
+        "interval": f"{signed(one.metric, one.low)} to {signed(one.metric, one.high)}",
+        "word": one.word,
+        "kind": one.word if one.word in ("better", "worse") else "same",
+    }
+
+
+def _score_plots(verdict: Verdict) -> list[dict]:
+    scores = [(name(one.metric), one.difference, one.low, one.high) for one in verdict.compared]
+    return [plot(plots.differences(scores), "What the adapter changed, with 95 % intervals (paired bootstrap, 10,000 resamples)")]
+
+
+def _curves(history: list[dict]) -> list[dict]:
+    losses = {"training": numbered(history, "loss"), "held-out rows": numbered(history, "eval_loss")}
+    rates = numbered(history, "learning_rate")
+    found = []
+    if losses := {label: points for label, points in losses.items() if points}:
+        found.append(plot(plots.curve(losses, "loss"), "Cross-entropy a token of the answer"))
+    if rates:
+        found.append(plot(plots.curve({"learning rate": rates}, "learning rate"), "Learning rate"))
+    return found
+
+
+def _costs(job: Job, plan: dict, history: list[dict]) -> dict[str, str]:
+    """What it took; a row that is not known is left out."""
+    found = {"machine": job.hardware.describe(), "weights": f"{job.way.precision}, quantisation {job.way.quantization}"}
+    seconds = plan.get("seconds", {})
+    found |= {stage: str(timedelta(seconds=round(seconds[stage]))) for stage in STAGES if stage in seconds}
+    for key, label, text in (
+        ("examples_per_second", "speed", "{:.1f} examples/s"),
+        ("tokens_per_second", "tokens", "{:,.0f} a second"),
+        ("padding_share", "padding", "{:.0%} of all computed tokens"),
+        ("peak_memory_gib", "peak memory", "{:.2f} GiB"),
+    ):
+        if values := [entry[key] for entry in history if key in entry]:
+            found[label] = text.format(max(values) if key == "peak_memory_gib" else median(values))
+    price = job.settings.gpu_hourly_cost or plan.get("price_usd_per_hour")
+    if price and seconds:
+        found["cost"] = f"{price * sum(seconds.values()) / 3600:.2f} USD at {price:.2f} an hour"
+    return found
+
+
+def _lengths(job: Job) -> list[dict]:
+    cut, made = job.prepared.train_cut, []
+    for side, counts, longest in (
+        ("input", job.prepared.source_lengths, cut.max_source_length),
+        ("answer", job.prepared.target_lengths, cut.max_target_length),
+    ):
+        if counts:
+            caption = f"Training rows by tokens an {side}, before the cut"
+            made.append(plot(plots.histogram(spread_out(counts), longest, f"tokens an {side}"), caption))
+    return made
+
+
+def _changes(path: Path, headline: Compared) -> tuple[list[dict], list[dict]]:
+    """The rows of an `evaluation.csv` that changed most by the headline's metric: the better ones, the worse ones."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    metric, sign = headline.metric, -1 if headline.metric in LOWER_IS_BETTER else 1
+    gains = [sign * (float(row[f"adapter_{metric}"]) - float(row[f"base_{metric}"])) for row in rows]
+    order = sorted(range(len(rows)), key=gains.__getitem__)
+    worst = [_change(rows[place], metric) for place in order[:CHANGES] if gains[place] < 0]
+    return [_change(rows[place], metric) for place in order[::-1][:CHANGES] if gains[place] > 0], worst
+
+
+def _change(row: dict[str, str], metric: str) -> dict[str, object]:
+    base, adapter = (number(metric, float(row[f"{side}_{metric}"])) for side in ("base", "adapter"))
+    return {
+        "input": row["input"],
+        "truth": row["ground_truth"],
+        "base": marked(row["base_output"], row["ground_truth"]),
+        "adapter": marked(row["adapter_output"], row["ground_truth"]),
+        "metric": name(metric),
+        "score": f"{base} -> {adapter}",
+    }

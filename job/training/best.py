@@ -1,0 +1,43 @@
+"""The adapter of the best evaluation so far, kept beside the checkpoints and sealed like them."""
+
+import logging
+import shutil
+from pathlib import Path
+
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+
+from job.training.checkpoints import BEST, newest_whole, rotate, seal, step_of
+
+log = logging.getLogger(__name__)
+
+WEIGHTS = "adapter_model.safetensors"
+KEPT = 3
+"""One more than checkpoints, so that a run which goes on from any of these finds the best adapter before it."""
+
+
+def keep_adapter(model: PeftModel, checkpoints: Path, step: int) -> None:
+    """Writes the adapter as it is after `step`; older ones go once this one is sealed."""
+    folder = checkpoints / f"{BEST}-{step}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
+    save_file({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, folder / WEIGHTS)
+    seal(folder)
+    rotate(checkpoints, BEST, KEPT)
+
+
+def forget_after(step: int, checkpoints: Path) -> None:
+    """Deletes what was kept after `step`, where a run goes on: it comes again."""
+    for folder in checkpoints.glob(f"{BEST}-*"):
+        if step_of(folder) > step:
+            shutil.rmtree(folder)
+
+
+def take_best_adapter(model: PeftModel, checkpoints: Path) -> int | None:
+    """Gives `model` the adapter that was kept last; the step it is of, None if there is none."""
+    folder = newest_whole(checkpoints, BEST)
+    if folder is None:
+        return None
+    set_peft_model_state_dict(model, load_file(folder / WEIGHTS))
+    return step_of(folder)

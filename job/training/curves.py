@@ -1,0 +1,99 @@
+"""A run in TensorBoard: curves in named groups, a page of what matters, answers that change, lengths, settings, final scores."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+SPEED = ("examples_per_second", "tokens_per_second")
+GROUPS = {"memory": ("peak_memory_gib",), "data": ("padding_share",), "speed": SPEED}
+"""Which curves are not of the group "train"."""
+DROPPED = ("eval_steps_per_second", "epoch", "total_flos")
+LAYOUT = {
+    "What matters": {
+        "loss: training rows, held-out rows": ["Multiline", ["train/loss", "eval/loss"]],
+        "scores of held-out rows": ["Multiline", ["eval/(?!loss).*"]],
+        "learning rate": ["Multiline", ["train/learning_rate"]],
+    },
+    "Speed and memory": {
+        "examples a second": ["Multiline", ["speed/examples_per_second"]],
+        "peak memory, GiB": ["Multiline", ["memory/peak_memory_gib"]],
+        "share of padding": ["Multiline", ["data/padding_share"]],
+    },
+}
+"""The pages of Custom Scalars."""
+BINS = 30
+
+Answer = tuple[str, str, str]
+"""Input, right answer, what the model answers."""
+
+
+class Curves(TrainerCallback):
+    """Writes what the Trainer logs, and what is the same for the whole run, to `folder`."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, object], lengths: Mapping[str, np.ndarray]) -> None:
+        """settings: variables of the run. lengths: tokens of each training row, by what they are the length of."""
+        self.folder, self.settings, self.lengths = folder, settings, lengths
+        self.writer: SummaryWriter | None = None
+
+    def start(self, step: int) -> None:
+        """Opens the files; what a run that was cut off wrote after `step` vanishes."""
+        self.writer = SummaryWriter(str(self.folder), purge_step=step + 1 if step else 0)
+        if step:
+            return
+        self.writer.add_custom_scalars(LAYOUT)
+        self.writer.add_text("settings", markdown_table(("variable", "value"), list(self.settings.items())), 0)
+        for name, lengths in self.lengths.items():
+            self.writer.add_histogram(f"data/{name}_tokens", lengths, 0, bins=min(BINS, int(np.ptp(lengths)) + 1))
+        self.writer.flush()
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float] | None = None, **_: Any
+    ) -> None:
+        for name, value in (logs or {}).items():
+            if name not in DROPPED and not name.startswith("train_"):
+                self.writer.add_scalar(tag(name), value, state.global_step)
+        self.writer.flush()
+
+    def show(self, answers: Sequence[Answer], step: int) -> None:
+        """A table of the model's answers after `step`."""
+        self.writer.add_text("answers", markdown_table(("input", "right answer", "answer"), answers), step)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.writer.close()
+
+
+def tag(name: str) -> str:
+    """The curve's name, group first: "eval_loss" is "eval/loss"."""
+    if name in ("eval_runtime", "eval_samples_per_second"):
+        return f"speed/{name}"
+    if name.startswith("eval_"):
+        return f"eval/{name.removeprefix('eval_')}"
+    return next((f"{group}/{name}" for group, names in GROUPS.items() if name in names), f"train/{name}")
+
+
+def write_final_scores(folder: Path, settings: Mapping[str, object], scores: Mapping[str, float], step: int) -> None:
+    """Adds the run to TensorBoard's table of runs (HPARAMS): its settings and `scores`, which are curves of one point as well."""
+    told = {name: value if isinstance(value, int | float | str) else str(value) for name, value in settings.items()}
+    tags = {f"final/{name}": value for name, value in scores.items()}
+    with SummaryWriter(str(folder)) as writer:
+        for summary in hparams(told, tags):
+            writer.file_writer.add_summary(summary)
+        for name, value in tags.items():
+            writer.add_scalar(name, value, step)
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table in Markdown whose cells are shown as they are, whatever is in them."""
+    lines = [head, ["---"] * len(head), *([_literal(str(cell)) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _literal(text: str) -> str:
+    escaped = re.sub(r"[!-/:-@\[-`{-~]", lambda found: f"&#{ord(found[0])};", text)
+    return escaped.replace("\n", "<br>")

@@ -1,0 +1,61 @@
+"""What a person watches while the job trains: the curves of TensorBoard, and answers to the same rows at each measurement."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from statistics import mean
+
+from peft import PeftModel
+
+from job import configs
+from job.evaluation.evaluate import texts
+from job.evaluation.generate import generate, prompt_of
+from job.evaluation.metrics import METRICS, score
+from job.signals import stop_signals
+from job.steps import Job
+from job.tokens import spread_out, token_lengths
+from job.training.curves import Curves
+from job.training.supervision import EvaluationStopped
+
+
+def curves(job: Job) -> Curves | None:
+    """The run's curves, if TensorBoard is wanted."""
+    if "tensorboard" not in job.settings.report_to:
+        return None
+    lengths = {"input": job.prepared.source_lengths, "answer": job.prepared.target_lengths}
+    spread = {name: spread_out(counts) for name, counts in lengths.items() if counts}
+    if not spread:  # rows that came tokenised
+        spread = {"input": token_lengths(job.prepared.train, "input_ids"), "answer": token_lengths(job.prepared.train, "labels")}
+    return Curves(job.folder.logs, configs.variables(job.settings), spread)
+
+
+def examiner(job: Job, model: PeftModel, shown: Curves | None) -> Callable[[int], dict[str, float]]:
+    """What measures `model` at each measurement, beside its loss.
+
+    It shows the answers to the first EVAL_SAMPLES held-out rows, and returns METRIC_FOR_BEST_MODEL of all if that is no loss.
+    """
+    metric, samples = job.settings.metric_for_best_model, job.settings.eval_samples if shown else 0
+    is_scored = job.settings.load_best_model_at_end and metric != "loss"
+    count = min(len(job.prepared.evaluation), job.settings.eval_max_rows if is_scored else samples)
+    rows = job.prepared.evaluation.select(range(count))
+    scoring = configs.scoring(job.settings, job.prepared)
+    decoding = replace(scoring.decoding, report=_obey_stop)
+    names, own = ((metric,), None) if metric in METRICS else ((), scoring.own)
+
+    def examine(step: int) -> dict[str, float]:
+        if not count:
+            return {}
+        prompts = [prompt_of(row, job.seq2seq) for row in rows]
+        inputs, truths = texts(rows, prompts, job.tokenizer)
+        outputs = generate(model, job.tokenizer, prompts, decoding)
+        if samples:
+            shown.show(list(zip(inputs, truths, outputs, strict=True))[:samples], step)
+        if not is_scored:
+            return {}
+        return {metric: mean(score(outputs, truths, names, own)[metric])}
+
+    return examine
+
+
+def _obey_stop(*_: object) -> None:
+    if stop_signals.received:
+        raise EvaluationStopped

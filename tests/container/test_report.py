@@ -1,0 +1,57 @@
+"""The report of the embedded default as a person sees it: on a phone and on a desk, light and dark, printed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from clones import ROOT
+
+PHONE, DESK = (390, 844), (1280, 900)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> Path:
+    """The page of a run of the embedded default; two of its five epochs leave rows that are wrong."""
+    folder = tmp_path_factory.mktemp("run")
+    environment = os.environ | {
+        "OUTPUT_DIR": str(folder),
+        "LOGS_DIR": str(folder / "logs"),
+        "DEVICE": "cpu",
+        "NUM_TRAIN_EPOCHS": "2",
+    }
+    ended = subprocess.run(
+        [sys.executable, "entrypoint.py"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return folder / "demo" / "report.html"
+
+
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_page_fits_its_window_and_asks_nobody(report, browser, size, theme):
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": theme}]})
+    metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size == PHONE}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.get(report.as_uri())
+    assert browser.execute_script("return innerWidth") == size[0]
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= size[0]
+    assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
+    outside = """return [...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll') && !e.closest('svg')
+        && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"""
+    assert browser.execute_script(outside) == []
+    paper, ink = (brightness(browser, f"return getComputedStyle(document.body).{name}") for name in ("backgroundColor", "color"))
+    assert (paper > 200 and ink < 60) if theme == "light" else (paper < 60 and ink > 200)
+    label = brightness(browser, "return getComputedStyle(document.querySelector('figure svg text')).fill")
+    assert abs(label - ink) < 30, "the plots' text is the page's"
+    if pictures := os.environ.get("PICTURES"):
+        whole = browser.execute_script("return document.documentElement.scrollHeight") if size == PHONE else 1250
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics | {"height": whole})
+        browser.save_screenshot(str(Path(pictures) / f"report-{'phone' if size == PHONE else 'desk'}-{theme}.png"))
+
+
+def brightness(browser, script: str) -> float:
+    """Mean of red, green and blue of the colour, rgb(...), that `script` returns."""
+    parts = browser.execute_script(script).removeprefix("rgba(").removeprefix("rgb(").removesuffix(")").split(",")
+    return sum(map(float, parts[:3])) / 3

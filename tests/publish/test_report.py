@@ -1,0 +1,97 @@
+"""The report: texts are escaped and compared, plots take the page's colours, nothing is fetched."""
+
+import re
+import shlex
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from job.publish import plots
+from job.publish.report import marked, shell_command, write_report
+
+
+def test_words_that_are_missing_or_too_many_are_marked():
+    assert marked("meet Anna at noon", "meet Peter at noon") == "meet <del>Peter</del><ins>Anna</ins> at noon"
+    assert marked("", "noon") == "<del>noon</del>"
+    assert marked("noon", "noon") == "noon"
+
+
+def test_texts_cannot_be_markup():
+    assert marked("<b>x</b>", "") == "<ins>&lt;b&gt;x&lt;/b&gt;</ins>"
+
+
+@pytest.mark.parametrize(
+    "svg",
+    [
+        plots.curve({"training": [(1, 2.0), (2, 1.0)], "held-out rows": [(2, 1.5)]}, "loss"),
+        plots.histogram(np.array([3, 4, 4, 9]), 8, "tokens an input"),
+        plots.histogram(np.array([7]), 7, "tokens an input"),
+        plots.differences([("exact match", 0.5, 0.4, 0.6), ("loss", -1.0, -1.2, -0.8)]),
+    ],
+)
+def test_a_plot_takes_its_colours_and_its_width_from_the_page(svg):
+    assert svg.startswith("<svg ")
+    head = svg[: svg.index(">")]
+    assert "viewBox" in head
+    assert not re.search(r'\b(width|height)="', head)
+    assert not set(re.findall(r"#[0-9a-f]{6}", svg)) & set(plots.VARIABLES)
+    assert "var(--first)" in svg
+    assert "var(--ink)" in svg
+    assert "http" not in re.sub(r'(xmlns(:\w+)?)="[^"]*"', "", svg).replace("http://www.w3.org/TR", "")
+
+
+def test_the_command_is_one_that_a_shell_takes():
+    command = shell_command({"MODEL_ID": "google/flan-t5-xl", "PROMPT_TEMPLATE": 'Don\'t say "$x": {input}'})
+    assert shlex.split(command) == [
+        "MODEL_ID=google/flan-t5-xl",
+        'PROMPT_TEMPLATE=Don\'t say "$x": {input}',
+        "python",
+        "entrypoint.py",
+        "run",
+    ]
+
+
+class Tags(HTMLParser):
+    """The elements of a page, its addresses, and those left open."""
+
+    VOID = ("meta", "br", "hr", "img", "link", "input")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen, self.open, self.addresses = [], [], []
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.seen.append(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href") or name.endswith(":href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list) -> None:
+        self.seen.append(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href") or name.endswith(":href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_a_runs_report_is_whole_and_fetches_nothing(job, t5_folder, write_rows, questions):
+    few = {"MAX_STEPS": "4", "MAX_NEW_TOKENS": "4", "METRICS": "exact_match,loss"}
+    code, said = job(MODEL_ID=t5_folder, TRAIN_DATA=write_rows(questions), RUN_NAME="r", **few)
+    assert code == 0, said
+    text = Path("output/r/report.html").read_text()
+    tags = Tags()
+    tags.feed(text)
+    assert tags.open == []
+    assert "script" not in tags.seen
+    assert all(address.startswith("#") for address in tags.addresses)
+    assert tags.seen.count("svg") == 5, "differences, loss, learning rate, two histograms"
+    for expected in ("held-out rows", "exact match", "Learning rate", "MAX_STEPS", "python entrypoint.py run", "transformers"):
+        assert expected in text
+
+
+def test_a_page_that_lacks_a_fact_is_not_written(tmp_path):
+    with pytest.raises(Exception, match="undefined"):
+        write_report(tmp_path / "report.html", {})
+    assert not (tmp_path / "report.html").exists()
