@@ -19,10 +19,12 @@ python entrypoint.py [COMMAND]
   train                 prepare and train
   evaluate              measure the adapter against the base model
   predict FILE [OUT]    answer the rows of FILE with the trained adapter
+  compare RUN RUN ...   tell which settings of these runs differ, and which is better
+  merge                 write base model and adapter as one model, and compare it with the adapter
 
 Everything else is set by variables, in the environment or in .env: see env.example."""
 
-COMMANDS = ("run", "plan", "doctor", "prepare", "train", "evaluate", "predict")
+COMMANDS = ("run", "plan", "doctor", "prepare", "train", "evaluate", "predict", "merge", "compare")
 
 log = logging.getLogger("job")
 
@@ -56,7 +58,7 @@ def call(command: str, arguments: list[str]) -> int:
     settings = read_settings()
     configure(settings.log_level)
     written = {"HF_HOME": settings.hf_home} if settings.hf_home else {}
-    if command not in ("predict", "plan", "doctor"):
+    if command not in ("predict", "merge", "compare", "plan", "doctor"):
         written |= {"OUTPUT_DIR": settings.output_dir, "LOGS_DIR": settings.logs_dir}
     for variable, folder in written.items():
         make_writable(folder, variable)
@@ -72,6 +74,8 @@ def exists(command: str, arguments: list[str]) -> bool:
     """Whether there is such a command, and it takes such arguments."""
     if command == "predict":
         return len(arguments) in (1, 2)
+    if command == "compare":
+        return True
     return command in COMMANDS and (not arguments or (command == "plan" and arguments == ["--json"]))
 
 

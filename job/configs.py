@@ -33,13 +33,14 @@ DOES_NOT_CHANGE_THE_RESULT = {
     "hf_token", "hf_token_file", "hf_home", "output_dir", "logs_dir", "run_name", "overwrite", "log_level", "logging_steps",
     "report_to", "preprocessing_num_workers", "save_strategy", "save_steps", "per_device_train_batch_size",
     "per_device_eval_batch_size", "eval_samples", "checkpoint_minutes", "grace_s", "max_hours", "allow_pickle",
-    "padding_free", "gpu_hourly_cost", "plan_gpu", "plan_source_lengths", "plan_target_lengths", "plan_rows", "tensorboard_port",
+    "padding_free", "merge_precision", "predict_confidence", "push_to_hub", "hub_model_id", "hub_private_repo", "gpu_hourly_cost",
+    "plan_gpu", "plan_source_lengths", "plan_target_lengths", "plan_rows",
+    "tensorboard_port",
 }  # fmt: skip
 """Settings that may differ when a run is taken up again."""
 
 EVALUATION = {"metrics", "metric", "max_new_tokens", "num_beams", "eval_max_rows"}
 """Settings that only the evaluation after training reads."""
-
 
 SECRETS = {"hf_token", "hf_token_file"}
 

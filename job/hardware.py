@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import bitsandbytes
+import pynvml
 import torch
 
 from job.errors import HardwareError, SettingsError
@@ -125,6 +126,18 @@ def _int8(dtype: torch.dtype, device: str) -> tuple[torch.Tensor, torch.Tensor]:
     leaf = torch.randn(16, 64, device=device, dtype=dtype, requires_grad=True)
     layer.to(device)(leaf).sum().backward()
     return leaf.grad, torch.ones(16, 64, device=device) @ weights.to(device)
+
+
+def gpu_energy_j() -> float | None:
+    """Joules that the GPU has used since its driver was loaded; None where NVML does not tell."""
+    if not torch.cuda.is_available():
+        return None
+    try:
+        pynvml.nvmlInit()
+        gpu = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(0).uuid}")
+        return pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu) / 1000
+    except pynvml.NVMLError:
+        return None
 
 
 def check_quantization(quantization: str, hardware: Hardware) -> None:

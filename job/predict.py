@@ -1,56 +1,108 @@
-"""Answers to new rows, made with a trained adapter."""
+"""Answers to new rows, made with a trained adapter. A long file that was cut off goes on where it was."""
 
+import hashlib
+import json
 import logging
+import time
+from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
+
 from job import configs
-from job.data.read import Source, read_table
+from job.data.answers import AnswerFile
+from job.data.read import Source, Table, read_table
 from job.data.rows import to_prompts
 from job.data.tokenise import cut_source, encode_prompts
-from job.data.write import write_table
+from job.data.write import check_place, write_table
 from job.errors import InputMissing
-from job.evaluation.generate import Decoding, generate
+from job.evaluation.generate import Decoding, Ids, confidences, decode, generate_ids
 from job.hardware import choose_precision, detect
-from job.model import load_adapter, load_base, load_config, load_tokenizer
+from job.model import BaseModel, load_adapter, load_base, load_config, load_tokenizer
 from job.plan.shape import read_shape
-from job.publish.adapter import read_job
+from job.publish.adapter import WEIGHTS, read_job
 from job.settings import Settings
+from job.training.supervision import REPORT_EVERY_S
 
 log = logging.getLogger(__name__)
 
-OUTPUT_COLUMN = "output"
+OUTPUT_COLUMN, CONFIDENCE_COLUMN = "output", "confidence"
+ROWS_AT_ONCE = 256
+"""Rows that are answered between two writes to the disk: what a sudden end may cost."""
 
 
 def predict(settings: Settings, location: str, output: str | None = None) -> None:
     """Answers the rows of the file at `location`, with the template and lengths of the training.
 
-    Writes the same table with a further column, to `output` or OUTPUT_DIR/RUN_NAME/predictions/. The adapter is the run's.
+    Writes the same table with further columns, to `output` or OUTPUT_DIR/RUN_NAME/predictions/. The adapter is the run's.
     """
-    run_folder = settings.output_dir / configs.run_name(settings)
-    if not (run_folder / "adapter").exists():
-        raise InputMissing(f"{run_folder}: no adapter there. Set RUN_NAME to a finished run in OUTPUT_DIR={settings.output_dir}.")
-    job = read_job(run_folder / "adapter")
+    adapter = find_adapter(settings)
+    job = read_job(adapter)
+    path = Path(output) if output else adapter.with_name("predictions") / Path(location).name
+    check_place(path)
     base = replace(configs.base_model(settings), model_id=configs.located(job["base_model"]))
-    tokenizer = load_tokenizer(base, run_folder / "adapter")
+    tokenizer = load_tokenizer(base, adapter)
     table = read_table(Source("FILE", location, settings.sheet))
-    columns = replace(
-        configs.columns(settings), input=job["input_column"], template=job["prompt_template"], preprocess=job["preprocess"]
-    )
-    prompts = [
-        cut_source(ids, job["max_source_length"], tokenizer.eos_token_id)
-        for ids in encode_prompts(to_prompts(table, columns), tokenizer, job["seq2seq"])
-    ]
-    hardware = detect(settings.device)
-    precision = choose_precision(settings.precision, hardware, read_shape(load_config(base)).width)
-    dtype, quantization = configs.weights(precision, _quantization(settings, job))
-    model = load_adapter(load_base(base, job["seq2seq"], dtype, quantization, hardware.device), run_folder / "adapter")
+    prompts = _prompts(settings, job, table, tokenizer)
     decoding = Decoding(settings.per_device_eval_batch_size, job["max_new_tokens"], job["num_beams"])
-    path = Path(output) if output else run_folder / "predictions" / Path(location).name
-    write_table(table.rows.to_dict() | {OUTPUT_COLUMN: generate(model, tokenizer, prompts, decoding)}, path)
+    form = _form(settings, job, base)
+    made_of = (prompts, hashlib.sha256((adapter / WEIGHTS).read_bytes()).hexdigest(), form, settings.predict_confidence)
+    with AnswerFile(path, hashlib.sha256(json.dumps(made_of).encode()).hexdigest()) as answers:
+        left = [row for row in range(len(prompts)) if row not in answers.known]
+        if left:
+            device = detect(settings.device).device
+            model = load_adapter(load_base(base, job["seq2seq"], *configs.weights(*form), device), adapter)
+            for rows in _by_length(left, prompts):
+                asked = [prompts[row] for row in rows]
+                answers.add(rows, _answer(model, tokenizer, asked, decoding, settings.predict_confidence))
+        write_table(table.rows.to_dict() | answers.columns(), path)
+    answers.path.unlink()
     log.info("answered %d rows: %s", len(prompts), path)
 
 
-def _quantization(settings: Settings, job: dict) -> str:
-    """As it was trained, if nothing else is asked for."""
-    return job.get("quantization", "none") if settings.quantization == "auto" else settings.quantization
+def find_adapter(settings: Settings) -> Path:
+    """The folder of the run's adapter. Raises InputMissing."""
+    folder = settings.output_dir / configs.run_name(settings)
+    if not (folder / "adapter").exists():
+        raise InputMissing(f"{folder}: no adapter there. Set RUN_NAME to a finished run in OUTPUT_DIR={settings.output_dir}.")
+    return folder / "adapter"
+
+
+def _prompts(settings: Settings, job: dict, table: Table, tokenizer: PreTrainedTokenizerBase) -> list[Ids]:
+    """Token ids of the rows as the adapter learnt to read them."""
+    columns = replace(
+        configs.columns(settings), input=job["input_column"], template=job["prompt_template"], preprocess=job["preprocess"]
+    )
+    encoded = encode_prompts(to_prompts(table, columns), tokenizer, job["seq2seq"])
+    return [cut_source(ids, job["max_source_length"], tokenizer.eos_token_id) for ids in encoded]
+
+
+def _form(settings: Settings, job: dict, base: BaseModel) -> tuple[str, str]:
+    """(precision, quantisation) of the base's weights: as it was trained, if nothing else is asked for."""
+    precision = choose_precision(settings.precision, detect(settings.device), read_shape(load_config(base)).width)
+    return precision, job.get("quantization", "none") if settings.quantization == "auto" else settings.quantization
+
+
+def _by_length(rows: list[int], prompts: list[Ids]) -> Iterator[list[int]]:
+    """Parts of `rows`, the longest prompts first; tells now and then how far it is."""
+    rows = sorted(rows, key=lambda row: len(prompts[row]), reverse=True)
+    started = told = time.monotonic()
+    for first in range(0, len(rows), ROWS_AT_ONCE):
+        if first and time.monotonic() - told >= REPORT_EVERY_S:
+            told = time.monotonic()
+            per_s = first / (told - started)
+            left = timedelta(seconds=round((len(rows) - first) / per_s))
+            log.info("answered %d of %d rows, %.1f rows/s, at most %s left", first, len(rows), per_s, left)
+        yield rows[first : first + ROWS_AT_ONCE]
+
+
+def _answer(
+    model: PeftModel, tokenizer: PreTrainedTokenizerBase, prompts: list[Ids], decoding: Decoding, confidence: bool
+) -> dict[str, list]:
+    """Further columns of the table for these prompts."""
+    answers = generate_ids(model, tokenizer, prompts, decoding)
+    columns = {OUTPUT_COLUMN: decode(answers, tokenizer)}
+    return columns | ({CONFIDENCE_COLUMN: confidences(model, tokenizer, prompts, answers, decoding)} if confidence else {})

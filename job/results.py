@@ -12,16 +12,19 @@ from statistics import median
 from job import configs
 from job.evaluation.metrics import LOWER_IS_BETTER
 from job.evaluation.verdict import Compared, Verdict, describe, name, number, read_verdict, signed
+from job.proof import proof_told
 from job.publish import plots
 from job.publish.adapter import read_job
 from job.publish.card import LIBRARIES, write_card
 from job.publish.report import marked, numbered, plot, shell_command, write_report
+from job.publish.upload import upload_if_possible
 from job.steps import Job
 from job.tokens import spread_out
+from job.training.curves import write_final_scores
 
 CHANGES = 10
 """Rows that are shown for each direction."""
-STAGES = ("training", "evaluation")
+STAGES = ("preparation", "training", "evaluation", "proof")
 
 
 def publish(job: Job) -> None:
@@ -38,11 +41,21 @@ def publish(job: Job) -> None:
         "seq2seq": job.seq2seq,
         "template": made["prompt_template"],
         "max_new_tokens": made["max_new_tokens"],
+        "proof": proof_told(job.folder),
     }
     write_card(job.folder.adapter / "README.md", facts, verdict.compared, variables)
     _write_report(job, verdict, variables)
-    headline = asdict(verdict.headline)
-    job.folder.tell("done", verdict=verdict.word, summary=str(verdict), headline=headline, adapter=str(job.folder.adapter))
+    if "tensorboard" in job.settings.report_to:
+        scores = {one.metric: one.adapter for one in verdict.compared} | {
+            f"{one.metric}_base": one.base for one in verdict.compared
+        }
+        write_final_scores(job.folder.logs, configs.identity(job.settings), scores, made["steps"])
+    details = {"verdict": verdict.word, "summary": str(verdict), "headline": asdict(verdict.headline), "proof": facts["proof"]}
+    if job.settings.push_to_hub:
+        job.folder.tell("running", stage="upload")
+        repository = job.settings.hub_model_id, configs.token(job.settings), job.settings.hub_private_repo
+        details |= upload_if_possible(job.folder.adapter, *repository)
+    job.folder.tell("done", adapter=str(job.folder.adapter), **details)
 
 
 def _write_report(job: Job, verdict: Verdict, variables: dict[str, str]) -> None:
@@ -56,6 +69,7 @@ def _write_report(job: Job, verdict: Verdict, variables: dict[str, str]) -> None
         "verdict": verdict,
         "headline": describe(verdict.headline),
         "trivial": _trivial(verdict),
+        "proof": proof_told(job.folder),
         "scores": [_score_row(one) for one in verdict.compared],
         "score_plots": _score_plots(verdict),
         "curves": _curves(history),
@@ -120,6 +134,8 @@ def _costs(job: Job, plan: dict, history: list[dict]) -> dict[str, str]:
     ):
         if values := [entry[key] for entry in history if key in entry]:
             found[label] = text.format(max(values) if key == "peak_memory_gib" else median(values))
+    if joules := sum(plan.get("energy_j", {}).values()):
+        found["energy"] = f"{joules / 3.6e6:.3f} kWh of the GPU"
     price = job.settings.gpu_hourly_cost or plan.get("price_usd_per_hour")
     if price and seconds:
         found["cost"] = f"{price * sum(seconds.values()) / 3600:.2f} USD at {price:.2f} an hour"

@@ -8,19 +8,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from job import configs, steps
+from job.compare import compare_runs
 from job.doctor import examine
 from job.durable import is_disk_full
 from job.errors import DiskFull, Interrupted, JobError
 from job.evaluation.verdict import read_verdict
 from job.fit import fit
 from job.lock import locked
+from job.merge import merge
 from job.model import load_adapter
 from job.predict import predict
+from job.proof import prove
 from job.results import publish
 from job.run_folder import RunFolder
 from job.settings import Settings
 
-__all__ = ["doctor", "evaluate", "plan", "predict", "prepare", "run", "train"]
+__all__ = ["compare", "doctor", "evaluate", "merge", "plan", "predict", "prepare", "run", "train"]
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +33,8 @@ def run(settings: Settings) -> None:
     with _claimed(settings, configs.identity(settings)) as folder:
         if not folder.is_done:
             job = steps.prepare(settings, folder)
-            model = None if folder.adapter.exists() else fit(job)
-            if not folder.evaluation.exists():
-                steps.evaluate(job, model or load_adapter(steps.load_base_model(job), folder.adapter))
+            _train_and_evaluate(job)
+            prove(job)
             publish(job)
         _say_done(folder)
 
@@ -45,6 +47,11 @@ def plan(settings: Settings, *options: str) -> None:
 def doctor(settings: Settings) -> None:
     """Checks what a run with these settings needs, and prints what it found."""
     examine(settings)
+
+
+def compare(settings: Settings, *names: str) -> None:
+    """Prints which settings of these runs differ, and their scores; makes a page of it."""
+    print(compare_runs(settings.output_dir, names))
 
 
 def prepare(settings: Settings) -> None:
@@ -66,9 +73,18 @@ def evaluate(settings: Settings) -> None:
     """Measures the adapter that is there, once more if it was measured before; the evaluation's settings may be new."""
     with _claimed(settings, configs.training_identity(settings)) as folder:
         job = steps.prepare(settings, folder)
+        folder.proof.unlink(missing_ok=True)
         steps.evaluate(job, load_adapter(steps.load_base_model(job), folder.adapter))
+        prove(job)
         publish(job)
         _say_done(folder)
+
+
+def _train_and_evaluate(job: steps.Job) -> None:
+    """What is not there yet of adapter and evaluation; the model leaves the memory with it."""
+    model = None if job.folder.adapter.exists() else fit(job)
+    if not job.folder.evaluation.exists():
+        steps.evaluate(job, model or load_adapter(steps.load_base_model(job), job.folder.adapter))
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from job.durable import write_json
 from job.errors import EXIT_BUG, DiskFull, JobError, OutputError, SettingsError
 
 OWN = (
-    "adapter", "adapter.partial", "checkpoints", "data", "data.partial", "evaluation.csv", "history.json", "plan.json",
-    "report.html", "settings.json", "status.json",
+    "adapter", "adapter.partial", "checkpoints", "data", "data.partial", "evaluation.csv", "history.json", "merged",
+    "merged.partial", "plan.json", "proof.json", "report.html", "settings.json", "status.json",
 )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ class RunFolder:
         self.data, self.adapter = self.path / "data", self.path / "adapter"
         self.evaluation, self.checkpoints = self.path / "evaluation.csv", self.path / "checkpoints"
         self.plan, self.history = self.path / "plan.json", self.path / "history.json"
-        self.report = self.path / "report.html"
+        self.report, self.proof = self.path / "report.html", self.path / "proof.json"
         self.status, self.settings = self.path / "status.json", self.path / "settings.json"
         make_writable(output_dir, "OUTPUT_DIR")
         share_with_group(output_dir)

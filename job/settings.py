@@ -190,8 +190,14 @@ class Settings(BaseSettings):
     """Beams of the decoding; 1 is greedy."""
     per_device_eval_batch_size: PositiveInt = 32
     """Rows at once in evaluation and predict."""
+    predict_confidence: bool = False
+    """Beside each answer of `predict` how sure the model is of it: the mean log-probability of its tokens, 0 at most."""
     eval_max_rows: PositiveInt = 1000
     """Held-out rows that base and adapter answer after training, at most."""
+
+    # Merge
+    merge_precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Type of the weights that `merge` writes; auto: that of the training."""
 
     # Plan
     plan_gpu: str | None = None
@@ -206,6 +212,12 @@ class Settings(BaseSettings):
     # Output
     gpu_hourly_cost: PositiveFloat | None = None
     """Price of this machine in USD an hour, for the cost in the report; the catalogue's price for that GPU if not set."""
+    push_to_hub: bool = False
+    """Upload adapter and card to HUB_MODEL_ID at the end; a run whose upload fails is done all the same."""
+    hub_model_id: str | None = None
+    """Repository on the hub, such as me/my-adapter; made if it is not there. HF_TOKEN must be one that may write."""
+    hub_private_repo: bool = True
+    """Whether a repository that is made is private."""
     run_name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Folder of this run in OUTPUT_DIR and LOGS_DIR; the model's and the data's short names if not set."""
     output_dir: Path = Path("output")
@@ -237,6 +249,7 @@ class Settings(BaseSettings):
             "SAVE_STEPS needs SAVE_STRATEGY=steps. Set it": self.save_strategy != "steps" and self.save_steps,
             "EVAL_STRATEGY=steps needs EVAL_STEPS. Set it": self.eval_strategy == "steps" and not self.eval_steps,
             "EVAL_STEPS needs EVAL_STRATEGY=steps. Set it": self.eval_strategy != "steps" and self.eval_steps,
+            "PUSH_TO_HUB=true needs HUB_MODEL_ID. Set it": self.push_to_hub and not self.hub_model_id,
             "EARLY_STOPPING_PATIENCE needs measurements, EVAL_STRATEGY=no is set. Change one of them": (
                 self.early_stopping_patience and self.eval_strategy == "no"
             ),

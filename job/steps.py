@@ -18,7 +18,7 @@ from job.data import prepare as data
 from job.durable import write_json
 from job.evaluation.evaluate import evaluate as compare
 from job.evaluation.evaluate import write_csv
-from job.hardware import Hardware, check_computes, check_quantization, choose_precision, detect
+from job.hardware import Hardware, check_computes, check_quantization, choose_precision, detect, gpu_energy_j
 from job.model import (
     check_vocabulary,
     fingerprint,
@@ -40,16 +40,18 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def timed(folder: RunFolder, stage: str) -> Iterator[None]:
-    """Adds the seconds that this takes, interrupted or not, to those of `stage` in `plan.json`; logs them."""
-    started = time.perf_counter()
+    """Adds the seconds that this takes, interrupted or not, and the GPU's joules to those of `stage` in `plan.json`; logs them."""
+    started, energy_j = time.perf_counter(), gpu_energy_j()
     try:
         yield
     finally:
         taken = time.perf_counter() - started
+        used = {"seconds": taken} | ({} if energy_j is None else {"energy_j": gpu_energy_j() - energy_j})
         if folder.plan.exists():
             plan = json.loads(folder.plan.read_text())
-            seconds = plan.get("seconds", {})
-            write_json(folder.plan, plan | {"seconds": seconds | {stage: round(seconds.get(stage, 0) + taken, 1)}})
+            for unit, amount in used.items():
+                plan.setdefault(unit, {})[stage] = round(plan.get(unit, {}).get(stage, 0) + amount, 1)
+            write_json(folder.plan, plan)
     log.info("%s took %s", stage, timedelta(seconds=round(taken)))
 
 
@@ -69,6 +71,11 @@ class Job:
 def prepare(settings: Settings, folder: RunFolder) -> Job:
     """Everything that can be known before weights are loaded: the machine, the model's kind, the rows, the way to train."""
     folder.tell("running", stage="prepare")
+    with timed(folder, "preparation"):
+        return _prepare(settings, folder)
+
+
+def _prepare(settings: Settings, folder: RunFolder) -> Job:
     hardware = detect(settings.device)
     log.info("hardware: %s", hardware.describe())
     check_quantization(settings.quantization, hardware)

@@ -23,6 +23,9 @@ TOP = {
     "results",
     "doctor",
     "watch",
+    "proof",
+    "merge",
+    "compare",
 }
 MODULES = sorted(ROOT.glob("job/**/*.py"))
 

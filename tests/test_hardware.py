@@ -50,3 +50,22 @@ def test_a_gpu_that_torch_cannot_use_is_an_error_not_a_slow_run_on_the_cpu(monke
     with pytest.raises(HardwareError, match=r"There is a GPU .*driver .*DEVICE=cpu trains without"):
         detect("auto")
     assert detect("cpu").device == "cpu"
+
+
+def test_energy_is_what_nvml_says_in_joules(monkeypatch):
+    from types import SimpleNamespace
+
+    from job import hardware
+
+    monkeypatch.setattr(hardware.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(hardware.torch.cuda, "get_device_properties", lambda number: SimpleNamespace(uuid="1-2"))
+    monkeypatch.setattr(hardware.pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(hardware.pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: uuid)
+    monkeypatch.setattr(hardware.pynvml, "nvmlDeviceGetTotalEnergyConsumption", lambda gpu: {"GPU-1-2": 5_500}[gpu])  # millijoules
+    assert hardware.gpu_energy_j() == 5.5
+
+    def lacking(gpu: str) -> None:
+        raise hardware.pynvml.NVMLError(hardware.pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+    monkeypatch.setattr(hardware.pynvml, "nvmlDeviceGetTotalEnergyConsumption", lacking)
+    assert hardware.gpu_energy_j() is None

@@ -31,21 +31,48 @@ class Decoding:
 
 def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Ids], decoding: Decoding) -> list[str]:
     """The model's output text for each prompt (token ids), in the order of the prompts. Never samples."""
-    seq2seq = model.config.is_encoder_decoder
+    return decode(generate_ids(model, tokenizer, prompts, decoding), tokenizer)
+
+
+def decode(answers: Sequence[Ids], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The texts of answers."""
+    return [text.strip() for text in tokenizer.batch_decode(answers, skip_special_tokens=True)]
+
+
+def generate_ids(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Ids], decoding: Decoding
+) -> list[Ids]:
+    """The same as token ids, each answer up to its end marker."""
     config = generation_config(model, tokenizer, decoding)
-    outputs: list[str] = [""] * len(prompts)
+    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    answers: list[Ids] = [[]] * len(prompts)
     model.eval()
 
     def answer(places: list[int]) -> None:
         inputs = _pad_left([prompts[place] for place in places], tokenizer)
         with torch.inference_mode():
             tokens = model.generate(**inputs.to(model.device), generation_config=config)
-        answers = tokens if seq2seq else tokens[:, inputs.input_ids.shape[1] :]
-        for place, text in zip(places, tokenizer.batch_decode(answers, skip_special_tokens=True), strict=True):
-            outputs[place] = text.strip()
+        begin = 1 if model.config.is_encoder_decoder else inputs.input_ids.shape[1]
+        for place, made in zip(places, tokens[:, begin:].tolist(), strict=True):
+            end = next((number for number, token in enumerate(made, 1) if token in ends), len(made))
+            answers[place] = made[:end]
 
     _in_batches([len(prompt) for prompt in prompts], decoding, "generate", answer)
-    return outputs
+    return answers
+
+
+def confidences(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Ids], answers: Sequence[Ids], decoding: Decoding
+) -> list[float]:
+    """The mean log-probability of the tokens of each answer, its end marker too, as the model would pick each after the others."""
+    seq2seq = model.config.is_encoder_decoder
+    rows = [
+        {"input_ids": prompt, "labels": answer}
+        if seq2seq
+        else {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    return [-loss for loss in measure_losses(model, tokenizer, rows, decoding)]
 
 
 def generation_config(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, decoding: Decoding) -> GenerationConfig:

@@ -3,6 +3,7 @@
 import csv
 import math
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,10 +72,8 @@ def read_verdict(path: Path) -> Verdict:
     """The verdict of an `evaluation.csv`."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    metrics = [name.removeprefix("adapter_") for name in rows[0] if name.startswith("adapter_") and name != "adapter_output"]
-    base, adapter = (
-        np.array([[float(row[f"{side}_{metric}"]) for metric in metrics] for row in rows]) for side in ("base", "adapter")
-    )
+    metrics, adapter = read_scores(rows, "adapter")
+    _, base = read_scores(rows, "base")
     lows, highs = bootstrap_intervals(adapter - base)
     compared = []
     for place, metric in enumerate(metrics):
@@ -89,8 +88,14 @@ def read_verdict(path: Path) -> Verdict:
     return Verdict(len(rows), headline.word if changed else NOTHING, headline, tuple(compared), _trivial_name(rows), warning)
 
 
+def read_scores(rows: Sequence[dict[str, str]], side: str) -> tuple[list[str], np.ndarray]:
+    """The metrics of an `evaluation.csv`, and the scores of a side ("base", "adapter"): (rows, metrics)."""
+    metrics = [name.removeprefix(f"{side}_") for name in rows[0] if name.startswith(f"{side}_") and name != f"{side}_output"]
+    return metrics, np.array([[float(row[f"{side}_{metric}"]) for metric in metrics] for row in rows])
+
+
 def bootstrap_intervals(differences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the 95 % intervals of the means of paired differences, by the percentile bootstrap; always the same draws.
+    """Ends of the 95 % intervals of means, of paired differences above all, by the percentile bootstrap; always the same draws.
 
     differences: (rows, metrics); both results: (metrics,). Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13.
     """

@@ -34,7 +34,7 @@ A LoRA adapter for [{base}](https://huggingface.co/{base}), trained by lora-job 
 
 **{verdict}**
 
-Held-out rows, same decoding; intervals by paired bootstrap.
+Held-out rows, same decoding; intervals by paired bootstrap.{proof}
 
 | metric | base | adapter | trivial answer | adapter - base | 95 % interval |
 |---|---|---|---|---|---|
@@ -72,12 +72,13 @@ licence hold for the adapter too.
 def write_card(path: Path, facts: Mapping[str, object], scores: Sequence[Score], settings: Mapping[str, str]) -> None:
     """Writes the card to `path`.
 
-    facts: title, base, data, train_rows, verdict, seq2seq, template, max_new_tokens.
+    facts: title, base, data, train_rows, verdict, seq2seq, template, max_new_tokens; proof, one line or None.
     settings: variables that differ from their default.
     """
     seq2seq = facts["seq2seq"]
     text = TEXT.format(
-        **facts,
+        **{name: value for name, value in facts.items() if name != "proof"},
+        proof=f" Loaded again by a fresh process with peft and transformers alone: {facts['proof']}." if facts["proof"] else "",
         metadata=_metadata(facts, scores).to_yaml(),
         scores="\n".join(_row(score) for score in scores),
         auto_class="AutoPeftModelForSeq2SeqLM" if seq2seq else "AutoPeftModelForCausalLM",

@@ -14,11 +14,16 @@ TEMPLATE = "report.html.j2"
 
 
 def write_report(path: Path, facts: Mapping[str, object]) -> None:
-    """Writes the page. facts: what `report.html.j2` names; texts are escaped, SVG comes as Markup."""
+    """Writes the page. facts: what `report.html.j2` names."""
+    write_text(path, render(TEMPLATE, facts))
+
+
+def render(template: str, facts: Mapping[str, object]) -> str:
+    """A page made of a template beside this module; texts are escaped, SVG comes as Markup."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    write_text(path, environment.get_template(TEMPLATE).render(facts))
+    return environment.get_template(template).render(facts)
 
 
 def marked(output: str, truth: str) -> Markup:

@@ -2,12 +2,13 @@
 
 import os
 import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from clones import ENVIRONMENT, IMAGE, Clone, copy_repository, free_port
+from clones import ENVIRONMENT, IMAGE, ROOT, Clone, copy_repository, free_port
 from selenium import webdriver
 
 
@@ -47,6 +48,21 @@ def make_clone(image: str, tmp_path: Path) -> Iterator[Callable[[int], Clone]]:
     yield make
     for clone in made:
         clone.compose("down", "--volumes", "--timeout", "2")
+
+
+@pytest.fixture(scope="session")
+def demo_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `output` and `logs` of two runs of the embedded default, as they are on a machine without a container.
+
+    "demo" is as it comes; "half-rate" ends early, so that there is something to compare.
+    """
+    folder = tmp_path_factory.mktemp("runs")
+    places = {"OUTPUT_DIR": str(folder / "output"), "LOGS_DIR": str(folder / "logs"), "DEVICE": "cpu"}
+    for variables in ({}, {"RUN_NAME": "half-rate", "LEARNING_RATE": "0.0005", "NUM_TRAIN_EPOCHS": "2"}):
+        command = [sys.executable, "entrypoint.py"]
+        ended = subprocess.run(command, cwd=ROOT, env=os.environ | places | variables, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+    return folder
 
 
 @pytest.fixture

@@ -1,36 +1,17 @@
 """The report of the embedded default as a person sees it: on a phone and on a desk, light and dark, printed."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from clones import ROOT
 
 PHONE, DESK = (390, 844), (1280, 900)
 
 
-@pytest.fixture(scope="module")
-def report(tmp_path_factory) -> Path:
-    """The page of a run of the embedded default; two of its five epochs leave rows that are wrong."""
-    folder = tmp_path_factory.mktemp("run")
-    environment = os.environ | {
-        "OUTPUT_DIR": str(folder),
-        "LOGS_DIR": str(folder / "logs"),
-        "DEVICE": "cpu",
-        "NUM_TRAIN_EPOCHS": "2",
-    }
-    ended = subprocess.run(
-        [sys.executable, "entrypoint.py"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 0, ended.stderr
-    return folder / "demo" / "report.html"
-
-
 @pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_page_fits_its_window_and_asks_nobody(report, browser, size, theme):
+def test_the_page_fits_its_window_and_asks_nobody(demo_runs, browser, size, theme):
+    report = demo_runs / "output" / "demo" / "report.html"
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": theme}]})
     metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size == PHONE}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)

@@ -1,6 +1,5 @@
 """TensorBoard as a person sees it: in a browser on this machine, and from nowhere else."""
 
-import os
 import re
 import socket
 import subprocess
@@ -8,7 +7,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from clones import ROOT, Clone
+from clones import Clone
 from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
@@ -31,8 +30,6 @@ def test_a_browser_shows_the_runs_name_and_the_curve_of_its_loss(shown, browser)
     last_step = re.search(r"my-run\n([\d.]+)\n([\d.]+)\n360\n", card.text)
     assert 0 < float(last_step[2]) < 1, "the curve of 360 steps ends below where it began"
     wait.until(lambda _: share_of_columns_with_colour(card.find_element(By.CSS_SELECTOR, "line-chart").screenshot_as_png) > 0.5)
-    if os.environ.get("SCREENSHOT"):
-        browser.save_screenshot(str(ROOT / os.environ["SCREENSHOT"]))
 
 
 def is_loss(text: str) -> bool:

@@ -48,9 +48,9 @@ def test_the_curves_hold_every_step(t5_run):
     assert {
         "train/grad_norm",
         "train/learning_rate",
-        "train/examples_per_second",
-        "train/padding_share",
-        "train/peak_memory_gib",
+        "speed/examples_per_second",
+        "data/padding_share",
+        "memory/peak_memory_gib",
     } <= set(events.Tags()["scalars"])
 
 

@@ -15,7 +15,9 @@ import torch
 
 import entrypoint
 from job import run  # noqa: F401  what a child would import
+from job.publish import prove
 from job.signals import stop_signals
+from tests.conftest import run_reload_here
 
 torch.set_num_threads(1)
 
@@ -27,6 +29,7 @@ def child(order: dict) -> None:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     stop_signals.watch()
+    prove.run_script = run_reload_here
     count_syncs(order.get("kill_at_sync"))
     with contextlib.suppress(BaseException):
         os._exit(entrypoint.main(["run"]))

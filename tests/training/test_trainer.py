@@ -180,3 +180,34 @@ def test_the_loss_scale_is_part_of_a_checkpoint(t5_folder, tmp_path):
     trainer.train()
     trainer._save_checkpoint(trainer.model, trial=None)
     assert torch.load(tmp_path / "checkpoint-2" / "scaler.pt")["scale"] == 2**15
+
+
+@pytest.mark.parametrize("kind", ["t5_folder", "llama_folder"])
+def test_the_loss_of_the_held_out_rows_is_a_mean_over_labels_whatever_the_batch(kind, request, tmp_path):
+    folder = request.getfixturevalue(kind)
+    losses = []
+    for at_once in (1, 3, 4):
+        trainer = make_trainer(folder, tmp_path)
+        trainer.args.per_device_eval_batch_size = at_once
+        losses.append(trainer.evaluate()["eval_loss"])
+    model, total, count = trainer.model.eval(), 0.0, 0
+    for row in rows(30, "llama" in str(folder)).select(range(4)):
+        inputs, labels = torch.tensor([row["input_ids"]]), torch.tensor([row["labels"]])
+        with torch.no_grad():
+            if "llama" in str(folder):
+                logits, labels = model(input_ids=inputs).logits[:, :-1], labels[:, 1:]
+            else:
+                logits = model(input_ids=inputs, labels=labels).logits
+        likelihoods = logits[0].double().log_softmax(-1)
+        for place, label in enumerate(labels[0].tolist()):
+            if label >= 0:
+                total, count = total - likelihoods[place, label].item(), count + 1
+    assert losses == pytest.approx([total / count] * 3, rel=1e-5)
+
+
+def test_what_is_examined_at_an_evaluation_is_logged_with_it(t5_folder, tmp_path):
+    trainer = make_trainer(t5_folder, tmp_path)
+    trainer.supervisor.supervision = Supervision(examine=lambda step: {"exact_match": step + 0.5})
+    trainer.train()
+    assert trainer.evaluate()["eval_exact_match"] == 3.5
+    assert trainer.state.log_history[-1]["eval_exact_match"] == 3.5

@@ -1,0 +1,86 @@
+"""Proof that what was published is what was trained: a fresh process loads it from the disk and answers rows again."""
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from job.errors import OutputError
+
+SCRIPT = Path(__file__).with_name("reload.py")
+TOLERANCE = {"fp32": 1e-3, "fp16": 0.02, "bf16": 0.05}
+"""What a row's loss may differ by, relative to it if it is above 1, where only the order of additions differs."""
+QUANTISED_TOLERANCE = 0.5
+"""The same where one side is quantised otherwise than the other: plain transformers leaves T5's `wo` as it is."""
+NO_ROOM = "OutOfMemoryError"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model makes of some rows."""
+
+    outputs: Sequence[str]
+    losses: Sequence[float] | None
+    """Mean cross-entropy of the right answer; None where it was not recorded."""
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """How far two sides are from each other."""
+
+    rows: int
+    same_outputs: int
+    largest_loss_difference: float | None
+    """Relative where the loss is above 1."""
+    tolerance: float
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether it is more than rounding; without losses, whether most outputs differ."""
+        if self.largest_loss_difference is None:
+            return 2 * self.same_outputs < self.rows
+        return not self.largest_loss_difference <= self.tolerance
+
+    def __str__(self) -> str:
+        text = f"{self.same_outputs} of {self.rows} answers the same"
+        return text if self.largest_loss_difference is None else f"{text}, losses within {self.largest_loss_difference:.1e}"
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def compare(found: Answers, expected: Answers, tolerance: float) -> Divergence:
+    """How far `found` is from what was `expected`; a loss that is not finite is infinitely far."""
+    same = sum(one == other for one, other in zip(found.outputs, expected.outputs, strict=True))
+    largest = None
+    if expected.losses is not None:
+        pairs = zip(found.losses, expected.losses, strict=True)
+        apart = [abs(one - other) / max(1.0, abs(other)) for one, other in pairs]
+        largest = max(value if math.isfinite(value) else math.inf for value in apart)
+    return Divergence(len(found.outputs), same, largest, tolerance)
+
+
+def run_script(task: str) -> subprocess.CompletedProcess[str]:
+    """Runs `reload` as anybody could. The task goes through a pipe: it may hold a token."""
+    return subprocess.run([sys.executable, str(SCRIPT)], input=task, capture_output=True, text=True, check=False)
+
+
+def answer_in_fresh_process(task: dict) -> Answers | None:
+    """What `reload.answer` finds in a process of its own; None where the memory has no room for that.
+
+    Raises OutputError, with its last line, if it fails.
+    """
+    ended = run_script(json.dumps(task))
+    if ended.returncode == 0:
+        found = json.loads(ended.stdout.splitlines()[-1])
+        return Answers(found["outputs"], found["losses"])
+    reason = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
+    if NO_ROOM in reason:
+        return None
+    raise OutputError(
+        f"{task['adapter'] or task['model']}: a fresh process with peft and transformers alone cannot use it: {reason}. "
+        "Report it, with the log."
+    )

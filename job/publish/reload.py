@@ -1,0 +1,77 @@
+"""Loads what was published as anybody would, with nothing but peft and transformers, and answers rows: a process of its own.
+
+Reads a task as JSON from standard input, writes what it found as JSON to standard output. It imports nothing of the job.
+"""
+
+import json
+import sys
+from importlib.metadata import version
+
+import torch
+from peft import PeftModel
+from torch.nn import functional as F
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+LIBRARIES = ("torch", "transformers", "peft")
+
+
+def answer(task: dict) -> dict:
+    """Outputs and mean losses a label of each row, and the versions of the libraries.
+
+    task: `model` (an id or folder), `arguments` of its from_pretrained, `seq2seq`, `dtype`, `quantization` (arguments of a
+    BitsAndBytesConfig, or None), `device`, `adapter` (a folder, or None for a model without one), `tokenizer` (a folder),
+    `rows` (each `prompt`, `input_ids`, `labels`: lists of ids), `max_new_tokens`, `num_beams`.
+    """
+    model, tokenizer = load(task)
+    outputs, losses = [], []
+    with torch.inference_mode():
+        for row in task["rows"]:
+            outputs.append(generate(model, tokenizer, row["prompt"], task))
+            losses.append(loss(model, row))
+    return {"outputs": outputs, "losses": losses, "versions": {name: version(name) for name in LIBRARIES}}
+
+
+def load(task: dict) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model with its adapter, and the tokenizer that was saved with it."""
+    auto = AutoModelForSeq2SeqLM if task["seq2seq"] else AutoModelForCausalLM
+    options = {"dtype": getattr(torch, task["dtype"]), "device_map": {"": task["device"]}} | task["arguments"]
+    if task["quantization"]:
+        options["quantization_config"] = BitsAndBytesConfig(**task["quantization"])
+    model = auto.from_pretrained(task["model"], **options)
+    if task["adapter"]:
+        model = PeftModel.from_pretrained(model, task["adapter"])
+    return model.eval(), AutoTokenizer.from_pretrained(task["tokenizer"])
+
+
+def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: list[int], task: dict) -> str:
+    """The model's answer to one prompt, without sampling."""
+    own, inputs = model.generation_config, torch.tensor([prompt], device=model.device)
+    config = GenerationConfig(
+        do_sample=False, num_beams=task["num_beams"], max_new_tokens=task["max_new_tokens"], pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id, bos_token_id=own.bos_token_id,
+        decoder_start_token_id=own.decoder_start_token_id, forced_bos_token_id=own.forced_bos_token_id,
+    )  # fmt: skip
+    tokens = model.generate(input_ids=inputs, attention_mask=torch.ones_like(inputs), generation_config=config)[0]
+    return tokenizer.decode(tokens if task["seq2seq"] else tokens[len(prompt) :], skip_special_tokens=True).strip()
+
+
+def loss(model: PreTrainedModel, row: dict) -> float:
+    """Mean cross-entropy of the row's labels that are not -100."""
+    inputs, labels = (torch.tensor([row[name]], device=model.device) for name in ("input_ids", "labels"))
+    if model.config.is_encoder_decoder:
+        logits = model(input_ids=inputs, labels=labels).logits
+    else:
+        logits, labels = model(input_ids=inputs).logits[:, :-1], labels[:, 1:]
+    return F.cross_entropy(logits[0].float(), labels[0]).item()
+
+
+if __name__ == "__main__":
+    print(json.dumps(answer(json.load(sys.stdin))))

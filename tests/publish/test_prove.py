@@ -1,0 +1,86 @@
+"""The proof: a fresh process that knows nothing of the job answers as evaluation.csv says, and what is not so is found out."""
+
+import ast
+import json
+import math
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from job.publish import prove
+from job.publish.prove import Answers, answer_in_fresh_process, compare
+
+FEW = {"MAX_STEPS": 4, "MAX_NEW_TOKENS": 6, "EVAL_STRATEGY": "no", "RUN_NAME": "r", "METRICS": "exact_match,loss"}
+
+
+def test_answers_and_losses_are_compared():
+    found = compare(Answers(["a", "b", "c"], [0.5, 4.0, 1.0]), Answers(["a", "x", "c"], [0.5, 5.0, 1.1]), tolerance=0.3)
+    assert (found.rows, found.same_outputs) == (3, 2)
+    assert found.largest_loss_difference == pytest.approx(0.2)  # 1 of 5
+    assert not found.is_too_large
+    assert str(found) == "2 of 3 answers the same, losses within 2.0e-01"
+    assert compare(Answers(["a"], [0.5]), Answers(["a"], [0.9]), tolerance=0.3).is_too_large
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_is_too_far(loss):
+    assert compare(Answers(["a"], [loss]), Answers(["a"], [1.0]), tolerance=0.3).is_too_large
+
+
+def test_without_losses_most_answers_must_be_the_same():
+    assert compare(Answers(["a", "b", "c"], None), Answers(["a", "x", "y"], None), 0.1).is_too_large
+    assert not compare(Answers(["a", "b", "c"], None), Answers(["a", "b", "y"], None), 0.1).is_too_large
+
+
+def test_the_fresh_process_imports_nothing_of_the_job():
+    imported = {
+        name
+        for node in ast.walk(ast.parse(prove.SCRIPT.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+    }
+    assert {name.partition(".")[0] for name in imported} == {"json", "sys", "importlib", "torch", "peft", "transformers"}
+
+
+@pytest.mark.parametrize("kind", ["t5_folder", "llama_folder"])
+def test_a_real_fresh_process_answers_as_recorded(kind, request, job, write_rows, questions, monkeypatch):
+    script = prove.run_script
+    variables = {"MODEL_ID": request.getfixturevalue(kind), "TRAIN_DATA": write_rows(questions)} | FEW
+    monkeypatch.setattr("tests.conftest.run_reload_here", script)
+    monkeypatch.setattr(prove, "run_script", script)
+    code, said = job(**variables)
+    assert code == 0, said
+    proof = json.loads(Path("output/r/proof.json").read_text())
+    assert (proof["rows"], proof["same_outputs"]) == (8, 8)
+    assert 0 <= proof["largest_loss_difference"] < 1e-4
+    assert "loaded again by a fresh process, peft and transformers alone: 8 of 8 answers the same" in said
+    line = "8 of 8 answers the same"
+    assert line in Path("output/r/adapter/README.md").read_text()
+    assert line in Path("output/r/report.html").read_text()
+    assert line in json.loads(Path("output/r/status.json").read_text())["proof"]
+
+
+def test_an_adapter_that_changed_on_the_disk_is_found_out(job, t5_folder, write_rows, questions):
+    variables = {"MODEL_ID": t5_folder, "TRAIN_DATA": write_rows(questions), "LEARNING_RATE": 0.1} | FEW
+    assert job(**variables)[0] == 0
+    path = Path("output/r/adapter/adapter_model.safetensors")
+    save_file({name: -2 * tensor for name, tensor in load_file(path).items()}, path, {"format": "pt"})
+    for name in ("proof.json", "status.json"):
+        Path("output/r", name).unlink()
+    code, said = job(**variables)
+    assert code == 73
+    assert "loaded by a fresh process it does not answer as evaluation.csv says" in said
+    assert json.loads(Path("output/r/status.json").read_text())["state"] == "failed"
+
+
+def test_a_fresh_process_that_fails_is_told_with_its_last_line(tmp_path):
+    with pytest.raises(prove.OutputError, match=r"alone cannot use it: .*nowhere"):
+        answer_in_fresh_process({"seq2seq": True, "dtype": "float32", "device": "cpu", "arguments": {"local_files_only": True},
+                                 "quantization": None, "model": str(tmp_path / "nowhere"), "adapter": None})  # fmt: skip
+
+
+def test_no_room_for_a_second_model_is_no_failure(monkeypatch):
+    error = prove.subprocess.CompletedProcess([], 1, "", "Traceback\ntorch.OutOfMemoryError: CUDA out of memory.")
+    monkeypatch.setattr(prove, "run_script", lambda task: error)
+    assert answer_in_fresh_process({"adapter": "a"}) is None

@@ -1,0 +1,103 @@
+"""Answers to a large file: a run that is cut off goes on where it was; how sure the model is, as the library tells it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import AutoPeftModelForCausalLM, AutoPeftModelForSeq2SeqLM
+from transformers import AutoTokenizer
+
+from job import predict
+from job.errors import OutputError
+
+FEW = {"MAX_STEPS": 4, "MAX_NEW_TOKENS": 6, "EVAL_STRATEGY": "no", "RUN_NAME": "r", "METRICS": "exact_match"}
+ASKED = [f"the {number} of June" + " please" * (number % 5) for number in range(1, 31)]
+PARTIAL = Path("answers.jsonl.partial.jsonl")
+
+
+@pytest.fixture
+def trained(request, job, write_rows, questions):
+    """Variables of a finished run of the model that the test names, and rows to ask in new.jsonl."""
+
+    def train(kind: str) -> dict:
+        variables = {"MODEL_ID": request.getfixturevalue(kind), "TRAIN_DATA": write_rows(questions)} | FEW
+        code, said = job(**variables)
+        assert code == 0, said
+        write_rows([{"input": text, "number": number} for number, text in enumerate(ASKED)], "new.jsonl")
+        return variables
+
+    return train
+
+
+def answers(path: str = "answers.jsonl") -> list[dict]:
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def test_what_was_answered_before_is_not_answered_again(trained, job, monkeypatch):
+    variables = trained("t5_folder")
+    assert job("predict", "new.jsonl", "whole.jsonl", **variables)[0] == 0
+    monkeypatch.setattr(predict, "ROWS_AT_ONCE", 8)
+    real, calls = predict.generate_ids, []
+
+    def cut_off(model, tokenizer, prompts, decoding):
+        calls.append(len(prompts))
+        if len(calls) == 3:
+            raise OutputError("the machine is gone")
+        return real(model, tokenizer, prompts, decoding)
+
+    monkeypatch.setattr(predict, "generate_ids", cut_off)
+    assert job("predict", "new.jsonl", "answers.jsonl", **variables)[0] == 73
+    assert len(PARTIAL.read_text().splitlines()) == 1 + 16
+    with PARTIAL.open("a") as file:
+        file.write('{"row": 3, "outp')  # as after a power cut
+    code, said = job("predict", "new.jsonl", "answers.jsonl", **variables)
+    assert code == 0, said
+    assert "goes on with 16 rows answered before" in said
+    assert calls == [8, 8, 8, 8, 6]
+    assert answers() == answers("whole.jsonl")
+    assert [row["number"] for row in answers()] == list(range(30))
+    assert not PARTIAL.exists()
+
+
+def test_answers_to_other_rows_are_not_taken(trained, job, write_rows):
+    variables = trained("t5_folder")
+    assert job("predict", "new.jsonl", "answers.jsonl", **variables)[0] == 0
+    PARTIAL.write_text('{"fingerprint": "of something else"}\n{"row": 0, "output": "wrong"}\n')
+    assert job("predict", "new.jsonl", "answers.jsonl", **variables)[0] == 0
+    assert answers()[0]["output"] != "wrong"
+
+
+@pytest.mark.parametrize(("kind", "auto"), [("t5_folder", AutoPeftModelForSeq2SeqLM), ("llama_folder", AutoPeftModelForCausalLM)])
+def test_the_confidence_is_the_mean_log_probability_of_the_answers_tokens(kind, auto, trained, job):
+    variables = trained(kind)
+    code, said = job("predict", "new.jsonl", "answers.jsonl", **variables | {"PREDICT_CONFIDENCE": "true"})
+    assert code == 0, said
+    model, tokenizer = auto.from_pretrained("output/r/adapter").eval(), AutoTokenizer.from_pretrained("output/r/adapter")
+    for row in answers()[:4]:
+        prompt = tokenizer(f"Input: {row['input']}" + ("" if "t5" in kind else "\n"), return_tensors="pt").input_ids
+        if "llama" in kind:
+            prompt = prompt[:, :-1]  # without the end marker
+        made = model.generate(
+            input_ids=prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=6, do_sample=False, output_scores=True,
+            return_dict_in_generate=True,
+        )  # fmt: skip
+        expected = model.compute_transition_scores(made.sequences, made.scores, normalize_logits=True)
+        assert row["confidence"] == pytest.approx(expected[0].mean().item(), abs=1e-5)
+        assert row["confidence"] < 0
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_first_answer(trained, job, monkeypatch):
+    variables = trained("t5_folder")
+    monkeypatch.setattr(predict, "generate_ids", None)
+    code, said = job("predict", "new.jsonl", "answers.docx", **variables)
+    assert code == 73
+    assert "cannot write .docx" in said
+
+
+def test_a_text_file_gets_the_answers_alone_even_with_confidences(trained, job):
+    variables = trained("t5_folder")
+    assert job("predict", "new.jsonl", "answers.txt", **variables | {"PREDICT_CONFIDENCE": "true"})[0] == 0
+    assert len(Path("answers.txt").read_text().splitlines()) == 30
+    with pytest.raises(ValueError, match="could not convert"):
+        float(Path("answers.txt").read_text().splitlines()[0])
