@@ -1,6 +1,6 @@
 # All commands of the project. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-container test-faults audit test-gpu bench bench-gpu bench-plan bench-scale profile lint format tensorboard plan doctor image up up-cpu logs down docs lock clean
+.PHONY: help demo test test-container pictures test-faults audit test-gpu bench bench-gpu bench-plan bench-scale profile lint format tensorboard plan doctor image up up-cpu logs down docs lock clean
 
 PYTHON ?=
 export PYTHON
@@ -23,6 +23,10 @@ test: ## set up, lint, run the tests
 test-container: ## build the image and try it and the compose file on a real Docker engine (first time 15 minutes)
 	@./setup.sh test
 	@$(VENV)/pytest tests/container
+
+pictures: ## run the embedded example and take the README's pictures of its report and of TensorBoard
+	@./setup.sh test
+	@PICTURES=$(CURDIR)/docs $(VENV)/pytest tests/container/test_report.py tests/container/test_pages.py
 
 test-faults: ## kill, stop and go on 200 times; damage, fuzz; print what happened (half an hour)
 	@./setup.sh test

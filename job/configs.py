@@ -208,11 +208,12 @@ def training_arguments(settings: Settings, checkpoints: Path, device: str, micro
         report_to=trackers or "none",
         disable_tqdm=not sys.stderr.isatty(),
         use_cpu=device == "cpu",
+        accelerator_config={"non_blocking": device == "cuda"},  # the next batch is copied while the GPU computes this one
         full_determinism=settings.full_determinism,
     )
 
 
-def scoring(settings: Settings, prepared: Prepared) -> Scoring:
+def scoring(settings: Settings, prepared: Prepared, rows_at_once: int = 1) -> Scoring:
     """How outputs are made and measured. Tries a person's own metric once, so that it fails before training, not after."""
     check_metrics(settings.metrics)
     own = (settings.metric, load_function(settings.metric, "METRIC")) if settings.metric else None
@@ -221,7 +222,7 @@ def scoring(settings: Settings, prepared: Prepared) -> Scoring:
         score_own(prepared.evaluation["ground_truth"][:1], prepared.evaluation["ground_truth"][:1], own)
     longest = int(token_lengths(prepared.evaluation, "labels").max())
     new_tokens = settings.max_new_tokens or longest + longest // 4 + 1
-    return Scoring(Decoding(settings.per_device_eval_batch_size, new_tokens, settings.num_beams), settings.metrics, own)
+    return Scoring(Decoding(rows_at_once, new_tokens, settings.num_beams), settings.metrics, own)
 
 
 def job_file(settings: Settings, seq2seq: bool, prepared: Prepared, way: Way, trained: Trained) -> dict:

@@ -39,7 +39,8 @@ ADAPTER_WIDTH, ADAPTERS = 4, 5
 """The same of adapters alone: the best ones kept, the one being written, the one published."""
 OTHER_FILES_BYTES = 64 * 2**20
 """Tokenizer files, curves, evaluation, plan."""
-PUBLISHING_S = 10
+PUBLISHING_S = 60
+"""For the proof, whose process loads the model again, card and report."""
 
 
 def fit(job: Job) -> PeftModel:
@@ -160,7 +161,7 @@ def rehearse_answers(job: Job, model: PeftModel) -> float:
     Answers as many of the longest inputs as an evaluation has at once, so that one which cannot fit is known before training.
     Raises OutOfMemory.
     """
-    decoding = configs.scoring(job.settings, job.prepared).decoding
+    decoding = job.scoring.decoding
     answered = job.prepared.evaluation.select(range(min(len(job.prepared.evaluation), job.settings.eval_max_rows)))
     prompts = [prompt_of(row, job.seq2seq) for row in answered]
     rows, started = len(prompts), time.perf_counter()

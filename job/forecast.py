@@ -19,7 +19,7 @@ from job.packing import can_pack
 from job.plan.catalogue import Gpu, like, read_catalogue
 from job.plan.choose import USABLE, Choice, Wish, Work, choose
 from job.plan.measured import read_speeds
-from job.plan.memory import GIB, Way, generation_bytes, on_gpu, weights_bytes
+from job.plan.memory import GIB, Way, generation_bytes, loss_bytes, on_gpu, weights_bytes
 from job.plan.shape import read_shape
 from job.plan.simulate import Batch, simulate_training_step
 from job.plan.table import as_dict, render, render_one
@@ -29,6 +29,10 @@ from job.tokens import token_lengths
 log = logging.getLogger(__name__)
 
 PAD_TO = 8
+ANSWERED_AT_ONCE, ANSWERED_ON_CPU = (256, 128, 64, 32, 16, 8), 32
+
+Form = tuple[str, str]
+"""Precision and quantisation of the base's weights."""
 
 
 def measured_work(settings: Settings, prepared: Prepared, seq2seq: bool) -> Work:
@@ -93,6 +97,25 @@ def _choose(settings: Settings, hardware: Hardware, config: PreTrainedConfig, wo
     return choice.way, as_dict(choice)
 
 
+def rows_at_once(settings: Settings, hardware: Hardware, config: PreTrainedConfig, form: Form, longest: tuple[int, int]) -> int:
+    """Rows to answer at once: as set, else as many as fit this GPU. What does not fit after all is halved when it is met.
+
+    longest: input and answer, tokens.
+    """
+    if settings.per_device_eval_batch_size:
+        return settings.per_device_eval_batch_size
+    if hardware.device == "cpu":
+        return ANSWERED_ON_CPU
+    shape, way = read_shape(config), Way(*form, micro_batch=1, checkpointed_blocks=0)
+    held = weights_bytes(shape, *form)
+    for rows in ANSWERED_AT_ONCE:
+        batch = Batch(rows, *longest)
+        needed = held + max(generation_bytes(shape, way, batch), loss_bytes(shape, way, batch))
+        if on_gpu(needed) <= USABLE * hardware.memory_bytes:
+            return rows
+    return ANSWERED_AT_ONCE[-1]
+
+
 def this_gpu(settings: Settings, hardware: Hardware) -> Gpu:
     """The machine's GPU as an entry of the catalogue."""
     return _as_measured(settings, [like(hardware.name, hardware.memory_bytes / GIB, hardware.capability)])[0]
@@ -130,7 +153,9 @@ def simulated(settings: Settings, config: PreTrainedConfig, work: Work, choice: 
     step = simulate_training_step(config, adapt, configs.DTYPES[way.precision], batch, way.checkpointed_blocks)
     quantised = weights_bytes(shape, way.precision, "none") - weights_bytes(shape, way.precision, way.quantization)
     held, activations = step.weights - quantised, step.peak - step.weights
-    answering = Batch(settings.per_device_eval_batch_size, work.longest[0], settings.max_new_tokens or work.longest[1] * 5 // 4)
+    answering = Batch(
+        settings.per_device_eval_batch_size or ANSWERED_ON_CPU, work.longest[0], settings.max_new_tokens or work.longest[1] * 5 // 4
+    )
     memory = {
         "weights and adapter": held / GIB,
         "optimizer and activations of the longest rows": activations / GIB,

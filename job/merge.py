@@ -56,21 +56,16 @@ def merge(settings: Settings) -> None:
 
 def _merge_and_compare(settings: Settings, adapter: Path, partial: Path) -> dict[str, Divergence]:
     """Writes the merged model to `partial`; how far it is from what. Raises Diverged."""
-    job, prepared = read_job(adapter), load_prepared(adapter.with_name("data"))
-    evaluation = adapter.with_name("evaluation.csv")
-    if prepared is None or not evaluation.exists():
-        raise InputMissing(f"{adapter.parent}: data/ and evaluation.csv are needed to compare with. Run `evaluate` first.")
+    job, known = read_job(adapter), _recorded(adapter)
     base = replace(configs.base_model(settings), model_id=configs.located(job["base_model"]))
     precision = job["precision"] if settings.merge_precision == "auto" else settings.merge_precision
     device = _device(settings, base, precision)
-    known = recorded(evaluation)
-    rows = prepared.evaluation.select(range(min(ROWS, len(known.outputs))))
+    rows = load_prepared(adapter.with_name("data")).evaluation.select(range(len(known.outputs)))
     decoding = Decoding(ROWS, job["max_new_tokens"], job["num_beams"])
     log.info("merging %s into %s in %s on the %s", adapter, base.model_id, precision, device)
-
+    task = task_of(base, job["seq2seq"], device, precision, sample(rows, job["seq2seq"]), decoding)
     model = load_adapter(load_base(base, job["seq2seq"], configs.DTYPES[precision], None, device), adapter)
     tokenizer = load_tokenizer(base, adapter)
-    task = task_of(base, job["seq2seq"], device, precision, sample(rows, job["seq2seq"]), decoding)
     prompts = [row["prompt"] for row in task["rows"]]
     unmerged = Answers(generate(model, tokenizer, prompts, decoding), measure_losses(model, tokenizer, list(rows), decoding))
     _save_merged(model, partial, precision)
@@ -80,14 +75,21 @@ def _merge_and_compare(settings: Settings, adapter: Path, partial: Path) -> dict
     found = answer_in_fresh_process(task | {"model": str(partial), "arguments": {}, "tokenizer": str(partial)})
     if found is None:
         raise OutOfMemory(f"{partial}: no room to load it again. Set DEVICE=cpu.")
-    quantised = job["quantization"] != "none"
-    tolerance = QUANTISED_TOLERANCE if quantised else max(TOLERANCE[precision], TOLERANCE[job["precision"]])
+    trained = QUANTISED_TOLERANCE if job["quantization"] != "none" else max(TOLERANCE[precision], TOLERANCE[job["precision"]])
     divergences = {
         "the adapter beside the same weights": compare(found, unmerged, TOLERANCE[precision]),
-        "the adapter as it was trained": compare(found, known, tolerance),
+        "the adapter as it was trained": compare(found, known, trained),
     }
     _check(divergences, adapter, precision)
     return divergences
+
+
+def _recorded(adapter: Path) -> Answers:
+    """What the run's evaluation has of its first rows. Raises InputMissing where there is nothing to compare with."""
+    evaluation = adapter.with_name("evaluation.csv")
+    if not evaluation.exists() or load_prepared(adapter.with_name("data")) is None:
+        raise InputMissing(f"{adapter.parent}: data/ and evaluation.csv are needed to compare with. Run `evaluate` first.")
+    return recorded(evaluation)
 
 
 def _check(divergences: dict[str, Divergence], adapter: Path, precision: str) -> None:

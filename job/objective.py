@@ -104,6 +104,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         for part, answers, slope in zip(hidden.split(tokens), labels.split(tokens), gradient.split(tokens), strict=True):
             log_likelihood = F.linear(part, weight, bias).to(wide).log_softmax(-1)
             total += F.nll_loss(log_likelihood, answers, reduction="sum")
+            if not ctx.needs_input_grad[0]:  # an evaluation
+                continue
             excess = log_likelihood.exp_()
             excess[torch.arange(len(answers), device=excess.device), answers] -= 1
             slope.copy_(excess.mul_(SCALE).to(weight.dtype) @ weight)

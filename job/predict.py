@@ -10,9 +10,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from peft import PeftModel
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from job import configs
+from job import configs, forecast
 from job.data.answers import AnswerFile
 from job.data.read import Source, Table, read_table
 from job.data.rows import to_prompts
@@ -20,8 +20,8 @@ from job.data.tokenise import cut_source, encode_prompts
 from job.data.write import check_place, write_table
 from job.errors import InputMissing
 from job.evaluation.generate import Decoding, Ids, confidences, decode, generate_ids
-from job.hardware import choose_precision, detect
-from job.model import BaseModel, load_adapter, load_base, load_config, load_tokenizer
+from job.hardware import Hardware, choose_precision, detect
+from job.model import load_adapter, load_base, load_config, load_tokenizer
 from job.plan.shape import read_shape
 from job.publish.adapter import WEIGHTS, read_job
 from job.settings import Settings
@@ -47,14 +47,16 @@ def predict(settings: Settings, location: str, output: str | None = None) -> Non
     tokenizer = load_tokenizer(base, adapter)
     table = read_table(Source("FILE", location, settings.sheet))
     prompts = _prompts(settings, job, table, tokenizer)
-    decoding = Decoding(settings.per_device_eval_batch_size, job["max_new_tokens"], job["num_beams"])
-    form = _form(settings, job, base)
+    config, hardware = load_config(base), detect(settings.device)
+    form = _form(settings, job, hardware, config)
+    longest = job["max_source_length"], job["max_new_tokens"]
+    rows_at_once = forecast.rows_at_once(settings, hardware, config, form, longest)
+    decoding = Decoding(rows_at_once, job["max_new_tokens"], job["num_beams"])
     made_of = (prompts, hashlib.sha256((adapter / WEIGHTS).read_bytes()).hexdigest(), form, settings.predict_confidence)
     with AnswerFile(path, hashlib.sha256(json.dumps(made_of).encode()).hexdigest()) as answers:
         left = [row for row in range(len(prompts)) if row not in answers.known]
         if left:
-            device = detect(settings.device).device
-            model = load_adapter(load_base(base, job["seq2seq"], *configs.weights(*form), device), adapter)
+            model = load_adapter(load_base(base, job["seq2seq"], *configs.weights(*form), hardware.device), adapter)
             for rows in _by_length(left, prompts):
                 asked = [prompts[row] for row in rows]
                 answers.add(rows, _answer(model, tokenizer, asked, decoding, settings.predict_confidence))
@@ -80,9 +82,9 @@ def _prompts(settings: Settings, job: dict, table: Table, tokenizer: PreTrainedT
     return [cut_source(ids, job["max_source_length"], tokenizer.eos_token_id) for ids in encoded]
 
 
-def _form(settings: Settings, job: dict, base: BaseModel) -> tuple[str, str]:
+def _form(settings: Settings, job: dict, hardware: Hardware, config: PreTrainedConfig) -> tuple[str, str]:
     """(precision, quantisation) of the base's weights: as it was trained, if nothing else is asked for."""
-    precision = choose_precision(settings.precision, detect(settings.device), read_shape(load_config(base)).width)
+    precision = choose_precision(settings.precision, hardware, read_shape(config).width)
     return precision, job.get("quantization", "none") if settings.quantization == "auto" else settings.quantization
 
 

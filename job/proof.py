@@ -31,7 +31,7 @@ def prove(job: Job) -> None:
     free_memory()
     expected = recorded(job.folder.evaluation)
     rows = sample(job.prepared.evaluation.select(range(len(expected.outputs))), job.seq2seq)
-    decoding = configs.scoring(job.settings, job.prepared).decoding
+    decoding = job.scoring.decoding
     quantised = job.way.quantization != "none"
     task = task_of(configs.base_model(job.settings), job.seq2seq, job.hardware.device, job.way.precision, rows, decoding)
     task |= {"adapter": str(job.folder.adapter), "tokenizer": str(job.folder.adapter)}

@@ -28,44 +28,49 @@ STAGES = ("preparation", "training", "evaluation", "proof")
 
 
 def publish(job: Job) -> None:
-    """Writes the model card and the report, and calls the run done."""
+    """Writes the model card and the report, adds the run to TensorBoard's table, uploads if wanted, and calls the run done."""
     verdict = read_verdict(job.folder.evaluation)
     variables = configs.variables(job.settings, exclude_defaults=True)
-    made = read_job(job.folder.adapter)
-    facts = {
-        "title": job.folder.path.name,
-        "base": made["base_model"],
-        "data": Path(configs.train_source(job.settings).location).name,
-        "train_rows": len(job.prepared.train),
-        "verdict": str(verdict),
-        "seq2seq": job.seq2seq,
-        "template": made["prompt_template"],
-        "max_new_tokens": made["max_new_tokens"],
-        "proof": proof_told(job.folder),
-    }
-    write_card(job.folder.adapter / "README.md", facts, verdict.compared, variables)
+    write_card(job.folder.adapter / "README.md", _card_facts(job, verdict), verdict.compared, variables)
     _write_report(job, verdict, variables)
     if "tensorboard" in job.settings.report_to:
-        scores = {one.metric: one.adapter for one in verdict.compared} | {
-            f"{one.metric}_base": one.base for one in verdict.compared
-        }
-        write_final_scores(job.folder.logs, configs.identity(job.settings), scores, made["steps"])
-    details = {"verdict": verdict.word, "summary": str(verdict), "headline": asdict(verdict.headline), "proof": facts["proof"]}
+        scores = {one.metric: one.adapter for one in verdict.compared}
+        scores |= {f"{one.metric}_base": one.base for one in verdict.compared}
+        write_final_scores(job.folder.logs, configs.identity(job.settings), scores, read_job(job.folder.adapter)["steps"])
+    told = {"verdict": verdict.word, "summary": str(verdict), "headline": asdict(verdict.headline), "proof": proof_told(job.folder)}
     if job.settings.push_to_hub:
         job.folder.tell("running", stage="upload")
         repository = job.settings.hub_model_id, configs.token(job.settings), job.settings.hub_private_repo
-        details |= upload_if_possible(job.folder.adapter, *repository)
-    job.folder.tell("done", adapter=str(job.folder.adapter), **details)
+        told |= upload_if_possible(job.folder.adapter, *repository)
+    job.folder.tell("done", adapter=str(job.folder.adapter), **told)
+
+
+def _card_facts(job: Job, verdict: Verdict) -> dict[str, object]:
+    made = read_job(job.folder.adapter)
+    return {
+        "title": job.folder.path.name,
+        "base": made["base_model"],
+        "data": _data_name(job),
+        "train_rows": len(job.prepared.train),
+        "verdict": str(verdict),
+        "proof": proof_told(job.folder),
+        "seq2seq": job.seq2seq,
+        "template": made["prompt_template"],
+        "max_new_tokens": made["max_new_tokens"],
+    }
+
+
+def _data_name(job: Job) -> str:
+    return Path(configs.train_source(job.settings).location).name
 
 
 def _write_report(job: Job, verdict: Verdict, variables: dict[str, str]) -> None:
     history = json.loads(job.folder.history.read_text()) if job.folder.history.exists() else []
     plan = json.loads(job.folder.plan.read_text())
     better, worse = _changes(job.folder.evaluation, verdict.headline)
-    source = Path(configs.train_source(job.settings).location).name
     facts = {
         "title": job.folder.path.name,
-        "subtitle": f"{configs.published_model_id(job.settings)} on {source}: {len(job.prepared.train)} training rows",
+        "subtitle": f"{configs.published_model_id(job.settings)} on {_data_name(job)}: {len(job.prepared.train)} training rows",
         "verdict": verdict,
         "headline": describe(verdict.headline),
         "trivial": _trivial(verdict),

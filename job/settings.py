@@ -188,8 +188,8 @@ class Settings(BaseSettings):
     """Longest output in tokens; the longest right answer and a quarter more if not set."""
     num_beams: PositiveInt = 1
     """Beams of the decoding; 1 is greedy."""
-    per_device_eval_batch_size: PositiveInt = 32
-    """Rows at once in evaluation and predict."""
+    per_device_eval_batch_size: PositiveInt | None = None
+    """Rows answered at once in evaluation and predict; as many as fit the GPU, up to 256, if not set; 32 on a CPU."""
     predict_confidence: bool = False
     """Beside each answer of `predict` how sure the model is of it: the mean log-probability of its tokens, 0 at most."""
     eval_max_rows: PositiveInt = 1000

@@ -16,8 +16,8 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from job import configs, forecast
 from job.data import prepare as data
 from job.durable import write_json
+from job.evaluation.evaluate import Scoring, write_csv
 from job.evaluation.evaluate import evaluate as compare
-from job.evaluation.evaluate import write_csv
 from job.hardware import Hardware, check_computes, check_quantization, choose_precision, detect, gpu_energy_j
 from job.model import (
     check_vocabulary,
@@ -33,6 +33,7 @@ from job.plan.known import known_config
 from job.plan.memory import Way
 from job.run_folder import RunFolder
 from job.settings import DEMO, Settings
+from job.tokens import token_lengths
 from job.training.supervision import REPORT_EVERY_S
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,13 @@ class Job:
     seq2seq: bool
     prepared: data.Prepared
     way: Way
+    rows_at_once: int
+    """Rows that are answered at once."""
+
+    @property
+    def scoring(self) -> Scoring:
+        """How outputs are made and measured."""
+        return configs.scoring(self.settings, self.prepared, self.rows_at_once)
 
 
 def prepare(settings: Settings, folder: RunFolder) -> Job:
@@ -86,9 +94,11 @@ def _prepare(settings: Settings, folder: RunFolder) -> Job:
     folder.hold_to({"the training data": prepared.fingerprint, "the base model": fingerprint(configs.base_model(settings))})
     log.info(prepared.train_cut.describe("training rows"))
     log.info(prepared.eval_cut.describe("held-out rows"))
-    configs.scoring(settings, prepared)
+    decoding = configs.scoring(settings, prepared).decoding
     way = _way(settings, folder, hardware, config, forecast.measured_work(settings, prepared, seq2seq))
-    return Job(settings, folder, hardware, tokenizer, seq2seq, prepared, way)
+    longest = int(token_lengths(prepared.evaluation, "input_ids").max()), decoding.max_new_tokens
+    rows = forecast.rows_at_once(settings, hardware, config, (way.precision, way.quantization), longest)
+    return Job(settings, folder, hardware, tokenizer, seq2seq, prepared, way, rows)
 
 
 def plan(settings: Settings, as_json: bool) -> str:
@@ -142,8 +152,7 @@ def evaluate(job: Job, model: PeftModel) -> None:
         log.info("evaluation: %d of %d held-out rows (EVAL_MAX_ROWS)", job.settings.eval_max_rows, len(rows))
         rows = rows.select(range(job.settings.eval_max_rows))
     log.info("evaluation: base and adapter answer %d rows", len(rows))
-    scoring = configs.scoring(job.settings, job.prepared)
-    scoring = replace(scoring, decoding=replace(scoring.decoding, report=_sign_of_life(job.folder)))
+    scoring = replace(job.scoring, decoding=replace(job.scoring.decoding, report=_sign_of_life(job.folder)))
     with timed(job.folder, "evaluation"):
         write_csv(compare(model, job.tokenizer, (job.prepared.train, rows), scoring), job.folder.evaluation)
 

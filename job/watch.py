@@ -37,9 +37,8 @@ def examiner(job: Job, model: PeftModel, shown: Curves | None) -> Callable[[int]
     is_scored = job.settings.load_best_model_at_end and metric != "loss"
     count = min(len(job.prepared.evaluation), job.settings.eval_max_rows if is_scored else samples)
     rows = job.prepared.evaluation.select(range(count))
-    scoring = configs.scoring(job.settings, job.prepared)
-    decoding = replace(scoring.decoding, report=_obey_stop)
-    names, own = ((metric,), None) if metric in METRICS else ((), scoring.own)
+    decoding = replace(job.scoring.decoding, report=_obey_stop)
+    names, own = ((metric,), None) if metric in METRICS else ((), job.scoring.own)
 
     def examine(step: int) -> dict[str, float]:
         if not count:

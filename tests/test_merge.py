@@ -8,21 +8,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
-FEW = {
-    "MAX_STEPS": 4,
-    "MAX_NEW_TOKENS": 6,
-    "EVAL_STRATEGY": "no",
-    "RUN_NAME": "r",
-    "LEARNING_RATE": 0.02,
-    "LORA_ALPHA": 8,
-    "LORA_R": 4,
-}
+FEW = {"MAX_STEPS": 4, "MAX_NEW_TOKENS": 6, "EVAL_STRATEGY": "no", "RUN_NAME": "r"}
+SMALL = {"LEARNING_RATE": 0.02, "LORA_ALPHA": 8, "LORA_R": 4, "METRICS": "exact_match,loss"}
 MERGED = Path("output/r/merged")
 
 
 @pytest.fixture
 def run(job, t5_folder, write_rows, questions) -> dict:
-    variables = {"MODEL_ID": t5_folder, "TRAIN_DATA": write_rows(questions), "METRICS": "exact_match,loss"} | FEW
+    variables = {"MODEL_ID": t5_folder, "TRAIN_DATA": write_rows(questions)} | FEW | SMALL
     code, said = job(**variables)
     assert code == 0, said
     return variables

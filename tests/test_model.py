@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, T5Config, T5ForConditionalGeneration
 from transformers.activations import NewGELUActivation
 
+from job import configs
 from job.activations import fuse_gelu
 from job.errors import SettingsError
 from job.model import BaseModel, add_lora, choose_targets, is_seq2seq, load_base

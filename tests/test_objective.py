@@ -96,6 +96,15 @@ def test_all_logits_in_float32_are_never_there(t5_folder, monkeypatch):
     assert max(widths) <= 3
 
 
+def test_an_evaluation_computes_no_gradient_and_the_same_loss(t5_folder, monkeypatch):
+    hidden, labels = torch.randn(7, 32, requires_grad=True), torch.arange(7)
+    head = load(t5_folder).lm_head.requires_grad_(False)
+    expected = objective.chunked_cross_entropy(hidden, labels, head)
+    monkeypatch.setattr(torch.Tensor, "exp_", None)
+    with torch.no_grad():
+        assert torch.equal(objective.chunked_cross_entropy(hidden.detach(), labels, head), expected)
+
+
 @pytest.mark.parametrize("kind", ["t5_folder", "llama_folder"])
 def test_a_frozen_head_that_comes_last_is_found(kind, request):
     model = adapted(load(request.getfixturevalue(kind)))

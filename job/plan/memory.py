@@ -61,6 +61,12 @@ def generation_bytes(shape: Shape, way: Way, batch: Batch) -> float:
     return batch.rows * (keys_and_values + block + shape.vocabulary * (b + 4))
 
 
+def loss_bytes(shape: Shape, way: Way, batch: Batch) -> float:
+    """What the loss of `batch.rows` answers at once takes: their logits, and these in float32, twice."""
+    predicted = batch.target_length + (0 if shape.seq2seq else batch.source_length)
+    return batch.rows * predicted * shape.vocabulary * (WIDTH[way.precision] + 8)
+
+
 def weights_bytes(shape: Shape, precision: str, quantization: str) -> float:
     """The base model's. T5's `wo` stays in float32 beside fp16, and is quantised with the rest in NF4."""
     width = WIDTH[precision]

@@ -103,11 +103,13 @@ def in_float32(model: nn.Module) -> Iterator[None]:
 
 
 class _WidenProducts(TorchFunctionMode):
-    """Linear layers with half precision weights are computed by `_WideLinear`."""
+    """Linear layers with half precision weights are computed by `_WideLinear`, and nothing is cast down to the type of these."""
 
     def __torch_function__(self, function: Callable, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
         if function is F.linear and args[1].dtype in HALF and not args[1].requires_grad:
             return _WideLinear.apply(*args, *(kwargs or {}).values())
+        if function is torch.Tensor.to and len(args) == 2 and args[1] in HALF and args[0].dtype == torch.float32:
+            return args[0]  # T5 casts to the type of `wo`'s weights
         return function(*args, **(kwargs or {}))
 
 

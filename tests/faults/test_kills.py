@@ -25,6 +25,8 @@ class Outcome:
     evaluation: str
     history: list
     curve: list
+    answers: list
+    """What TensorBoard shows of the same rows, a text an evaluation."""
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +70,14 @@ def untouched(ground, order):
 def outcome(folder: Path) -> Outcome:
     run = folder / "output" / "r"
     history = json.loads((run / "history.json").read_text())
-    events = EventAccumulator(str(folder / "logs" / "r"), size_guidance={"scalars": 0}).Reload()
+    events = EventAccumulator(str(folder / "logs" / "r"), size_guidance={"scalars": 0, "tensors": 0}).Reload()
+    shown = events.Tensors("answers/text_summary") if "answers/text_summary" in events.Tags()["tensors"] else []
     return Outcome(
         adapter=hashlib.sha256((run / "adapter" / "adapter_model.safetensors").read_bytes()).hexdigest(),
         evaluation=(run / "evaluation.csv").read_text(),
         history=[{name: entry[name] for name in COMPARED if name in entry} for entry in history],
         curve=[(event.step, event.value) for event in events.Scalars("train/loss")],
+        answers=[(event.step, event.tensor_proto.string_val[0]) for event in shown],
     )
 
 

@@ -14,7 +14,7 @@ from transformers import AutoModelForSeq2SeqLM, LlamaConfig
 
 from job.activations import fuse_gelu
 from job.errors import OutOfMemory
-from job.forecast import assumed_work, choose_way, simulated
+from job.forecast import assumed_work, choose_way, rows_at_once, simulated
 from job.hardware import Hardware
 from job.plan.catalogue import Gpu, like, read_catalogue
 from job.plan.choose import Wish, Work, choose
@@ -220,3 +220,18 @@ def test_lengths_that_are_given_mean_what_a_list_of_such_lengths_has():
     """A sample with that median, 95th percentile and longest, evenly in between, and from half the median on."""
     sample = np.concatenate([np.linspace(75, 150, 500), np.linspace(150, 220, 450), np.linspace(220, 256, 50)])
     assert assumed_work(Settings(), seq2seq=True).mean[0] == pytest.approx(sample.mean(), rel=1e-3)
+
+
+@pytest.mark.parametrize(("gib", "rows"), [(8, 8), (16, 32), (24, 64), (80, 256)])
+def test_as_many_rows_are_answered_at_once_as_fit_the_gpu(gib, rows):
+    """FLAN-T5 XL in bf16, 512 tokens in and 100 out, by hand: weights 5.7 GB; a row takes 2 x 2 x 2048 x 24 x 612 = 120 MB of keys
+    and values and 512 x 63,488 = 33 MB in a block, 153 MB in all: 32 rows 10.6 GB, 64 15.5 GB, 128 25.3 GB, 256 44.9 GB."""
+    hardware = Hardware("cuda", "a GPU", gib * GIB, (8, 0))
+    assert rows_at_once(Settings(), hardware, flan("xl"), ("bf16", "none"), (512, 100)) == rows
+
+
+def test_rows_at_once_are_as_set_and_few_on_a_cpu():
+    config, form = flan("xl"), ("fp32", "none")
+    cpu, gpu = Hardware("cpu", "CPU", 8 * GIB), Hardware("cuda", "a GPU", 80 * GIB, (8, 0))
+    assert rows_at_once(Settings(), cpu, config, form, (512, 100)) == 32
+    assert rows_at_once(Settings(per_device_eval_batch_size=3), gpu, config, form, (512, 100)) == 3

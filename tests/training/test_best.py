@@ -11,8 +11,10 @@ from safetensors.torch import load_file
 from job.model import BaseModel, add_lora, load_base
 from job.training.best import KEPT, forget_after, keep_adapter, take_best_adapter
 
-EVALUATED = {"EVAL_STRATEGY": "steps", "EVAL_STEPS": 2, "SAVE_STRATEGY": "steps", "SAVE_STEPS": 3, "LOGGING_STEPS": 1, "MAX_STEPS": 12,
-             "RUN_NAME": "r", "MAX_NEW_TOKENS": 4, "METRICS": "exact_match,loss", "LEARNING_RATE": 0.3}  # fmt: skip
+EVALUATED = {
+    "EVAL_STRATEGY": "steps", "EVAL_STEPS": 2, "SAVE_STRATEGY": "steps", "SAVE_STEPS": 3, "LOGGING_STEPS": 1, "MAX_STEPS": 12,
+    "RUN_NAME": "r", "MAX_NEW_TOKENS": 4, "METRICS": "exact_match,loss", "LEARNING_RATE": 0.3,
+}  # fmt: skip
 """At such a rate the loss goes up and down."""
 
 
@@ -30,7 +32,7 @@ def shift(model) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
-                parameter += 1
+                parameter.add_(1)
 
 
 def test_the_adapter_that_was_kept_last_comes_back(model, tmp_path):
