@@ -233,7 +233,7 @@ def job_file(settings: Settings, seq2seq: bool, prepared: Prepared, way: Way, tr
         "input_column": settings.input_column,
         "prompt_template": settings.prompt_template,
         "preprocess": settings.preprocess,
-        "max_source_length": prepared.train_cut.max_source_length,
+        "max_source_length": None if settings.max_source_length == "auto" else prepared.train_cut.max_source_length,
         "max_new_tokens": scoring(settings, prepared).decoding.max_new_tokens,
         "num_beams": settings.num_beams,
         "precision": way.precision,

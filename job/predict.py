@@ -21,7 +21,7 @@ from job.data.write import check_place, write_table
 from job.errors import InputMissing
 from job.evaluation.generate import Decoding, Ids, confidences, decode, generate_ids
 from job.hardware import Hardware, choose_precision, detect
-from job.model import load_adapter, load_base, load_config, load_tokenizer
+from job.model import length_limits, load_adapter, load_base, load_config, load_tokenizer
 from job.plan.shape import read_shape
 from job.publish.adapter import WEIGHTS, read_job
 from job.settings import Settings
@@ -46,10 +46,10 @@ def predict(settings: Settings, location: str, output: str | None = None) -> Non
     base = replace(configs.base_model(settings), model_id=configs.located(job["base_model"]))
     tokenizer = load_tokenizer(base, adapter)
     table = read_table(Source("FILE", location, settings.sheet))
-    prompts = _prompts(settings, job, table, tokenizer)
     config, hardware = load_config(base), detect(settings.device)
+    prompts = _cut(_prompts(settings, job, table, tokenizer), _limit(job, config, tokenizer), tokenizer)
     form = _form(settings, job, hardware, config)
-    longest = job["max_source_length"], job["max_new_tokens"]
+    longest = max(map(len, prompts)), job["max_new_tokens"]
     rows_at_once = forecast.rows_at_once(settings, hardware, config, form, longest)
     decoding = Decoding(rows_at_once, job["max_new_tokens"], job["num_beams"])
     made_of = (prompts, hashlib.sha256((adapter / WEIGHTS).read_bytes()).hexdigest(), form, settings.predict_confidence)
@@ -78,8 +78,24 @@ def _prompts(settings: Settings, job: dict, table: Table, tokenizer: PreTrainedT
     columns = replace(
         configs.columns(settings), input=job["input_column"], template=job["prompt_template"], preprocess=job["preprocess"]
     )
-    encoded = encode_prompts(to_prompts(table, columns), tokenizer, job["seq2seq"])
-    return [cut_source(ids, job["max_source_length"], tokenizer.eos_token_id) for ids in encoded]
+    return encode_prompts(to_prompts(table, columns), tokenizer, job["seq2seq"])
+
+
+def _limit(job: dict, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Tokens of an input that are read: as many as were allowed in training, else as the model was made for."""
+    usual, _ = length_limits(config, tokenizer)
+    if job["max_source_length"] or usual is None or job["seq2seq"]:
+        return job["max_source_length"] or usual
+    return max(1, usual - job["max_new_tokens"])
+
+
+def _cut(prompts: list[Ids], limit: int | None, tokenizer: PreTrainedTokenizerBase) -> list[Ids]:
+    """`prompts`, none longer than `limit`; a warning tells how many were."""
+    longer = sum(limit is not None and len(prompt) > limit for prompt in prompts)
+    if not longer:
+        return prompts
+    log.warning("%d of %d inputs are longer than %d tokens and are cut, as in training", longer, len(prompts), limit)
+    return [cut_source(prompt, limit, tokenizer.eos_token_id) for prompt in prompts]
 
 
 def _form(settings: Settings, job: dict, hardware: Hardware, config: PreTrainedConfig) -> tuple[str, str]:

@@ -1,11 +1,11 @@
 """The steps of a run, in their order; each leaves its result in the run's folder."""
 
+import contextlib
 import json
 import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from pathlib import Path
@@ -39,7 +39,7 @@ from job.training.supervision import REPORT_EVERY_S
 log = logging.getLogger(__name__)
 
 
-@contextmanager
+@contextlib.contextmanager
 def timed(folder: RunFolder, stage: str) -> Iterator[None]:
     """Adds the seconds that this takes, interrupted or not, and the GPU's joules to those of `stage` in `plan.json`; logs them."""
     started, energy_j = time.perf_counter(), gpu_energy_j()
@@ -48,12 +48,16 @@ def timed(folder: RunFolder, stage: str) -> Iterator[None]:
     finally:
         taken = time.perf_counter() - started
         used = {"seconds": taken} | ({} if energy_j is None else {"energy_j": gpu_energy_j() - energy_j})
-        if folder.plan.exists():
-            plan = json.loads(folder.plan.read_text())
-            for unit, amount in used.items():
-                plan.setdefault(unit, {})[stage] = round(plan.get(unit, {}).get(stage, 0) + amount, 1)
-            write_json(folder.plan, plan)
+        with contextlib.suppress(OSError):  # a disk that is full has been told of, or will be
+            _add_to_plan(folder, stage, used)
     log.info("%s took %s", stage, timedelta(seconds=round(taken)))
+
+
+def _add_to_plan(folder: RunFolder, stage: str, used: dict[str, float]) -> None:
+    plan = json.loads(folder.plan.read_text())
+    for unit, amount in used.items():
+        plan.setdefault(unit, {})[stage] = round(plan.get(unit, {}).get(stage, 0) + amount, 1)
+    write_json(folder.plan, plan)
 
 
 @dataclass(frozen=True)

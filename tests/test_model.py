@@ -221,8 +221,8 @@ def test_nf4_weights_stay_as_they_are_when_a_model_only_answers(t5_folder, monke
     monkeypatch.setattr(modules, "has_avx512bf16", lambda: True)
     model = load_base(BaseModel(str(t5_folder)), True, *configs.weights("fp32", "nf4"), "cpu").eval()
     layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
-    before = [layer.weight.data.clone() for layer in layers]
+    before = [layer.weight.data.view(torch.uint8).clone() for layer in layers]
     with torch.no_grad():
         model(input_ids=torch.tensor([[5, 6, 1]]), decoder_input_ids=torch.tensor([[0, 4]]))
     assert layers
-    assert all(torch.equal(layer.weight.data, kept) for layer, kept in zip(layers, before, strict=True))
+    assert all(torch.equal(layer.weight.data.view(torch.uint8), kept) for layer, kept in zip(layers, before, strict=True))

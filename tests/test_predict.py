@@ -95,6 +95,20 @@ def test_a_place_that_cannot_be_written_is_told_before_the_first_answer(trained,
     assert "cannot write .docx" in said
 
 
+def test_inputs_are_cut_where_training_cut_and_never_in_silence(trained, job, write_rows):
+    variables = trained("t5_folder")
+    code, said = job("predict", "new.jsonl", "answers.jsonl", **variables)
+    assert code == 0
+    assert "are cut" not in said, "longer than any training row, but not than the model takes"
+    tight = variables | {"RUN_NAME": "tight", "MAX_SOURCE_LENGTH": 19, "MAX_TRUNCATED_TARGETS": 1}
+    assert job(**tight)[0] == 0
+    code, said = job("predict", "new.jsonl", "tight.jsonl", **tight)
+    assert code == 0
+    longer = sum(len(AutoTokenizer.from_pretrained("output/r/adapter")(f"Input: {text}").input_ids) > 19 for text in ASKED)
+    assert 0 < longer < 30
+    assert f"{longer} of 30 inputs are longer than 19 tokens and are cut" in said
+
+
 def test_a_text_file_gets_the_answers_alone_even_with_confidences(trained, job):
     variables = trained("t5_folder")
     assert job("predict", "new.jsonl", "answers.txt", **variables | {"PREDICT_CONFIDENCE": "true"})[0] == 0

@@ -25,8 +25,8 @@ class Outcome:
     evaluation: str
     history: list
     curve: list
-    answers: list
-    """What TensorBoard shows of the same rows, a text an evaluation."""
+    answers: dict
+    """What TensorBoard shows of the same rows, a text an evaluation, by its step."""
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def outcome(folder: Path) -> Outcome:
         evaluation=(run / "evaluation.csv").read_text(),
         history=[{name: entry[name] for name in COMPARED if name in entry} for entry in history],
         curve=[(event.step, event.value) for event in events.Scalars("train/loss")],
-        answers=[(event.step, event.tensor_proto.string_val[0]) for event in shown],
+        answers={event.step: event.tensor_proto.string_val[0] for event in shown},
     )
 
 

@@ -13,9 +13,8 @@ from job.training.best import KEPT, forget_after, keep_adapter, take_best_adapte
 
 EVALUATED = {
     "EVAL_STRATEGY": "steps", "EVAL_STEPS": 2, "SAVE_STRATEGY": "steps", "SAVE_STEPS": 3, "LOGGING_STEPS": 1, "MAX_STEPS": 12,
-    "RUN_NAME": "r", "MAX_NEW_TOKENS": 4, "METRICS": "exact_match,loss", "LEARNING_RATE": 0.3,
+    "RUN_NAME": "r", "MAX_NEW_TOKENS": 4, "METRICS": "exact_match,loss", "LEARNING_RATE": 0.1,
 }  # fmt: skip
-"""At such a rate the loss goes up and down."""
 
 
 @pytest.fixture
@@ -62,7 +61,12 @@ def evaluations(folder: str = "output/r", name: str = "eval_loss") -> dict[int, 
 
 
 def test_the_adapter_is_that_of_the_lowest_loss(job, t5_folder, write_rows, questions):
-    variables = {"MODEL_ID": t5_folder, "TRAIN_DATA": write_rows(questions)} | EVALUATED
+    others = [row | {"output_ground_truth": "wxyz quick"} for row in questions[:8]]  # what helps with dates soon hurts here
+    variables = {
+        "MODEL_ID": t5_folder,
+        "TRAIN_DATA": write_rows(questions),
+        "EVAL_DATA": write_rows(others, "others.csv"),
+    } | EVALUATED
     code, said = job(**variables)
     assert code == 0, said
     losses = evaluations()
