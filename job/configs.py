@@ -43,6 +43,9 @@ EVALUATION = {"metrics", "metric", "max_new_tokens", "num_beams", "eval_max_rows
 """Settings that only the evaluation after training reads."""
 
 SECRETS = {"hf_token", "hf_token_file"}
+USUALLY_VARIED = (
+    "model_id", "train_data", "learning_rate", "num_train_epochs", "effective_batch_size", "lora_r", "lora_alpha", "seed",
+)  # fmt: skip
 
 
 def variables(settings: Settings, exclude_defaults: bool = False) -> dict[str, str]:
@@ -57,6 +60,12 @@ def _as_set(value: object) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def compared(settings: Settings) -> dict[str, object]:
+    """What TensorBoard's table of runs tells of each: what runs usually differ in, and what is not as it comes."""
+    changed = settings.model_dump(mode="json", exclude_defaults=True, exclude=SECRETS | DOES_NOT_CHANGE_THE_RESULT)
+    return settings.model_dump(mode="json", include=set(USUALLY_VARIED)) | changed
 
 
 def run_name(settings: Settings) -> str:

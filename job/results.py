@@ -11,7 +11,7 @@ from statistics import median
 
 from job import configs
 from job.evaluation.metrics import LOWER_IS_BETTER
-from job.evaluation.verdict import Compared, Verdict, describe, name, number, read_verdict, signed
+from job.evaluation.verdict import Compared, Verdict, describe, is_share, name, number, read_verdict, signed
 from job.proof import proof_told
 from job.publish import plots
 from job.publish.adapter import read_job
@@ -24,6 +24,7 @@ from job.training.curves import write_final_scores
 
 CHANGES = 10
 """Rows that are shown for each direction."""
+NO_SCORES = {"eval_loss", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second"}
 STAGES = ("preparation", "training", "evaluation", "proof")
 
 
@@ -35,8 +36,7 @@ def publish(job: Job) -> None:
     _write_report(job, verdict, variables)
     if "tensorboard" in job.settings.report_to:
         scores = {one.metric: one.adapter for one in verdict.compared}
-        scores |= {f"{one.metric}_base": one.base for one in verdict.compared}
-        write_final_scores(job.folder.logs, configs.identity(job.settings), scores, read_job(job.folder.adapter)["steps"])
+        write_final_scores(job.folder.logs, configs.compared(job.settings), scores, read_job(job.folder.adapter)["steps"])
     told = {"verdict": verdict.word, "summary": str(verdict), "headline": asdict(verdict.headline), "proof": proof_told(job.folder)}
     if job.settings.push_to_hub:
         job.folder.tell("running", stage="upload")
@@ -99,7 +99,7 @@ def _trivial(verdict: Verdict) -> str:
 
 def _score_row(one: Compared) -> dict[str, str]:
     return {
-        "name": name(one.metric) + (" (lower is better)" if one.metric in LOWER_IS_BETTER else ""),
+        "name": name(one.metric) + _direction(one),
         "base": number(one.metric, one.base),
         "adapter": number(one.metric, one.adapter),
         "trivial": "" if one.trivial is None else number(one.metric, one.trivial),
@@ -111,8 +111,20 @@ def _score_row(one: Compared) -> dict[str, str]:
 
 
 def _score_plots(verdict: Verdict) -> list[dict]:
-    scores = [(name(one.metric), one.difference, one.low, one.high) for one in verdict.compared]
-    return [plot(plots.differences(scores), "What the adapter changed, with 95 % intervals (paired bootstrap, 10,000 resamples)")]
+    """A plot of the scores between 0 and 1, and one of each other, whose scale is its own."""
+    shares = [one for one in verdict.compared if is_share(one.metric)]
+    groups = [shares, *([one] for one in verdict.compared if not is_share(one.metric))]
+    made = []
+    for group in filter(None, groups):
+        scale = 100 if is_share(group[0].metric) else 1
+        scores = [(name(one.metric), scale * one.difference, scale * one.low, scale * one.high) for one in group]
+        unit = "adapter - base, in points of 100" if scale > 1 else f"adapter - base{_direction(group[0])}"
+        made.append(plot(plots.differences(scores, unit), "Dots: mean over the held-out rows; lines: 95 % intervals"))
+    return made
+
+
+def _direction(one: Compared) -> str:
+    return ", lower is better" if one.metric in LOWER_IS_BETTER else ""
 
 
 def _curves(history: list[dict]) -> list[dict]:
@@ -121,6 +133,9 @@ def _curves(history: list[dict]) -> list[dict]:
     found = []
     if losses := {label: points for label, points in losses.items() if points}:
         found.append(plot(plots.curve(losses, "loss"), "Cross-entropy a token of the answer"))
+    for measured in sorted({key for entry in history for key in entry if key.startswith("eval_")} - NO_SCORES):
+        label = name(measured.removeprefix("eval_"))
+        found.append(plot(plots.curve({label: numbered(history, measured)}, label), "Held-out rows, answered while training"))
     if rates:
         found.append(plot(plots.curve({"learning rate": rates}, "learning rate"), "Learning rate"))
     return found

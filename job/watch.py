@@ -25,7 +25,12 @@ def curves(job: Job) -> Curves | None:
     spread = {name: spread_out(counts) for name, counts in lengths.items() if counts}
     if not spread:  # rows that came tokenised
         spread = {"input": token_lengths(job.prepared.train, "input_ids"), "answer": token_lengths(job.prepared.train, "labels")}
-    return Curves(job.folder.logs, configs.variables(job.settings), spread)
+    return Curves(job.folder.logs, configs.variables(job.settings), spread, is_scored(job))
+
+
+def is_scored(job: Job) -> bool:
+    """Whether a measurement answers the held-out rows and scores the answers."""
+    return job.settings.load_best_model_at_end and job.settings.metric_for_best_model != "loss"
 
 
 def examiner(job: Job, model: PeftModel, shown: Curves | None) -> Callable[[int], dict[str, float]]:
@@ -34,8 +39,8 @@ def examiner(job: Job, model: PeftModel, shown: Curves | None) -> Callable[[int]
     It shows the answers to the first EVAL_SAMPLES held-out rows, and returns METRIC_FOR_BEST_MODEL of all if that is no loss.
     """
     metric, samples = job.settings.metric_for_best_model, job.settings.eval_samples if shown else 0
-    is_scored = job.settings.load_best_model_at_end and metric != "loss"
-    count = min(len(job.prepared.evaluation), job.settings.eval_max_rows if is_scored else samples)
+    scored = is_scored(job)
+    count = min(len(job.prepared.evaluation), job.settings.eval_max_rows if scored else samples)
     rows = job.prepared.evaluation.select(range(count))
     decoding = replace(job.scoring.decoding, report=_obey_stop)
     names, own = ((metric,), None) if metric in METRICS else ((), job.scoring.own)
@@ -48,7 +53,7 @@ def examiner(job: Job, model: PeftModel, shown: Curves | None) -> Callable[[int]
         outputs = generate(model, job.tokenizer, prompts, decoding)
         if samples:
             shown.show(list(zip(inputs, truths, outputs, strict=True))[:samples], step)
-        if not is_scored:
+        if not scored:
             return {}
         return {metric: mean(score(outputs, truths, names, own)[metric])}
 

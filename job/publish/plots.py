@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-INK, FIRST, SECOND, THIRD = "#010203", "#010204", "#010205", "#010206"
-VARIABLES = {INK: "var(--ink)", FIRST: "var(--first)", SECOND: "var(--second)", THIRD: "var(--third)"}
+INK, FIRST, SECOND = "#010203", "#010204", "#010205"
+VARIABLES = {INK: "var(--ink)", FIRST: "var(--first)", SECOND: "var(--second)"}
 """Colours that no plot has, and what the page puts in their place."""
 SIZE = (6.4, 2.6)
 BINS = 30
@@ -53,8 +53,8 @@ def histogram(lengths: np.ndarray, cut: int, label: str) -> str:
     return _svg(draw)
 
 
-def differences(scores: Sequence[tuple[str, float, float, float]]) -> str:
-    """A dot a metric (name, difference, low, high) with its interval, the line of no difference between them."""
+def differences(scores: Sequence[tuple[str, float, float, float]], label: str) -> str:
+    """A dot a metric (name, difference, low, high) with its interval, and the line of no difference."""
 
     def draw(axes: Axes) -> None:
         for place, (_, difference, low, high) in enumerate(reversed(scores)):
@@ -62,8 +62,8 @@ def differences(scores: Sequence[tuple[str, float, float, float]]) -> str:
             axes.plot(difference, place, "o", color=FIRST)
         axes.axvline(0, color=SECOND, linestyle="--")
         axes.set_yticks(range(len(scores)), [name for name, *_ in reversed(scores)])
-        axes.set_xlabel("adapter - base, with 95 % interval")
-        axes.margins(y=0.2)
+        axes.set_xlabel(label)
+        axes.set_ylim(-0.6, len(scores) - 0.4)
 
     return _svg(draw, (SIZE[0], 0.9 + 0.32 * len(scores)))
 

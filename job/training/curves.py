@@ -14,10 +14,11 @@ SPEED = ("examples_per_second", "tokens_per_second")
 GROUPS = {"memory": ("peak_memory_gib",), "data": ("padding_share",), "speed": SPEED}
 """Which curves are not of the group "train"."""
 DROPPED = ("eval_steps_per_second", "epoch", "total_flos")
+SCORE = "eval/(?!loss).*"
 LAYOUT = {
     "What matters": {
         "loss: training rows, held-out rows": ["Multiline", ["train/loss", "eval/loss"]],
-        "scores of held-out rows": ["Multiline", ["eval/(?!loss).*"]],
+        "score of the held-out rows": ["Multiline", [SCORE]],
         "learning rate": ["Multiline", ["train/learning_rate"]],
     },
     "Speed and memory": {
@@ -36,9 +37,12 @@ Answer = tuple[str, str, str]
 class Curves(TrainerCallback):
     """Writes what the Trainer logs, and what is the same for the whole run, to `folder`."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, object], lengths: Mapping[str, np.ndarray]) -> None:
-        """settings: variables of the run. lengths: tokens of each training row, by what they are the length of."""
-        self.folder, self.settings, self.lengths = folder, settings, lengths
+    def __init__(
+        self, folder: Path, settings: Mapping[str, object], lengths: Mapping[str, np.ndarray], has_score: bool = False
+    ) -> None:
+        """settings: variables of the run. lengths: tokens of each training row, by what they are the length of. has_score:
+        whether an evaluation measures more than the loss."""
+        self.folder, self.settings, self.lengths, self.has_score = folder, settings, lengths, has_score
         self.writer: SummaryWriter | None = None
 
     def start(self, step: int) -> None:
@@ -46,7 +50,9 @@ class Curves(TrainerCallback):
         self.writer = SummaryWriter(str(self.folder), purge_step=step + 1 if step else 0)
         if step:
             return
-        self.writer.add_custom_scalars(LAYOUT)
+        charts = {page: {name: chart for name, chart in made.items() if self.has_score or chart[1] != [SCORE]}
+                  for page, made in LAYOUT.items()}  # fmt: skip
+        self.writer.add_custom_scalars(charts)
         self.writer.add_text("settings", markdown_table(("variable", "value"), list(self.settings.items())), 0)
         for name, lengths in self.lengths.items():
             self.writer.add_histogram(f"data/{name}_tokens", lengths, 0, bins=min(BINS, int(np.ptp(lengths)) + 1))

@@ -71,7 +71,7 @@ def browser(engine: None, tmp_path: Path) -> Iterator[webdriver.Chrome]:
     options = webdriver.ChromeOptions()
     options.binary_location = "/usr/bin/chromium"
     options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1400,800"):
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1400,800"):
         options.add_argument(argument)
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
     yield driver

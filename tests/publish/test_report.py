@@ -28,7 +28,7 @@ def test_texts_cannot_be_markup():
         plots.curve({"training": [(1, 2.0), (2, 1.0)], "held-out rows": [(2, 1.5)]}, "loss"),
         plots.histogram(np.array([3, 4, 4, 9]), 8, "tokens an input"),
         plots.histogram(np.array([7]), 7, "tokens an input"),
-        plots.differences([("exact match", 0.5, 0.4, 0.6), ("loss", -1.0, -1.2, -0.8)]),
+        plots.differences([("exact match", 0.5, 0.4, 0.6), ("rougeL", -1.0, -1.2, -0.8)], "adapter - base"),
     ],
 )
 def test_a_plot_takes_its_colours_and_its_width_from_the_page(svg):
@@ -86,7 +86,7 @@ def test_a_runs_report_is_whole_and_fetches_nothing(job, t5_folder, write_rows, 
     assert tags.open == []
     assert "script" not in tags.seen
     assert all(address.startswith("#") for address in tags.addresses)
-    assert tags.seen.count("svg") == 5, "differences, loss, learning rate, two histograms"
+    assert tags.seen.count("svg") == 6, "differences of scores and of loss, loss, learning rate, two histograms"
     for expected in ("held-out rows", "exact match", "Learning rate", "MAX_STEPS", "python entrypoint.py run", "transformers"):
         assert expected in text
 

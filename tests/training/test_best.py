@@ -61,7 +61,9 @@ def evaluations(folder: str = "output/r", name: str = "eval_loss") -> dict[int, 
 
 
 def test_the_adapter_is_that_of_the_lowest_loss(job, t5_folder, write_rows, questions):
-    others = [row | {"output_ground_truth": "wxyz quick"} for row in questions[:8]]  # what helps with dates soon hurts here
+    others = [
+        {"input": f"on {row['input']}", "output_ground_truth": "wxyz quick"} for row in questions[:8]
+    ]  # what helps with dates soon hurts here
     variables = {
         "MODEL_ID": t5_folder,
         "TRAIN_DATA": write_rows(questions),
