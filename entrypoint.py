@@ -58,7 +58,7 @@ def call(command: str, arguments: list[str]) -> int:
     settings = read_settings()
     configure(settings.log_level)
     written = {"HF_HOME": settings.hf_home} if settings.hf_home else {}
-    if command not in ("predict", "merge", "compare", "plan", "doctor"):
+    if command not in ("predict", "plan", "doctor"):
         written |= {"OUTPUT_DIR": settings.output_dir, "LOGS_DIR": settings.logs_dir}
     for variable, folder in written.items():
         make_writable(folder, variable)

@@ -1,6 +1,5 @@
 """The command `compare`: what runs had in common, what not, and which is better, from what each left in OUTPUT_DIR."""
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +10,12 @@ import numpy as np
 
 from job.durable import write_text
 from job.errors import InputMissing, SettingsError
+from job.evaluation.evaluate import read_csv
 from job.evaluation.verdict import bootstrap_intervals, name, number, read_scores, signed
 from job.publish.report import render
 from job.run_folder import CONTENT
 
+SHOWN_LETTERS = 40
 PAGE, TEMPLATE = "compare.html", "compare.html.j2"
 
 
@@ -67,8 +68,7 @@ def read_run(output_dir: Path, run_name: str) -> Run:
     if not (folder / "evaluation.csv").exists():
         there = ", ".join(sorted(path.parent.name for path in output_dir.glob("*/evaluation.csv"))) or "none"
         raise InputMissing(f"{folder}: no evaluated run there; OUTPUT_DIR={output_dir} has {there}. Name one of these.")
-    with (folder / "evaluation.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(folder / "evaluation.csv")
     metrics, scores = read_scores(rows, "adapter")
     settings = json.loads((folder / "settings.json").read_text())
     plan = json.loads((folder / "plan.json").read_text()) if (folder / "plan.json").exists() else {}
@@ -84,7 +84,7 @@ def read_run(output_dir: Path, run_name: str) -> Run:
 def _settings(runs: list[Run]) -> Table:
     keys = dict.fromkeys(key for run in runs for key in run.settings)
     differing = [key for key in keys if len({json.dumps(run.settings.get(key)) for run in runs}) > 1]
-    lines = [[_variable(key), *(_shown(run.settings.get(key)) for run in runs)] for key in differing]
+    lines = [[_variable(key), *_shown([run.settings.get(key) for run in runs])] for key in differing]
     return Table("Settings that differ", ["", *(run.name for run in runs)], lines, "" if lines else "None.")
 
 
@@ -92,11 +92,20 @@ def _variable(key: str) -> str:
     return key if " " in key else key.upper()
 
 
-def _shown(value: object) -> str:
-    if isinstance(value, list):
-        return ",".join(map(str, value))
-    text = "" if value is None else str(value)
-    return text if len(text) <= 40 else f"{text[:12]}…"
+def _shown(values: list[object]) -> list[str]:
+    """The values as texts; of long ones what follows the part that all have in common."""
+    texts = ["" if value is None else ",".join(map(str, value)) if isinstance(value, list) else str(value) for value in values]
+    if max(map(len, texts)) <= SHOWN_LETTERS:
+        return texts
+    same = next((place for place, letters in enumerate(zip(*texts, strict=False)) if len(set(letters)) > 1), min(map(len, texts)))
+    begin = max(0, same - SHOWN_LETTERS // 4)
+    return [("…" if begin else "") + shorten(text[begin:]) for text in texts]
+
+
+def shorten(text: str) -> str:
+    """`text` in one line, cut where it is long."""
+    line = text.replace("\n", "⏎")
+    return line if len(line) <= SHOWN_LETTERS else f"{line[: SHOWN_LETTERS - 1]}…"
 
 
 def _scores(runs: list[Run]) -> Table:

@@ -1,4 +1,4 @@
-"""Settings -> what the stages and the libraries take. Only `run` uses this."""
+"""Settings -> what the stages and the libraries take. No stage uses this."""
 
 import os
 import re
@@ -15,11 +15,11 @@ from job.data.read import Source
 from job.data.rows import Columns
 from job.evaluation.evaluate import Scoring
 from job.evaluation.generate import Decoding
-from job.evaluation.metrics import LOWER_IS_BETTER, check_best, check_metrics, score_own
+from job.evaluation.metrics import LOWER_IS_BETTER, check_best, check_metrics, check_own, score_own
 from job.model import BaseModel, choose_targets
 from job.plan.memory import Way
 from job.settings import DEMO, Settings
-from job.tokens import token_lengths
+from job.tokens import answer_lengths
 from job.training.train import Trained
 from job.user_function import load_function
 
@@ -226,12 +226,21 @@ def scoring(settings: Settings, prepared: Prepared, rows_at_once: int = 1) -> Sc
     """How outputs are made and measured. Tries a person's own metric once, so that it fails before training, not after."""
     check_metrics(settings.metrics)
     own = (settings.metric, load_function(settings.metric, "METRIC")) if settings.metric else None
+    if own:
+        check_own(own)
     check_best(settings.metric_for_best_model, own)
     if own and "ground_truth" in prepared.evaluation.column_names:
         score_own(prepared.evaluation["ground_truth"][:1], prepared.evaluation["ground_truth"][:1], own)
-    longest = int(token_lengths(prepared.evaluation, "labels").max())
+    longest = int(answer_lengths(prepared.evaluation).max())
     new_tokens = settings.max_new_tokens or longest + longest // 4 + 1
     return Scoring(Decoding(rows_at_once, new_tokens, settings.num_beams), settings.metrics, own)
+
+
+def _source_limit(settings: Settings, prepared: Prepared) -> int | None:
+    """Tokens of an input that a person allowed; None where it is what the model takes."""
+    if settings.max_source_length.isdecimal():
+        return int(settings.max_source_length)
+    return None if settings.max_source_length == "auto" else prepared.train_cut.max_source_length
 
 
 def job_file(settings: Settings, seq2seq: bool, prepared: Prepared, way: Way, trained: Trained) -> dict:
@@ -239,10 +248,12 @@ def job_file(settings: Settings, seq2seq: bool, prepared: Prepared, way: Way, tr
     return {
         "base_model": published_model_id(settings),
         "seq2seq": seq2seq,
+        "chat": prepared.chat,
+        "messages_column": settings.messages_column,
         "input_column": settings.input_column,
         "prompt_template": settings.prompt_template,
         "preprocess": settings.preprocess,
-        "max_source_length": None if settings.max_source_length == "auto" else prepared.train_cut.max_source_length,
+        "max_source_length": _source_limit(settings, prepared),
         "max_new_tokens": scoring(settings, prepared).decoding.max_new_tokens,
         "num_beams": settings.num_beams,
         "precision": way.precision,

@@ -26,6 +26,15 @@ def replace_durably(partial: Path, path: Path) -> None:
     to_disk(path.parent)
 
 
+def replace_folder_durably(partial: Path, folder: Path) -> None:
+    """The same with a folder of files, whose modes become those that others of this person have."""
+    for path in partial.iterdir():
+        make_readable(path)
+        to_disk(path)
+    shutil.rmtree(folder, ignore_errors=True)
+    replace_durably(partial, folder)
+
+
 def to_disk(path: Path) -> None:
     """Returns when the content of `path`, a file or a folder's list of files, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)

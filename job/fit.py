@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT_WIDTH, CHECKPOINTS = 12, 3
 """Bytes that a checkpoint takes for a trained parameter (weight and two moments of AdamW), and how many are there at once."""
-ADAPTER_WIDTH, ADAPTERS = 4, 5
+ADAPTER_WIDTH, ADAPTERS = 4, 6
 """The same of adapters alone: the best ones kept, the one being written, the one published."""
 OTHER_FILES_BYTES = 64 * 2**20
 """Tokenizer files, curves, evaluation, plan."""

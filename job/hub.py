@@ -20,9 +20,10 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from job.errors import AccessDenied, InputMissing, JobError, Transient
+from job.errors import AccessDenied, InputMissing, JobError, SettingsError, Transient
 
-DENIED = (401, 403)
+DENIED, MAY_PASS = (401, 403), (408, 429)
+"""What a status of the hub means; 408 is a timeout, 429 too many questions at once."""
 
 
 @contextmanager
@@ -60,8 +61,11 @@ def _translate(error: BaseException, what: str) -> JobError | None:
         return InputMissing(f'{what} has no such name. A hub id looks like "google/flan-t5-base", a folder must exist.')
     if constants.HF_HUB_OFFLINE and isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled):
         return InputMissing(f"{what} is not asked: HF_HUB_OFFLINE is set and the cache does not have it. Unset HF_HUB_OFFLINE.")
-    if isinstance(error, HfHubHTTPError) and error.response is not None and error.response.status_code in DENIED:
-        return AccessDenied(f"{what} denies access. Check that HF_TOKEN is valid and may read it.")
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else 0
+    if status in DENIED:
+        return AccessDenied(f"{what} denies access. Check that HF_TOKEN is valid and has the rights for it.")
+    if 400 <= status < 500 and status not in (404, *MAY_PASS):
+        return SettingsError(f"{what} refuses: {str(error).strip().partition(chr(10))[0]} Mend what it names.")
     if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
         return InputMissing(f"{what} lacks a file that was expected: {str(error).strip().partition(chr(10))[0]}")
     if isinstance(error, httpx2.TransportError | LocalEntryNotFoundError | HfHubHTTPError | ConnectionError):

@@ -3,25 +3,27 @@
 import logging
 import shutil
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import psutil
 from peft import PeftModel
 
 from job import configs
 from job.data.prepare import load_prepared
-from job.durable import make_readable, replace_durably, to_disk, write_json
-from job.errors import Diverged, InputMissing, OutOfMemory
-from job.evaluation.generate import Decoding, generate, measure_losses
+from job.durable import replace_folder_durably, write_json
+from job.errors import DiskFull, Diverged, InputMissing, OutOfMemory
+from job.evaluation.generate import generate, measure_losses
 from job.hardware import detect
 from job.lock import locked
 from job.model import BaseModel, load_adapter, load_base, load_config, load_tokenizer
-from job.plan.memory import weights_bytes
+from job.plan.memory import GIB, weights_bytes
 from job.plan.shape import read_shape
 from job.predict import find_adapter
-from job.proof import ROWS, recorded, sample, task_of
+from job.proof import Expected, read_expected, sample, task_of
 from job.publish.adapter import read_job
-from job.publish.prove import QUANTISED_TOLERANCE, TOLERANCE, Answers, Divergence, answer_in_fresh_process, compare
+from job.publish.prove import QUANTISED_TOLERANCE, TOLERANCE, Answers, Divergence, answer_in_fresh_process, diverge
+from job.run_folder import RunFolder
 from job.settings import Settings
 from job.training.rehearse import free_memory
 
@@ -33,7 +35,7 @@ GPU_SHARE = 0.8
 """Of the GPU's memory that the weights may take; larger models are merged on the CPU."""
 
 
-def merge(settings: Settings) -> None:
+def merge_model(settings: Settings) -> None:
     """Writes OUTPUT_DIR/RUN_NAME/merged: weights as sharded safetensors, tokenizer and generation config, with what was compared.
 
     Raises Diverged, and leaves nothing, if the model read back from the disk does not answer as the adapter does.
@@ -45,8 +47,8 @@ def merge(settings: Settings) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         try:
             divergences = _merge_and_compare(settings, adapter, partial)
-            write_json(partial / FACTS, {name: one.as_dict() for name, one in divergences.items()})
-            _seal(partial, folder)
+            write_json(partial / FACTS, {name: asdict(one) for name, one in divergences.items()})
+            replace_folder_durably(partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     for name, one in divergences.items():
@@ -56,12 +58,12 @@ def merge(settings: Settings) -> None:
 
 def _merge_and_compare(settings: Settings, adapter: Path, partial: Path) -> dict[str, Divergence]:
     """Writes the merged model to `partial`; how far it is from what. Raises Diverged."""
-    job, known = read_job(adapter), _recorded(adapter)
+    job, known = read_job(adapter), _expected(settings, adapter)
     base = replace(configs.base_model(settings), model_id=configs.located(job["base_model"]))
     precision = job["precision"] if settings.merge_precision == "auto" else settings.merge_precision
     device = _device(settings, base, precision)
     rows = load_prepared(adapter.with_name("data")).evaluation.select(range(len(known.outputs)))
-    decoding = Decoding(ROWS, job["max_new_tokens"], job["num_beams"])
+    decoding = known.decoding
     log.info("merging %s into %s in %s on the %s", adapter, base.model_id, precision, device)
     task = task_of(base, job["seq2seq"], device, precision, sample(rows, job["seq2seq"]), decoding)
     model = load_adapter(load_base(base, job["seq2seq"], configs.DTYPES[precision], None, device), adapter)
@@ -72,24 +74,26 @@ def _merge_and_compare(settings: Settings, adapter: Path, partial: Path) -> dict
     tokenizer.save_pretrained(partial)
     del model
     free_memory()
-    found = answer_in_fresh_process(task | {"model": str(partial), "arguments": {}, "tokenizer": str(partial)})
+    found = answer_in_fresh_process(
+        task | {"model": str(partial), "arguments": {"trust_remote_code": base.trust_remote_code}, "tokenizer": str(partial)}
+    )
     if found is None:
         raise OutOfMemory(f"{partial}: no room to load it again. Set DEVICE=cpu.")
     trained = QUANTISED_TOLERANCE if job["quantization"] != "none" else max(TOLERANCE[precision], TOLERANCE[job["precision"]])
     divergences = {
-        "the adapter beside the same weights": compare(found, unmerged, TOLERANCE[precision]),
-        "the adapter as it was trained": compare(found, known, trained),
+        "the adapter beside the same weights": diverge(found, unmerged, TOLERANCE[precision]),
+        "the adapter as it was trained": diverge(found, known.answers, trained, known.base_losses),
     }
     _check(divergences, adapter, precision)
     return divergences
 
 
-def _recorded(adapter: Path) -> Answers:
-    """What the run's evaluation has of its first rows. Raises InputMissing where there is nothing to compare with."""
-    evaluation = adapter.with_name("evaluation.csv")
-    if not evaluation.exists() or load_prepared(adapter.with_name("data")) is None:
-        raise InputMissing(f"{adapter.parent}: data/ and evaluation.csv are needed to compare with. Run `evaluate` first.")
-    return recorded(evaluation)
+def _expected(settings: Settings, adapter: Path) -> Expected:
+    """What the run's evaluation found on its first rows. Raises InputMissing where there is nothing to compare with."""
+    folder = RunFolder(settings.output_dir, settings.logs_dir, adapter.parent.name)
+    if not folder.proof.exists() or load_prepared(folder.data) is None:
+        raise InputMissing(f"{folder.path}: data/ and proof.json are needed to compare with. Run `evaluate` first.")
+    return read_expected(folder)
 
 
 def _check(divergences: dict[str, Divergence], adapter: Path, precision: str) -> None:
@@ -97,8 +101,12 @@ def _check(divergences: dict[str, Divergence], adapter: Path, precision: str) ->
         if one.is_too_large:
             raise Diverged(
                 f"{adapter}: merged in {precision} it is not {name}: {one}, {one.tolerance} is the most. Nothing was kept. "
-                "Set MERGE_PRECISION=fp32, or bf16, or use the adapter unmerged."
+                f"{_advice(precision)}"
             )
+
+
+def _advice(precision: str) -> str:
+    return "Use the adapter unmerged." if precision == "fp32" else "Set MERGE_PRECISION=fp32, or use the adapter unmerged."
 
 
 def _save_merged(model: PeftModel, folder: Path, precision: str) -> None:
@@ -112,16 +120,18 @@ def _save_merged(model: PeftModel, folder: Path, precision: str) -> None:
     merged.save_pretrained(folder, max_shard_size=SHARD_SIZE)
 
 
+def _check_disk(folder: Path, needed: float) -> None:
+    free = psutil.disk_usage(str(folder)).free
+    if free < needed:
+        raise DiskFull(
+            f"OUTPUT_DIR: {free / GIB:.1f} GiB free at {folder}, the merged model takes {needed / GIB:.1f}. Free some, or set "
+            "OUTPUT_DIR to another disk."
+        )
+
+
 def _device(settings: Settings, base: BaseModel, precision: str) -> str:
+    """Where to merge. Raises DiskFull where the result would have no room."""
     hardware = detect(settings.device)
     needed = weights_bytes(read_shape(load_config(base)), precision, "none")
+    _check_disk(settings.output_dir, needed)
     return hardware.device if hardware.device == "cuda" and needed < GPU_SHARE * hardware.memory_bytes else "cpu"
-
-
-def _seal(partial: Path, folder: Path) -> None:
-    for path in partial.iterdir():
-        make_readable(path)
-        to_disk(path)
-    to_disk(partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    replace_durably(partial, folder)

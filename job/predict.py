@@ -15,14 +15,13 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from job import configs, forecast
 from job.data.answers import AnswerFile
 from job.data.read import Source, Table, read_table
-from job.data.rows import to_prompts
-from job.data.tokenise import cut_source, encode_prompts
+from job.data.rows import to_chats, to_prompts
+from job.data.tokenise import cut_source, encode_chats, encode_prompts
 from job.data.write import check_place, write_table
 from job.errors import InputMissing
 from job.evaluation.generate import Decoding, Ids, confidences, decode, generate_ids
-from job.hardware import Hardware, choose_precision, detect
+from job.hardware import Hardware, check_quantization, choose_precision, detect
 from job.model import length_limits, load_adapter, load_base, load_config, load_tokenizer
-from job.plan.shape import read_shape
 from job.publish.adapter import WEIGHTS, read_job
 from job.settings import Settings
 from job.training.supervision import REPORT_EVERY_S
@@ -34,7 +33,7 @@ ROWS_AT_ONCE = 256
 """Rows that are answered between two writes to the disk: what a sudden end may cost."""
 
 
-def predict(settings: Settings, location: str, output: str | None = None) -> None:
+def answer_file(settings: Settings, location: str, output: str | None = None) -> None:
     """Answers the rows of the file at `location`, with the template and lengths of the training.
 
     Writes the same table with further columns, to `output` or OUTPUT_DIR/RUN_NAME/predictions/. The adapter is the run's.
@@ -48,11 +47,12 @@ def predict(settings: Settings, location: str, output: str | None = None) -> Non
     table = read_table(Source("FILE", location, settings.sheet))
     config, hardware = load_config(base), detect(settings.device)
     prompts = _cut(_prompts(settings, job, table, tokenizer), _limit(job, config, tokenizer), tokenizer)
-    form = _form(settings, job, hardware, config)
+    form = _form(settings, job, hardware)
     longest = max(map(len, prompts)), job["max_new_tokens"]
     rows_at_once = forecast.rows_at_once(settings, hardware, config, form, longest)
     decoding = Decoding(rows_at_once, job["max_new_tokens"], job["num_beams"])
-    made_of = (prompts, hashlib.sha256((adapter / WEIGHTS).read_bytes()).hexdigest(), form, settings.predict_confidence)
+    weights = hashlib.sha256((adapter / WEIGHTS).read_bytes()).hexdigest()
+    made_of = (prompts, weights, base.model_id, base.revision, form, longest[1], job["num_beams"], settings.predict_confidence)
     with AnswerFile(path, hashlib.sha256(json.dumps(made_of).encode()).hexdigest()) as answers:
         left = [row for row in range(len(prompts)) if row not in answers.known]
         if left:
@@ -76,8 +76,14 @@ def find_adapter(settings: Settings) -> Path:
 def _prompts(settings: Settings, job: dict, table: Table, tokenizer: PreTrainedTokenizerBase) -> list[Ids]:
     """Token ids of the rows as the adapter learnt to read them."""
     columns = replace(
-        configs.columns(settings), input=job["input_column"], template=job["prompt_template"], preprocess=job["preprocess"]
+        configs.columns(settings),
+        input=job["input_column"],
+        messages=job["messages_column"],
+        template=job["prompt_template"],
+        preprocess=job["preprocess"],
     )
+    if job["chat"]:
+        return encode_chats(to_chats(table, columns), tokenizer)
     return encode_prompts(to_prompts(table, columns), tokenizer, job["seq2seq"])
 
 
@@ -98,10 +104,18 @@ def _cut(prompts: list[Ids], limit: int | None, tokenizer: PreTrainedTokenizerBa
     return [cut_source(prompt, limit, tokenizer.eos_token_id) for prompt in prompts]
 
 
-def _form(settings: Settings, job: dict, hardware: Hardware, config: PreTrainedConfig) -> tuple[str, str]:
-    """(precision, quantisation) of the base's weights: as it was trained, if nothing else is asked for."""
-    precision = choose_precision(settings.precision, hardware, read_shape(config).width)
-    return precision, job.get("quantization", "none") if settings.quantization == "auto" else settings.quantization
+def _form(settings: Settings, job: dict, hardware: Hardware) -> tuple[str, str]:
+    """(precision, quantisation) of the base's weights: on a CPU as it was trained, on a GPU its best, if nothing else is asked for.
+
+    Raises SettingsError for what this machine cannot compute with.
+    """
+    precision, quantization = settings.precision, settings.quantization
+    if quantization == "auto":
+        quantization = job.get("quantization", "none")
+    check_quantization(quantization, hardware)
+    if precision == "auto" and hardware.device == "cpu":
+        return "fp32" if job["precision"] == "fp16" else job["precision"], quantization
+    return choose_precision(precision, hardware), quantization
 
 
 def _by_length(rows: list[int], prompts: list[Ids]) -> Iterator[list[int]]:

@@ -1,18 +1,20 @@
-"""The step after the evaluation: a fresh process, with peft and transformers alone, loads the adapter and answers again."""
+"""What the evaluation says of a few rows, and the step after it: a fresh process, without this job, answers them again."""
 
-import csv
 import json
 import logging
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 from datasets import Dataset
+from peft import PeftModel
 
 from job import configs
 from job.durable import write_json
 from job.errors import OutputError
-from job.evaluation.generate import Decoding, prompt_of
+from job.evaluation.evaluate import base_only
+from job.evaluation.generate import Decoding, measure_losses, prompt_of
 from job.model import BaseModel
-from job.publish.prove import QUANTISED_TOLERANCE, TOLERANCE, Answers, answer_in_fresh_process, compare
+from job.publish.prove import QUANTISED_TOLERANCE, TOLERANCE, Answers, Divergence, answer_in_fresh_process, diverge
 from job.run_folder import RunFolder
 from job.steps import Job, timed
 from job.training.rehearse import free_memory
@@ -21,53 +23,81 @@ log = logging.getLogger(__name__)
 
 ROWS = 8
 """Held-out rows that are answered once more."""
+EXPECTED, FOUND, NO_ROOM = "expected", "found", "no room in memory"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an evaluation found on its first rows, and how it decoded."""
+
+    outputs: Sequence[str]
+    losses: Sequence[float]
+    base_losses: Sequence[float]
+    max_new_tokens: int
+    num_beams: int
+
+    @property
+    def answers(self) -> Answers:
+        """The adapter's."""
+        return Answers(self.outputs, self.losses)
+
+    @property
+    def decoding(self) -> Decoding:
+        """That of the evaluation, a few rows at once."""
+        return Decoding(ROWS, self.max_new_tokens, self.num_beams)
+
+
+def expect(job: Job, model: PeftModel, outputs: Sequence[str]) -> None:
+    """Begins proof.json with what `model` makes of the first held-out rows. outputs: its answers to them."""
+    rows = list(job.prepared.evaluation.select(range(min(ROWS, len(outputs)))))
+    decoding = job.scoring.decoding
+    losses = measure_losses(model, job.tokenizer, rows, decoding)
+    with base_only(model):
+        base_losses = measure_losses(model, job.tokenizer, rows, decoding)
+    expected = Expected(outputs[: len(rows)], losses, base_losses, decoding.max_new_tokens, decoding.num_beams)
+    write_json(job.folder.proof, {EXPECTED: asdict(expected)})
+
+
+def read_expected(folder: RunFolder) -> Expected:
+    """What `expect` kept."""
+    return Expected(**json.loads(folder.proof.read_text())[EXPECTED])
 
 
 def prove(job: Job) -> None:
-    """Writes how far the fresh process is from evaluation.csv to proof.json. Raises OutputError if that is more than rounding."""
-    if job.folder.proof.exists():
+    """Adds to proof.json how far the fresh process is from the evaluation. Raises OutputError where that is more than rounding."""
+    proof = json.loads(job.folder.proof.read_text())
+    if FOUND in proof:
         return
     job.folder.tell("running", stage="prove")
     free_memory()
-    expected = recorded(job.folder.evaluation)
-    rows = sample(job.prepared.evaluation.select(range(len(expected.outputs))), job.seq2seq)
-    decoding = job.scoring.decoding
+    expected = read_expected(job.folder)
     quantised = job.way.quantization != "none"
-    task = task_of(configs.base_model(job.settings), job.seq2seq, job.hardware.device, job.way.precision, rows, decoding)
+    rows = sample(job.prepared.evaluation.select(range(len(expected.outputs))), job.seq2seq)
+    base = configs.base_model(job.settings)
+    task = task_of(base, job.seq2seq, job.hardware.device, job.way.precision, rows, expected.decoding)
     task |= {"adapter": str(job.folder.adapter), "tokenizer": str(job.folder.adapter)}
     if quantised and job.hardware.device == "cuda":
         task["quantization"] = _usual_quantisation(job.way.quantization, task["dtype"])
     with timed(job.folder, "proof"):
         found = answer_in_fresh_process(task)
     if found is None:
-        log.warning("the adapter was not loaded again in a fresh process: the memory has no room for that")
-        return write_json(job.folder.proof, {"rows": 0})
-    divergence = compare(found, expected, QUANTISED_TOLERANCE if quantised else TOLERANCE[job.way.precision])
+        log.warning("the adapter was not loaded again in a fresh process: %s", NO_ROOM)
+        return write_json(job.folder.proof, proof | {FOUND: None})
+    tolerance = QUANTISED_TOLERANCE if quantised else TOLERANCE[job.way.precision]
+    divergence = diverge(found, expected.answers, tolerance, expected.base_losses)
     if divergence.is_too_large:
         raise OutputError(
             f"{job.folder.adapter}: loaded by a fresh process it does not answer as evaluation.csv says ({divergence}; "
-            f"{divergence.tolerance} is the most). Check the disk and run the job again with OVERWRITE=true."
+            f"{tolerance} is the most). Check the disk, then run `evaluate`, which measures it once more."
         )
+    write_json(job.folder.proof, proof | {FOUND: asdict(divergence)})
     log.info("loaded again by a fresh process, peft and transformers alone: %s", divergence)
-    write_json(job.folder.proof, divergence.as_dict())
 
 
-def proof_told(folder: RunFolder) -> str | None:
-    """One line for a person on what proof.json says, if there is one."""
-    found = json.loads(folder.proof.read_text()) if folder.proof.exists() else {"rows": 0}
-    if not found["rows"]:
-        return None
-    text = f"{found['same_outputs']} of {found['rows']} answers the same"
-    largest = found["largest_loss_difference"]
-    return text if largest is None else f"{text}, losses within {largest:.1e}"
-
-
-def recorded(evaluation: Path) -> Answers:
-    """What evaluation.csv has of the adapter on its first rows."""
-    with evaluation.open(newline="", encoding="utf-8") as file:
-        rows = [row for row, _ in zip(csv.DictReader(file), range(ROWS), strict=False)]
-    losses = [float(row["adapter_loss"]) for row in rows] if "adapter_loss" in rows[0] else None
-    return Answers([row["adapter_output"] for row in rows], losses)
+def proof_told(folder: RunFolder) -> str:
+    """What proof.json says, for a person."""
+    found = json.loads(folder.proof.read_text())[FOUND]
+    return str(Divergence(**found)) if found else f"not done, {NO_ROOM}"
 
 
 def sample(rows: Dataset, seq2seq: bool) -> list[dict]:

@@ -1,6 +1,5 @@
 """What a run leaves for people: the model card and the report, gathered from its folder."""
 
-import csv
 import json
 import platform
 from dataclasses import asdict
@@ -10,6 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from job import configs
+from job.evaluation.evaluate import read_csv
 from job.evaluation.metrics import LOWER_IS_BETTER
 from job.evaluation.verdict import Compared, Verdict, describe, is_share, name, number, read_verdict, signed
 from job.proof import proof_told
@@ -18,11 +18,13 @@ from job.publish.adapter import read_job
 from job.publish.card import LIBRARIES, write_card
 from job.publish.report import marked, numbered, plot, shell_command, write_report
 from job.publish.upload import upload_if_possible
+from job.run_folder import RunFolder
+from job.settings import Settings
 from job.steps import Job
 from job.tokens import spread_out
 from job.training.curves import write_final_scores
 
-CHANGES = 10
+CHANGES, HUB = 10, "hub"
 """Rows that are shown for each direction."""
 NO_SCORES = {"eval_loss", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second"}
 STAGES = ("preparation", "training", "evaluation", "proof")
@@ -38,11 +40,18 @@ def publish(job: Job) -> None:
         scores = {one.metric: one.adapter for one in verdict.compared}
         write_final_scores(job.folder.logs, configs.compared(job.settings), scores, read_job(job.folder.adapter)["steps"])
     told = {"verdict": verdict.word, "summary": str(verdict), "headline": asdict(verdict.headline), "proof": proof_told(job.folder)}
-    if job.settings.push_to_hub:
-        job.folder.tell("running", stage="upload")
-        repository = job.settings.hub_model_id, configs.token(job.settings), job.settings.hub_private_repo
-        told |= upload_if_possible(job.folder.adapter, *repository)
     job.folder.tell("done", adapter=str(job.folder.adapter), **told)
+    push(job.settings, job.folder)
+
+
+def push(settings: Settings, folder: RunFolder) -> None:
+    """Uploads the adapter of a run that is done, if that is wanted and was not done yet; `status.json` tells how it went."""
+    status = json.loads(folder.status.read_text())
+    if settings.push_to_hub and HUB not in status:
+        status.pop("hub_error", None)
+        token = configs.token(settings)
+        told = upload_if_possible(folder.adapter, settings.hub_model_id, token, settings.hub_private_repo)
+        folder.tell(**status | told)
 
 
 def _card_facts(job: Job, verdict: Verdict) -> dict[str, object]:
@@ -176,8 +185,7 @@ def _lengths(job: Job) -> list[dict]:
 
 def _changes(path: Path, headline: Compared) -> tuple[list[dict], list[dict]]:
     """The rows of an `evaluation.csv` that changed most by the headline's metric: the better ones, the worse ones."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(path)
     metric, sign = headline.metric, -1 if headline.metric in LOWER_IS_BETTER else 1
     gains = [sign * (float(row[f"adapter_{metric}"]) - float(row[f"base_{metric}"])) for row in rows]
     order = sorted(range(len(rows)), key=gains.__getitem__)

@@ -6,20 +6,22 @@ One function a command of `entrypoint.py`; what each step does is in `steps`.
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from job import configs, steps
 from job.compare import compare_runs
 from job.doctor import examine
 from job.durable import is_disk_full
 from job.errors import DiskFull, Interrupted, JobError
+from job.evaluation.evaluate import write_csv
 from job.evaluation.verdict import read_verdict
 from job.fit import fit
 from job.lock import locked
-from job.merge import merge
+from job.merge import merge_model
 from job.model import load_adapter
-from job.predict import predict
-from job.proof import prove
-from job.results import publish
+from job.predict import answer_file, find_adapter
+from job.proof import expect, prove
+from job.results import publish, push
 from job.run_folder import RunFolder
 from job.settings import Settings
 
@@ -36,7 +38,9 @@ def run(settings: Settings) -> None:
             _train_and_evaluate(job)
             prove(job)
             publish(job)
-        _say_done(folder)
+        else:
+            push(settings, folder)
+        _say_done(settings, folder)
 
 
 def plan(settings: Settings, *options: str) -> None:
@@ -51,7 +55,20 @@ def doctor(settings: Settings) -> None:
 
 def compare(settings: Settings, *names: str) -> None:
     """Prints which settings of these runs differ, and their scores; makes a page of it."""
-    print(compare_runs(settings.output_dir, names))
+    with _disk_full_told(settings.output_dir):
+        print(compare_runs(settings.output_dir, names))
+
+
+def merge(settings: Settings) -> None:
+    """Writes base and adapter as one model, and compares it with the adapter."""
+    with _disk_full_told(settings.output_dir):
+        merge_model(settings)
+
+
+def predict(settings: Settings, location: str, output: str | None = None) -> None:
+    """Answers the rows of a file with the trained adapter."""
+    with _disk_full_told(settings.output_dir):
+        answer_file(settings, location, output)
 
 
 def prepare(settings: Settings) -> None:
@@ -71,20 +88,26 @@ def train(settings: Settings) -> None:
 
 def evaluate(settings: Settings) -> None:
     """Measures the adapter that is there, once more if it was measured before; the evaluation's settings may be new."""
-    with _claimed(settings, configs.training_identity(settings)) as folder:
+    find_adapter(settings)
+    with _claimed(settings.model_copy(update={"overwrite": False}), configs.training_identity(settings)) as folder:
         job = steps.prepare(settings, folder)
-        folder.proof.unlink(missing_ok=True)
-        steps.evaluate(job, load_adapter(steps.load_base_model(job), folder.adapter))
+        folder.evaluation.unlink(missing_ok=True)
+        folder.keep(configs.identity(settings))
+        _train_and_evaluate(job)
         prove(job)
         publish(job)
-        _say_done(folder)
+        _say_done(job.settings, folder)
 
 
 def _train_and_evaluate(job: steps.Job) -> None:
     """What is not there yet of adapter and evaluation; the model leaves the memory with it."""
-    model = None if job.folder.adapter.exists() else fit(job)
-    if not job.folder.evaluation.exists():
-        steps.evaluate(job, model or load_adapter(steps.load_base_model(job), job.folder.adapter))
+    folder = job.folder
+    model = None if folder.adapter.exists() else fit(job)
+    if not (folder.evaluation.exists() and folder.proof.exists()):
+        model = model or load_adapter(steps.load_base_model(job), folder.adapter)
+        evaluation = steps.evaluate(job, model)
+        expect(job, model, evaluation.adapter_outputs)
+        write_csv(evaluation, folder.evaluation)
 
 
 @contextmanager
@@ -101,21 +124,33 @@ def _claimed(settings: Settings, identity: dict[str, object]) -> Iterator[RunFol
             folder.tell_failure(Interrupted(str(stop)))
             raise
         except Exception as error:
-            told = _disk_full(error, folder) or error
+            told = _disk_full(error, folder.path) or error
             folder.tell_failure(told)
             raise told from error
 
 
-def _disk_full(error: Exception, folder: RunFolder) -> DiskFull | None:
+@contextmanager
+def _disk_full_told(folder: Path) -> Iterator[None]:
+    """Raises DiskFull where what happens inside fails for want of space."""
+    try:
+        yield
+    except Exception as error:
+        if full := _disk_full(error, folder):
+            raise full from error
+        raise
+
+
+def _disk_full(error: Exception, folder: Path) -> DiskFull | None:
     """What `error` means where it comes from a full disk."""
-    if isinstance(error, JobError) or not is_disk_full(error, folder.path):
+    if isinstance(error, JobError) or not is_disk_full(error, folder):
         return None
-    return DiskFull(f"OUTPUT_DIR or LOGS_DIR: no space left for {folder.path}. Free some and run the same command again.")
+    return DiskFull(f"OUTPUT_DIR or LOGS_DIR: no space left for {folder}. Free some and run the same command again.")
 
 
-def _say_done(folder: RunFolder) -> None:
+def _say_done(settings: Settings, folder: RunFolder) -> None:
     log.info("verdict: %s", read_verdict(folder.evaluation))
     log.info("adapter: %s", folder.adapter)
     log.info("outputs side by side: %s", folder.evaluation)
     log.info("report: %s", folder.report)
-    log.info("curves: %s, in TensorBoard (docker compose up, or make tensorboard)", folder.logs)
+    if "tensorboard" in settings.report_to:
+        log.info("curves: %s, in TensorBoard (docker compose up, or make tensorboard)", folder.logs)

@@ -81,6 +81,10 @@ class RunFolder:
             )
         write_json(self.settings, self._kept() | {CONTENT: self.content | content})
 
+    def keep(self, settings: dict[str, object]) -> None:
+        """Keeps `settings` as those of this run from now on."""
+        write_json(self.settings, self._kept() | settings)
+
     def _kept(self) -> dict:
         return json.loads(self.settings.read_text()) if self.settings.exists() else {}
 

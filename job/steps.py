@@ -1,6 +1,7 @@
 """The steps of a run, in their order; each leaves its result in the run's folder."""
 
 import contextlib
+import functools
 import json
 import logging
 import tempfile
@@ -16,7 +17,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from job import configs, forecast
 from job.data import prepare as data
 from job.durable import write_json
-from job.evaluation.evaluate import Scoring, write_csv
+from job.evaluation.evaluate import Evaluation, Scoring
 from job.evaluation.evaluate import evaluate as compare
 from job.hardware import Hardware, check_computes, check_quantization, choose_precision, detect, gpu_energy_j
 from job.model import (
@@ -74,7 +75,7 @@ class Job:
     rows_at_once: int
     """Rows that are answered at once."""
 
-    @property
+    @functools.cached_property
     def scoring(self) -> Scoring:
         """How outputs are made and measured."""
         return configs.scoring(self.settings, self.prepared, self.rows_at_once)
@@ -148,20 +149,20 @@ def load_base_model(job: Job) -> PreTrainedModel:
     return load_base(configs.base_model(job.settings), job.seq2seq, dtype, quantization, job.hardware.device)
 
 
-def evaluate(job: Job, model: PeftModel) -> None:
-    """Writes evaluation.csv: base and adapter on the held-out rows."""
+def evaluate(job: Job, model: PeftModel) -> Evaluation:
+    """Base and adapter on the held-out rows."""
     job.folder.tell("running", stage="evaluate")
     rows = job.prepared.evaluation
     if len(rows) > job.settings.eval_max_rows:
         log.info("evaluation: %d of %d held-out rows (EVAL_MAX_ROWS)", job.settings.eval_max_rows, len(rows))
         rows = rows.select(range(job.settings.eval_max_rows))
     log.info("evaluation: base and adapter answer %d rows", len(rows))
-    scoring = replace(job.scoring, decoding=replace(job.scoring.decoding, report=_sign_of_life(job.folder)))
+    scoring = replace(job.scoring, decoding=replace(job.scoring.decoding, report=sign_of_life(job.folder, "evaluate")))
     with timed(job.folder, "evaluation"):
-        write_csv(compare(model, job.tokenizer, (job.prepared.train, rows), scoring), job.folder.evaluation)
+        return compare(model, job.tokenizer, (job.prepared.train, rows), scoring)
 
 
-def _sign_of_life(folder: RunFolder) -> Callable[[str, int, int], None]:
+def sign_of_life(folder: RunFolder, stage: str) -> Callable[[str, int, int], None]:
     """Tells `status.json`, every few seconds, how many rows are done."""
     told = float("-inf")
 
@@ -169,6 +170,6 @@ def _sign_of_life(folder: RunFolder) -> Callable[[str, int, int], None]:
         nonlocal told
         if time.monotonic() - told >= REPORT_EVERY_S:
             told = time.monotonic()
-            folder.beat("evaluate", computing=what, rows=done, total_rows=total)
+            folder.beat(stage, computing=what, rows=done, total_rows=total)
 
     return report

@@ -10,9 +10,10 @@ from job import configs
 from job.evaluation.evaluate import texts
 from job.evaluation.generate import generate, prompt_of
 from job.evaluation.metrics import METRICS, score
+from job.run_folder import RunFolder
 from job.signals import stop_signals
-from job.steps import Job
-from job.tokens import spread_out, token_lengths
+from job.steps import Job, sign_of_life
+from job.tokens import answer_lengths, spread_out, token_lengths
 from job.training.curves import Curves
 from job.training.supervision import EvaluationStopped
 
@@ -24,7 +25,7 @@ def curves(job: Job) -> Curves | None:
     lengths = {"input": job.prepared.source_lengths, "answer": job.prepared.target_lengths}
     spread = {name: spread_out(counts) for name, counts in lengths.items() if counts}
     if not spread:  # rows that came tokenised
-        spread = {"input": token_lengths(job.prepared.train, "input_ids"), "answer": token_lengths(job.prepared.train, "labels")}
+        spread = {"input": token_lengths(job.prepared.train, "input_ids"), "answer": answer_lengths(job.prepared.train)}
     return Curves(job.folder.logs, configs.variables(job.settings), spread, is_scored(job))
 
 
@@ -42,7 +43,7 @@ def examiner(job: Job, model: PeftModel, shown: Curves | None) -> Callable[[int]
     scored = is_scored(job)
     count = min(len(job.prepared.evaluation), job.settings.eval_max_rows if scored else samples)
     rows = job.prepared.evaluation.select(range(count))
-    decoding = replace(job.scoring.decoding, report=_obey_stop)
+    decoding = replace(job.scoring.decoding, report=_report(job.folder))
     names, own = ((metric,), None) if metric in METRICS else ((), job.scoring.own)
 
     def examine(step: int) -> dict[str, float]:
@@ -60,6 +61,13 @@ def examiner(job: Job, model: PeftModel, shown: Curves | None) -> Callable[[int]
     return examine
 
 
-def _obey_stop(*_: object) -> None:
-    if stop_signals.received:
-        raise EvaluationStopped
+def _report(folder: RunFolder) -> Callable[[str, int, int], None]:
+    """Tells that the run is alive, and leaves an evaluation that a stop signal met."""
+    tell = sign_of_life(folder, "train")
+
+    def report(what: str, done: int, total: int) -> None:
+        if stop_signals.received:
+            raise EvaluationStopped
+        tell(what, done, total)
+
+    return report

@@ -104,12 +104,20 @@ def run_reload_here(task: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def job(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Callable[..., tuple[int, str]]:
+def fresh_process() -> dict[str, Callable]:
+    """How the process of the proof is "run"; a test may put another way in its place."""
+    return {"run": run_reload_here}
+
+
+@pytest.fixture
+def job(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fresh_process: dict[str, Callable]
+) -> Callable[..., tuple[int, str]]:
     """Runs a command of entrypoint.py in this process with the given variables: (exit code, what it logged)."""
 
     def run(*arguments: str, **variables: object) -> tuple[int, str]:
         with monkeypatch.context() as patch:
-            patch.setattr(prove, "run_script", run_reload_here)
+            patch.setattr(prove, "run_script", fresh_process["run"])
             for name, value in variables.items():
                 patch.setenv(name, str(value))
             caplog.clear()

@@ -48,6 +48,13 @@ def test_imports_go_one_way(path):
         assert not imported_parts(path) & ((STAGES - {part}) | TOP)
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_settings_reach_no_stage_by_a_detour(path):
+    part = path.relative_to(ROOT / "job").parts[0].removesuffix(".py")
+    if part not in TOP:
+        assert not imported_parts(path) & TOP
+
+
 def test_the_check_of_imports_sees_an_import(tmp_path):
     (tmp_path / "module.py").write_text("from job.data.read import Table\nfrom job import configs\n")
     assert imported_parts(tmp_path / "module.py") == {"data", "configs"}

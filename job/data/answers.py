@@ -30,6 +30,8 @@ class AnswerFile:
         if kept and kept[0] == {FINGERPRINT: self._fingerprint}:
             self.known = {line.pop(ROW): line for line in kept[1:]}
             log.info("goes on with %d rows answered before: %s", len(self.known), self.path)
+        elif kept:
+            log.warning("%s: %d answers of other rows, settings or weights are thrown away", self.path, len(kept) - 1)
         lines = [{FINGERPRINT: self._fingerprint}, *({ROW: row} | columns for row, columns in self.known.items())]
         write_text(self.path, _as_lines(lines))
         self._file = self.path.open("a", encoding="utf-8")

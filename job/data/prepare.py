@@ -20,7 +20,7 @@ from job.data.rows import Columns, to_examples
 from job.data.split import check_overlap, digest_keys, split_rows
 from job.data.tokenise import assemble, tokenise
 from job.errors import DataError, SettingsError
-from job.tokens import ROWS_AT_ONCE, token_lengths
+from job.tokens import ROWS_AT_ONCE, answer_lengths, token_lengths
 
 SUMMARY, CUT_ROWS = "summary.json", "truncated.csv"
 
@@ -60,6 +60,8 @@ class Prepared:
     eval_cut: Cut
     fingerprint: str
     """sha256 of everything that the rows depend on."""
+    chat: bool = False
+    """Whether the rows are chats in the model's own template."""
     source_lengths: dict[str, int] = field(default_factory=dict)
     """Tokens of an input before the cut -> training rows; empty where that is not known."""
     target_lengths: dict[str, int] = field(default_factory=dict)
@@ -100,9 +102,9 @@ def load_prepared(folder: Path) -> Prepared | None:
         return None
     summary = json.loads((folder / SUMMARY).read_text())
     cuts = [Cut(**{**summary[name], "dropped": tuple(summary[name]["dropped"])}) for name in ("train_cut", "eval_cut")]
-    lengths = (summary.get("source_lengths", {}), summary.get("target_lengths", {}))
+    kind = (summary.get("chat", False), summary.get("source_lengths", {}), summary.get("target_lengths", {}))
     train, evaluation = (load_from_disk(str(folder / part)) for part in ("train", "eval"))
-    return Prepared(train, evaluation, *cuts, summary["fingerprint"], *lengths)
+    return Prepared(train, evaluation, *cuts, summary["fingerprint"], *kind)
 
 
 def _tokenise_and_cut(train: Table, evaluation: Table | None, request: Request, reader: Reader, work: Path) -> Prepared:
@@ -126,7 +128,9 @@ def _tokenise_and_cut(train: Table, evaluation: Table | None, request: Request, 
     for part, table in zip(parts, tables, strict=True):
         if len(part) == 0:
             raise DataError(f"{table.source}: no row is left after the cut. Raise MAX_SOURCE_LENGTH and MAX_TARGET_LENGTH.")
-    return Prepared(*parts, *cuts, "", _counted(sources), _counted(targets))
+    if chat:  # whose input and answers are one sequence, of which the answers are a part
+        targets = answer_lengths(assembled[0])
+    return Prepared(*parts, *cuts, "", chat, _counted(sources), _counted(targets))
 
 
 def _counted(lengths: np.ndarray) -> dict[str, int]:
@@ -238,6 +242,7 @@ def _save(prepared: Prepared, folder: Path, cut_rows: Path) -> None:
         "fingerprint": prepared.fingerprint,
         "train_cut": prepared.train_cut.as_dict(),
         "eval_cut": prepared.eval_cut.as_dict(),
+        "chat": prepared.chat,
         "source_lengths": prepared.source_lengths,
         "target_lengths": prepared.target_lengths,
     }

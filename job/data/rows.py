@@ -14,6 +14,8 @@ from job.tokens import ROWS_AT_ONCE
 from job.user_function import describe, load_function
 
 ROLES = ("system", "user", "assistant", "tool")
+WAITED_FOR = {"role": "assistant", "content": "?"}
+"""Stands for the answer that is asked for."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,24 @@ def to_prompts(table: Table, columns: Columns) -> list[str]:
             raise DataError(_no_column(table, name, "INPUT_COLUMN" if name == columns.input else "PROMPT_TEMPLATE"))
         _check_filled(table, name)
     return [template.fill(row) for row in table.rows.select_columns(list(template.columns))]
+
+
+def to_chats(table: Table, columns: Columns) -> list[list[dict[str, str]]]:
+    """The chats of a table that wait for an answer: its messages, or each cell of the input column as a person's only one."""
+    if columns.preprocess:
+        table = _preprocess(table, columns.preprocess)
+    if not is_chat(table, columns):
+        if columns.input not in table.rows.column_names:
+            raise DataError(_no_column(table, columns.input, "INPUT_COLUMN"))
+        _check_filled(table, columns.input)
+        return [[{"role": "user", "content": text}] for text in _cells(table, columns.input)]
+    chats = []
+    for index, chat in enumerate(_cells(table, columns.messages)):
+        answered = [*chat, WAITED_FOR] if isinstance(chat, list) else chat
+        if problem := _chat_problem(answered):
+            raise DataError(f'{table.source}: {table.row_name(index)}, column "{columns.messages}": {problem}.')
+        chats.append([{"role": turn["role"], "content": turn["content"]} for turn in chat])
+    return chats
 
 
 def is_chat(table: Table, columns: Columns) -> bool:

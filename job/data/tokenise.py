@@ -52,6 +52,11 @@ def encode_prompts(prompts: list[str], tokenizer: PreTrainedTokenizerBase, seq2s
     return [ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids for ids in encoded]
 
 
+def encode_chats(chats: list[list[dict[str, str]]], tokenizer: PreTrainedTokenizerBase) -> list[Ids]:
+    """Token ids of chats in the model's own template, as the model sees them before it answers."""
+    return [_render(chat, tokenizer, answer_next=True) for chat in chats]
+
+
 def _encode_pairs(batch: dict[str, list], tokenizer: PreTrainedTokenizerBase, seq2seq: bool) -> dict[str, list[Ids]]:
     sources = encode_prompts(batch["prompt"], tokenizer, seq2seq)
     if seq2seq:

@@ -10,13 +10,14 @@ from transformers import PreTrainedTokenizerBase
 
 from job.tokens import ROWS_AT_ONCE
 
-SHORT_WORDS = 5
-"""Answers of up to so many words, in the median, are labels or values; longer ones are texts."""
+SHORT_WORDS, SHORT_LETTERS = 5, 60
+"""Answers of up to so many words and letters, in the median, are labels or values; longer ones are texts."""
 
 
 def are_short(truths: Sequence[str]) -> bool:
     """Whether right answers like these can be expected to be met word for word."""
-    return median(len(truth.split()) for truth in truths) <= SHORT_WORDS
+    words, letters = (median(map(len, parts)) for parts in ([truth.split() for truth in truths], truths))
+    return words <= SHORT_WORDS and letters <= SHORT_LETTERS
 
 
 def trivial_outputs(inputs: Sequence[str], truths: Sequence[str], train: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[str]:
@@ -31,8 +32,9 @@ def most_frequent_answer(train: Dataset, tokenizer: PreTrainedTokenizerBase) -> 
     counts: Counter = Counter()
     column = "ground_truth" if "ground_truth" in train.column_names else "labels"
     for batch in train.select_columns([column]).iter(batch_size=ROWS_AT_ONCE):
-        counts.update(tuple(answer) if column == "labels" else answer for answer in batch[column])
+        answers = batch[column]
+        if column == "labels":  # a causal model's have -100 where its prompt is
+            answers = [tuple(label for label in labels if label >= 0) for labels in answers]
+        counts.update(answers)
     answer = counts.most_common(1)[0][0]
-    if isinstance(answer, str):
-        return answer
-    return tokenizer.decode([label for label in answer if label >= 0], skip_special_tokens=True)
+    return answer if isinstance(answer, str) else tokenizer.decode(answer, skip_special_tokens=True)

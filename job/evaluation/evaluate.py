@@ -1,17 +1,20 @@
 """The adapter against the untouched base model, on the held-out rows, with the same decoding."""
 
 import csv
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from job.durable import replace_durably
+from job.errors import Diverged
 from job.evaluation.baseline import trivial_outputs
 from job.evaluation.generate import Decoding, Ids, generate, measure_losses, prompt_of
 from job.evaluation.metrics import Scores, score
@@ -86,13 +89,25 @@ def _answer_and_score(
     return outputs, scores
 
 
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of an `evaluation.csv`, texts of any length."""
+    csv.field_size_limit(sys.maxsize)
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def write_csv(evaluation: Evaluation, path: Path) -> None:
-    """The texts, then for each metric `base_<metric>`, `adapter_<metric>` and, but for the loss, `trivial_<metric>`."""
+    """The texts, then for each metric `base_<metric>`, `adapter_<metric>` and, but for the loss, `trivial_<metric>`.
+
+    Raises Diverged for a score that is not finite.
+    """
     partial = path.with_name(f"{path.name}.partial")
     names = list(evaluation.adapter_scores)
     outputs = [evaluation.base_outputs, evaluation.adapter_outputs, evaluation.trivial_outputs]
     sides = {"base": evaluation.base_scores, "adapter": evaluation.adapter_scores, "trivial": evaluation.trivial_scores}
     scores = {f"{side}_{name}": found[name] for name in names for side, found in sides.items() if name in found}
+    if bad := next((column for column, values in scores.items() if not np.isfinite(values).all()), None):
+        raise Diverged(f"{path.name}: {bad} is not finite on a held-out row. Set PRECISION=fp32 and run `evaluate`.")
     with partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*TEXT_COLUMNS, *scores])

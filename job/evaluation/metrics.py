@@ -31,6 +31,13 @@ def check_best(name: str, own: tuple[str, Callable] | None) -> None:
         raise SettingsError(f'METRIC_FOR_BEST_MODEL: no metric is named "{name}"; there are {", ".join(names)}. Set one of them.')
 
 
+def check_own(own: tuple[str, Callable]) -> None:
+    """Raises SettingsError for a person's metric that is named like one of ours, or like something else that is written."""
+    name = own_name(own)
+    if name in METRICS or name == "output" or name.startswith("eval_"):
+        raise SettingsError(f"METRIC={own[0]}: the name {name} is taken. Give the function another name.")
+
+
 def own_name(own: tuple[str, Callable]) -> str:
     """What a person's metric is called: its function's name."""
     return own[0].rpartition(":")[2]

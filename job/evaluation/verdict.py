@@ -1,6 +1,5 @@
 """Did it help? What `evaluation.csv` says, and how sure one can be of it."""
 
-import csv
 import math
 import textwrap
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from job.evaluation.baseline import are_short
+from job.evaluation.evaluate import read_csv
 from job.evaluation.metrics import LOWER_IS_BETTER, METRICS
 
 RESAMPLES, SEED, AT_ONCE = 10_000, 0, 500
@@ -70,8 +70,7 @@ class Verdict:
 
 def read_verdict(path: Path) -> Verdict:
     """The verdict of an `evaluation.csv`."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(path)
     metrics, adapter = read_scores(rows, "adapter")
     _, base = read_scores(rows, "base")
     lows, highs = bootstrap_intervals(adapter - base)
@@ -84,7 +83,7 @@ def read_verdict(path: Path) -> Verdict:
     headline = _headline(compared, [row["ground_truth"] for row in rows])
     changed = any(row["base_output"] != row["adapter_output"] for row in rows)
     place = compared.index(headline)
-    warning = _warning(headline, (adapter - base)[:, place]) if changed else None
+    warning = _warning(headline, (adapter - base)[:, place]) or _no_better_than_trivial(headline, rows) if changed else None
     return Verdict(len(rows), headline.word if changed else NOTHING, headline, tuple(compared), _trivial_name(rows), warning)
 
 
@@ -121,6 +120,18 @@ def _warning(headline: Compared, differences: np.ndarray) -> str | None:
     if rows < FEW_ROWS:
         return f"{rows} held-out rows are few: the interval is wider than it looks. Hold out {FEW_ROWS} or more."
     return None
+
+
+def _no_better_than_trivial(headline: Compared, rows: list[dict[str, str]]) -> str | None:
+    """Against the trivial answer, row by row: an adapter that is no better may have learnt nothing else."""
+    column = f"trivial_{headline.metric}"
+    if column not in rows[0]:
+        return None
+    gained = np.array([[float(row[f"adapter_{headline.metric}"]) - float(row[column])] for row in rows])
+    if bootstrap_intervals(gained)[0][0] > 0:
+        return None
+    given = number(headline.metric, headline.trivial)
+    return f"It is not better than {_trivial_name(rows)}, which gives {given}: see whether it learnt anything else."
 
 
 def _headline(compared: list[Compared], truths: list[str]) -> Compared:

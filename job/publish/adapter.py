@@ -9,7 +9,7 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-from job.durable import make_readable, replace_durably, to_disk
+from job.durable import replace_folder_durably
 from job.errors import Diverged, OutputError
 
 WEIGHTS = "adapter_model.safetensors"
@@ -31,12 +31,7 @@ def save_adapter(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: P
     (partial / JOB).write_text(json.dumps(job, indent=2) + "\n")
     _check_weights(model, partial)
     _check_answers(model, partial, rows)
-    for path in partial.iterdir():
-        make_readable(path)
-        to_disk(path)
-    to_disk(partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    replace_durably(partial, folder)
+    replace_folder_durably(partial, folder)
 
 
 def _check_weights(model: PeftModel, folder: Path) -> None:

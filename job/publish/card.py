@@ -30,11 +30,12 @@ TEXT = """\
 
 # {title}
 
-A LoRA adapter for [{base}](https://huggingface.co/{base}), trained by lora-job on {data} ({train_rows} rows).
+A LoRA adapter for {base_link}, trained by lora-job on {data} ({train_rows} rows).
 
 **{verdict}**
 
-Held-out rows, same decoding; intervals by paired bootstrap.{proof}
+Held-out rows, same decoding; intervals by paired bootstrap.
+Loaded again by a fresh process with peft and transformers alone: {proof}.
 
 | metric | base | adapter | trivial answer | adapter - base | 95 % interval |
 |---|---|---|---|---|---|
@@ -72,13 +73,13 @@ licence hold for the adapter too.
 def write_card(path: Path, facts: Mapping[str, object], scores: Sequence[Score], settings: Mapping[str, str]) -> None:
     """Writes the card to `path`.
 
-    facts: title, base, data, train_rows, verdict, seq2seq, template, max_new_tokens; proof, one line or None.
+    facts: title, base, data, train_rows, verdict, seq2seq, template, max_new_tokens, proof.
     settings: variables that differ from their default.
     """
-    seq2seq = facts["seq2seq"]
+    seq2seq, base = facts["seq2seq"], str(facts["base"])
     text = TEXT.format(
-        **{name: value for name, value in facts.items() if name != "proof"},
-        proof=f" Loaded again by a fresh process with peft and transformers alone: {facts['proof']}." if facts["proof"] else "",
+        **facts,
+        base_link=f"[{base}](https://huggingface.co/{base})" if _is_on_hub(base) else f"`{base}`",
         metadata=_metadata(facts, scores).to_yaml(),
         scores="\n".join(_row(score) for score in scores),
         auto_class="AutoPeftModelForSeq2SeqLM" if seq2seq else "AutoPeftModelForCausalLM",
@@ -96,7 +97,7 @@ def _row(score: Score) -> str:
 
 
 def _metadata(facts: Mapping[str, object], scores: Sequence[Score]) -> ModelCardData:
-    task = "text2text-generation" if facts["seq2seq"] else "text-generation"
+    base, task = str(facts["base"]), "text2text-generation" if facts["seq2seq"] else "text-generation"
     results = [
         EvalResult(
             task_type=task,
@@ -108,9 +109,14 @@ def _metadata(facts: Mapping[str, object], scores: Sequence[Score]) -> ModelCard
         for score in scores
     ]
     return ModelCardData(
-        base_model=str(facts["base"]), library_name="peft", license="other", tags=["lora"],
+        base_model=base if _is_on_hub(base) else None, library_name="peft", license="other", tags=["lora"],
         model_name=str(facts["title"]), eval_results=results or None, pipeline_tag=task,
     )  # fmt: skip
+
+
+def _is_on_hub(base: str) -> bool:
+    """Whether `base` is an id of the hub; it refuses cards that name a folder."""
+    return base.count("/") <= 1 and not base.startswith((".", "/", "~")) and not Path(base).exists()
 
 
 def _bullets(pairs: Mapping[str, str]) -> str:

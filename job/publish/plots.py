@@ -23,15 +23,13 @@ STYLE = {
 Points = Sequence[tuple[float, float]]
 
 
-def curve(lines: dict[str, Points], label: str, log_scale: bool = False) -> str:
+def curve(lines: dict[str, Points], label: str) -> str:
     """Lines of (step, value), the first with what is learnt from, the second with dots."""
 
     def draw(axes: Axes) -> None:
         for (name, points), color in zip(lines.items(), (FIRST, SECOND), strict=False):
             steps, values = zip(*points, strict=True)
             axes.plot(steps, values, color=color, label=name, marker="o" if len(points) < 20 else None, markersize=3)
-        if log_scale:
-            axes.set_yscale("log")
         axes.set_xlabel("step")
         axes.set_ylabel(label)
         if len(lines) > 1:

@@ -5,8 +5,9 @@ import math
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from job.errors import OutputError
 
@@ -15,7 +16,11 @@ TOLERANCE = {"fp32": 1e-3, "fp16": 0.02, "bf16": 0.05}
 """What a row's loss may differ by, relative to it if it is above 1, where only the order of additions differs."""
 QUANTISED_TOLERANCE = 0.5
 """The same where one side is quantised otherwise than the other: plain transformers leaves T5's `wo` as it is."""
-NO_ROOM = "OutOfMemoryError"
+NO_ROOM = ("OutOfMemoryError", "MemoryError", "not enough memory")
+KILLED = -9
+"""Exit code of a process that the machine ended for want of memory."""
+APART = 0.01
+"""What the losses of base and adapter must differ by, relative if above 1, to tell which of them a loss is nearer to."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +28,8 @@ class Answers:
     """What a model makes of some rows."""
 
     outputs: Sequence[str]
-    losses: Sequence[float] | None
-    """Mean cross-entropy of the right answer; None where it was not recorded."""
+    losses: Sequence[float]
+    """Mean cross-entropy of the right answer."""
 
 
 @dataclass(frozen=True)
@@ -33,34 +38,34 @@ class Divergence:
 
     rows: int
     same_outputs: int
-    largest_loss_difference: float | None
+    largest_loss_difference: float
     """Relative where the loss is above 1."""
     tolerance: float
+    nearer_to_base: bool = False
+    """Whether the losses are those of the base rather than those of the adapter: it was not loaded."""
 
     @property
     def is_too_large(self) -> bool:
-        """Whether it is more than rounding; without losses, whether most outputs differ."""
-        if self.largest_loss_difference is None:
-            return 2 * self.same_outputs < self.rows
-        return not self.largest_loss_difference <= self.tolerance
+        """Whether it is more than rounding."""
+        return self.nearer_to_base or not self.largest_loss_difference <= self.tolerance
 
     def __str__(self) -> str:
-        text = f"{self.same_outputs} of {self.rows} answers the same"
-        return text if self.largest_loss_difference is None else f"{text}, losses within {self.largest_loss_difference:.1e}"
-
-    def as_dict(self) -> dict[str, object]:
-        return asdict(self)
+        text = f"{self.same_outputs} of {self.rows} answers the same, losses within {self.largest_loss_difference:.1e}"
+        return f"{text}, which are the base model's" if self.nearer_to_base else text
 
 
-def compare(found: Answers, expected: Answers, tolerance: float) -> Divergence:
-    """How far `found` is from what was `expected`; a loss that is not finite is infinitely far."""
+def diverge(found: Answers, expected: Answers, tolerance: float, base_losses: Sequence[float] | None = None) -> Divergence:
+    """How far `found` is from what was `expected` of an adapter; a loss that is not finite is infinitely far."""
     same = sum(one == other for one, other in zip(found.outputs, expected.outputs, strict=True))
-    largest = None
-    if expected.losses is not None:
-        pairs = zip(found.losses, expected.losses, strict=True)
-        apart = [abs(one - other) / max(1.0, abs(other)) for one, other in pairs]
-        largest = max(value if math.isfinite(value) else math.inf for value in apart)
-    return Divergence(len(found.outputs), same, largest, tolerance)
+    apart = [abs(one - other) / max(1.0, abs(other)) for one, other in zip(found.losses, expected.losses, strict=True)]
+    largest = max(value if math.isfinite(value) else math.inf for value in apart)
+    return Divergence(len(found.outputs), same, largest, tolerance, _is_nearer_to(base_losses, found.losses, expected.losses))
+
+
+def _is_nearer_to(base: Sequence[float] | None, found: Sequence[float], adapter: Sequence[float]) -> bool:
+    if base is None or abs(fmean(base) - fmean(adapter)) <= APART * max(1.0, fmean(adapter)):
+        return False
+    return abs(fmean(found) - fmean(base)) < abs(fmean(found) - fmean(adapter))
 
 
 def run_script(task: str) -> subprocess.CompletedProcess[str]:
@@ -78,7 +83,7 @@ def answer_in_fresh_process(task: dict) -> Answers | None:
         found = json.loads(ended.stdout.splitlines()[-1])
         return Answers(found["outputs"], found["losses"])
     reason = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
-    if NO_ROOM in reason:
+    if ended.returncode == KILLED or any(sign in reason for sign in NO_ROOM):
         return None
     raise OutputError(
         f"{task['adapter'] or task['model']}: a fresh process with peft and transformers alone cannot use it: {reason}. "

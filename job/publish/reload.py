@@ -5,7 +5,6 @@ Reads a task as JSON from standard input, writes what it found as JSON to standa
 
 import json
 import sys
-from importlib.metadata import version
 
 import torch
 from peft import PeftModel
@@ -20,11 +19,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-LIBRARIES = ("torch", "transformers", "peft")
-
 
 def answer(task: dict) -> dict:
-    """Outputs and mean losses a label of each row, and the versions of the libraries.
+    """Outputs, and mean losses a label, of each row.
 
     task: `model` (an id or folder), `arguments` of its from_pretrained, `seq2seq`, `dtype`, `quantization` (arguments of a
     BitsAndBytesConfig, or None), `device`, `adapter` (a folder, or None for a model without one), `tokenizer` (a folder),
@@ -36,7 +33,7 @@ def answer(task: dict) -> dict:
         for row in task["rows"]:
             outputs.append(generate(model, tokenizer, row["prompt"], task))
             losses.append(loss(model, row))
-    return {"outputs": outputs, "losses": losses, "versions": {name: version(name) for name in LIBRARIES}}
+    return {"outputs": outputs, "losses": losses}
 
 
 def load(task: dict) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -48,7 +45,8 @@ def load(task: dict) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     model = auto.from_pretrained(task["model"], **options)
     if task["adapter"]:
         model = PeftModel.from_pretrained(model, task["adapter"])
-    return model.eval(), AutoTokenizer.from_pretrained(task["tokenizer"])
+    trusted = task["arguments"].get("trust_remote_code", False)
+    return model.eval(), AutoTokenizer.from_pretrained(task["tokenizer"], trust_remote_code=trusted)
 
 
 def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: list[int], task: dict) -> str:

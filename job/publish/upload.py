@@ -18,7 +18,7 @@ TRIES, FIRST_PAUSE_S = 5, 2.0
 def upload(folder: Path, repo_id: str, token: str | None, private: bool) -> str:
     """Puts the files of `folder` into the model repository `repo_id`, made if need be; the address of what is there now.
 
-    Raises AccessDenied, SettingsError or InputMissing at once, Transient after some tries.
+    Raises AccessDenied, InputMissing or SettingsError at once, Transient after some tries.
     """
     pause_s = FIRST_PAUSE_S
     for _ in range(TRIES - 1):
@@ -43,7 +43,7 @@ def upload_if_possible(folder: Path, repo_id: str, token: str | None, private: b
     try:
         address = upload(folder, repo_id, token, private)
     except Exception as error:
-        log.warning("PUSH_TO_HUB: not uploaded: %s The adapter is whole in %s; `evaluate` tries again.", error, folder)
+        log.warning("PUSH_TO_HUB: not uploaded: %s The adapter is whole in %s; the same command tries again.", error, folder)
         return {"hub_error": str(error)}
     log.info("uploaded: %s", address)
     return {"hub": address}

@@ -1,30 +1,30 @@
 """The adapter of the best evaluation so far, kept beside the checkpoints and sealed like them."""
 
-import logging
 import shutil
 from pathlib import Path
 
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
-from job.training.checkpoints import BEST, newest_whole, rotate, seal, step_of
-
-log = logging.getLogger(__name__)
+from job.training.checkpoints import BEST, STEP, checkpoints_of, newest_whole, seal, step_of
 
 WEIGHTS = "adapter_model.safetensors"
-KEPT = 3
-"""One more than checkpoints, so that a run which goes on from any of these finds the best adapter before it."""
 
 
 def keep_adapter(model: PeftModel, checkpoints: Path, step: int) -> None:
-    """Writes the adapter as it is after `step`; older ones go once this one is sealed."""
+    """Writes the adapter as it is after `step`. Older ones go then, but for what a run that goes on from a checkpoint needs."""
     folder = checkpoints / f"{BEST}-{step}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     weights = get_peft_model_state_dict(model, save_embedding_layers=False)
     save_file({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, folder / WEIGHTS)
     seal(folder)
-    rotate(checkpoints, BEST, KEPT)
+    steps = sorted(map(step_of, checkpoints_of(checkpoints, BEST)))
+    needed = set(steps[-1:])
+    for checkpoint in checkpoints_of(checkpoints, STEP):
+        needed |= set([number for number in steps if number <= step_of(checkpoint)][-1:])
+    for number in set(steps) - needed:
+        shutil.rmtree(checkpoints / f"{BEST}-{number}")
 
 
 def forget_after(step: int, checkpoints: Path) -> None:

@@ -44,7 +44,7 @@ def is_whole(folder: Path) -> bool:
 
 def newest_whole(folder: Path, kind: str = STEP) -> Path | None:
     """The newest checkpoint of this kind in `folder` that is whole; newer ones that are not are set aside as torn-checkpoint-N."""
-    for checkpoint in sorted(_checkpoints(folder, kind), key=step_of, reverse=True):
+    for checkpoint in sorted(checkpoints_of(folder, kind), key=step_of, reverse=True):
         if is_whole(checkpoint):
             return checkpoint
         aside = checkpoint.with_name(f"torn-{checkpoint.name}")
@@ -54,9 +54,9 @@ def newest_whole(folder: Path, kind: str = STEP) -> Path | None:
     return None
 
 
-def rotate(folder: Path, kind: str = STEP, kept: int = KEPT) -> None:
-    """Deletes all checkpoints of this kind in `folder` but the newest `kept`, and what was set aside."""
-    for checkpoint in [*sorted(_checkpoints(folder, kind), key=step_of)[:-kept], *folder.glob(f"torn-{kind}-*")]:
+def rotate(folder: Path) -> None:
+    """Deletes all checkpoints in `folder` but the newest KEPT, and what was set aside."""
+    for checkpoint in [*sorted(checkpoints_of(folder, STEP), key=step_of)[:-KEPT], *folder.glob("torn-*")]:
         shutil.rmtree(checkpoint, ignore_errors=True)
 
 
@@ -65,7 +65,8 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def _checkpoints(folder: Path, kind: str) -> list[Path]:
+def checkpoints_of(folder: Path, kind: str) -> list[Path]:
+    """The checkpoints of this kind in `folder`, whole or not, in no order."""
     return [path for path in folder.glob(f"{kind}-*") if path.is_dir() and re.fullmatch(rf"{kind}-\d+", path.name)]
 
 

@@ -55,6 +55,7 @@ class ResumableTrainer(Trainer):
     def _determine_best_metric(self, metrics: dict[str, float], trial: None) -> bool:
         """The library's; keeps the adapter of a new best evaluation, and ends the training when patience is at its end."""
         is_best = super()._determine_best_metric(metrics, trial)
+        self.state.best_global_step = None  # else the library looks for a checkpoint that may be gone
         if is_best and self.args.should_save:
             with disk_full_told(Path(self.args.output_dir)):
                 keep_adapter(self.model, Path(self.args.output_dir), self.state.global_step)
@@ -76,8 +77,14 @@ class ResumableTrainer(Trainer):
     @property
     def _owes_evaluation(self) -> bool:
         """Whether an evaluation was due at this step and is not done; that of an epoch comes after the save of its last step."""
-        ends_epoch = self.args.eval_strategy == "epoch" and float(self.state.epoch or 0.5).is_integer()
-        return self._cut_off or (ends_epoch and self._evaluated_step != self.state.global_step)
+        ends_epoch = float(self.state.epoch or 0.5).is_integer() or self._is_at_the_end
+        is_due = self.args.eval_strategy == "epoch" and ends_epoch
+        return self._cut_off or (is_due and self._evaluated_step != self.state.global_step)
+
+    @property
+    def _is_at_the_end(self) -> bool:
+        """Whether no step is left; the library would take one more before it looks."""
+        return self.state.global_step >= self.state.max_steps
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         """The library's. Once a stop is asked for, nothing more is measured or saved here: the one save is at the end."""
@@ -142,7 +149,7 @@ class ResumableTrainer(Trainer):
             self._take_up(self._taken_up)
             self._taken_up = None
             self._evaluate_what_is_owed()
-            self.control.should_training_stop |= self._is_out_of_patience
+            self.control.should_training_stop |= self._is_out_of_patience or self._is_at_the_end
         if not self.control.should_training_stop:
             super()._run_epoch(epoch=epoch, **rest)
 

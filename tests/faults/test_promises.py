@@ -368,3 +368,32 @@ def test_the_grace_period_is_compared_with_a_step_and_a_save(job, variables):
     assert code == 0
     assert said.count("after a sudden stop the run goes on from the last checkpoint") == 1
     assert Supervision().grace_s == 30
+
+
+@pytest.mark.parametrize("evaluation", ["no", "epoch", "steps"])
+def test_a_run_that_was_killed_after_its_last_step_takes_no_further_one(job, t5_folder, write_rows, questions, evaluation):
+    """Six steps, of four an epoch: the last one is in the middle of an epoch."""
+    variables = {
+        "MODEL_ID": t5_folder, "TRAIN_DATA": write_rows(questions), "MAX_STEPS": 6, "SAVE_STRATEGY": "steps", "SAVE_STEPS": 3,
+        "LR_SCHEDULER_TYPE": "constant", "EVAL_STRATEGY": evaluation, "RUN_NAME": "r", "MAX_NEW_TOKENS": 4,
+        "METRICS": "exact_match", "LOGGING_STEPS": 1,
+    } | ({"EVAL_STEPS": 3} if evaluation == "steps" else {})  # fmt: skip
+    assert job("train", **variables)[0] == 0
+    folder = Path("output/r")
+
+    def outcome() -> tuple:
+        history = [
+            {name: value for name, value in entry.items() if name in ("step", "loss", "eval_loss")}
+            for entry in json.loads((folder / "history.json").read_text())
+        ]
+        return (folder / "adapter" / "adapter_model.safetensors").read_bytes(), read_steps(), history
+
+    def read_steps() -> int:
+        return json.loads((folder / "adapter" / "job.json").read_text())["steps"]
+
+    expected = outcome()
+    assert expected[1] == 6
+    shutil.rmtree(folder / "adapter")
+    code, said = job("train", **variables)
+    assert code == 0, said
+    assert outcome() == expected

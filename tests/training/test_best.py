@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import load_file
 
 from job.model import BaseModel, add_lora, load_base
-from job.training.best import KEPT, forget_after, keep_adapter, take_best_adapter
+from job.training.best import forget_after, keep_adapter, take_best_adapter
 
 EVALUATED = {
     "EVAL_STRATEGY": "steps", "EVAL_STEPS": 2, "SAVE_STRATEGY": "steps", "SAVE_STEPS": 3, "LOGGING_STEPS": 1, "MAX_STEPS": 12,
@@ -45,12 +45,27 @@ def test_the_adapter_that_was_kept_last_comes_back(model, tmp_path):
     assert all(torch.equal(tensor, kept[name]) for name, tensor in weights(model).items())
 
 
-def test_a_torn_one_does_not_count_and_what_comes_after_a_step_is_forgotten(model, tmp_path):
-    for step in (2, 4, 6, 8):
+def checkpoint(folder: Path, step: int) -> None:
+    (folder / f"checkpoint-{step}").mkdir()
+
+
+def test_what_a_run_that_goes_on_from_a_checkpoint_needs_is_kept(model, tmp_path):
+    for step in (2, 4, 6):
         keep_adapter(model, tmp_path, step)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best-4", "best-6", "best-8"]
-    assert len(list(tmp_path.iterdir())) == KEPT
-    forget_after(6, tmp_path)
+    checkpoint(tmp_path, 7)
+    for step in (8, 10, 12):
+        keep_adapter(model, tmp_path, step)
+    assert sorted(path.name for path in tmp_path.glob("best-*")) == ["best-12", "best-6"], (
+        "the newest, and that before the checkpoint"
+    )
+    forget_after(7, tmp_path)
+    assert take_best_adapter(model, tmp_path) == 6
+
+
+def test_a_torn_one_does_not_count(model, tmp_path):
+    keep_adapter(model, tmp_path, 4)
+    checkpoint(tmp_path, 5)
+    keep_adapter(model, tmp_path, 6)
     (tmp_path / "best-6" / "adapter_model.safetensors").write_bytes(b"torn")
     assert take_best_adapter(model, tmp_path) == 4
 
