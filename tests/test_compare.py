@@ -41,6 +41,15 @@ def test_settings_that_differ_and_no_others(tmp_path, scores):
     assert "the training data" not in text
 
 
+def test_of_long_values_that_is_shown_in_which_they_differ(tmp_path, scores):
+    same = "Summarise the following dialogue in one sentence, naming who does what: {input} "
+    leave_run(tmp_path, "a", scores[0], prompt_template=same + "short")
+    leave_run(tmp_path, "b", scores[1], prompt_template=same + "long\nand detailed")
+    text = compare_runs(tmp_path, ["a", "b"])
+    assert "{input} short" in text
+    assert "{input} long⏎and detailed" in text
+
+
 def test_scores_and_differences_have_the_intervals_of_scipy(tmp_path, scores):
     first, second = scores
     leave_run(tmp_path, "a", first)

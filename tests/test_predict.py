@@ -115,3 +115,55 @@ def test_a_text_file_gets_the_answers_alone_even_with_confidences(trained, job):
     assert len(Path("answers.txt").read_text().splitlines()) == 30
     with pytest.raises(ValueError, match="could not convert"):
         float(Path("answers.txt").read_text().splitlines()[0])
+
+
+def test_a_limit_that_a_person_set_is_the_limit_even_if_no_training_row_was_as_long(trained, job):
+    variables = trained("t5_folder") | {"RUN_NAME": "wide", "MAX_SOURCE_LENGTH": 400}
+    assert job(**variables)[0] == 0
+    code, said = job("predict", "new.jsonl", "answers.jsonl", **variables)
+    assert code == 0
+    assert "are cut" not in said
+
+
+def test_a_causal_models_answers_are_as_long_as_answers_not_as_rows(trained):
+    trained("llama_folder")
+    assert json.loads(Path("output/r/adapter/job.json").read_text())["max_new_tokens"] == 6
+    from job import configs
+    from job.data.prepare import load_prepared
+    from job.settings import Settings
+
+    prepared = load_prepared(Path("output/r/data"))
+    longest = max(sum(label >= 0 for label in labels) for labels in prepared.evaluation["labels"])
+    assert configs.scoring(Settings(), prepared).decoding.max_new_tokens == longest + longest // 4 + 1
+    assert longest < min(map(len, prepared.evaluation["labels"]))
+
+
+def test_chats_are_asked_in_the_template_they_were_taught_in(job, llama_folder, write_rows):
+    chats = [
+        {"messages": [{"role": "user", "content": f"{number} May"}, {"role": "assistant", "content": f"05-{number:02d}"}]}
+        for number in range(1, 31)
+    ]
+    variables = {"MODEL_ID": llama_folder, "TRAIN_DATA": write_rows(chats, "chats.jsonl")} | FEW
+    code, said = job(**variables)
+    assert code == 0, said
+    write_rows([{"messages": chat["messages"][:1]} for chat in chats[:3]], "open.jsonl")
+    write_rows([{"input": chat["messages"][0]["content"]} for chat in chats[:3]], "texts.jsonl")
+    for name in ("open", "texts"):
+        code, said = job("predict", f"{name}.jsonl", f"{name}-answers.jsonl", **variables)
+        assert code == 0, said
+    model, tokenizer = (
+        AutoPeftModelForCausalLM.from_pretrained("output/r/adapter"),
+        AutoTokenizer.from_pretrained("output/r/adapter"),
+    )
+    for row, text in zip(answers("open-answers.jsonl"), answers("texts-answers.jsonl"), strict=True):
+        prompt = tokenizer.apply_chat_template(row["messages"], add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        made = model.generate(**prompt, max_new_tokens=6, do_sample=False)[0, prompt["input_ids"].shape[1] :]
+        assert row["output"] == text["output"] == tokenizer.decode(made, skip_special_tokens=True).strip()
+
+
+def test_answers_that_no_longer_hold_are_thrown_away_aloud(trained, job):
+    variables = trained("t5_folder")
+    PARTIAL.write_text('{"fingerprint": "of something else"}\n{"row": 0, "output": "wrong"}\n')
+    code, said = job("predict", "new.jsonl", "answers.jsonl", **variables)
+    assert code == 0
+    assert "1 answers of other rows, settings or weights are thrown away" in said

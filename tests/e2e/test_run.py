@@ -124,6 +124,29 @@ def test_evaluate_takes_new_evaluation_settings(t5_run, job):
     assert header == "input,ground_truth,base_output,adapter_output,trivial_output,base_chrf,adapter_chrf,trivial_chrf"
 
 
+def test_a_run_is_known_by_the_settings_that_it_was_evaluated_with_last(t5_run, job):
+    variables, folder = t5_run
+    newer = variables | {"METRICS": "chrf", "NUM_BEAMS": 2}
+    assert job("evaluate", **newer)[0] == 0
+    code, said = job(**newer)
+    assert code == 0
+    assert "on 8 rows: chrf" in said
+    assert json.loads((folder / "proof.json").read_text())["expected"]["num_beams"] == 2
+    assert job("merge", **newer)[0] == 0
+    code, said = job(**variables)
+    assert code == 78
+    assert "NUM_BEAMS was 2 and is 1" in said
+
+
+def test_evaluate_deletes_no_adapter(t5_run, job):
+    variables, folder = t5_run
+    assert job("evaluate", **variables | {"OVERWRITE": "true"})[0] == 0
+    assert (folder / "adapter").exists()
+    code, said = job("evaluate", **variables | {"RUN_NAME": "none", "OVERWRITE": "true"})
+    assert code == 66
+    assert "no adapter there" in said
+
+
 def test_the_same_rows_and_seed_give_the_same_adapter(t5_run, job):
     variables, folder = t5_run
     assert job(**variables | {"RUN_NAME": "again"})[0] == 0

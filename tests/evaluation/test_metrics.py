@@ -5,7 +5,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu import sentence_chrf
 
 from job.errors import SettingsError
-from job.evaluation.metrics import METRICS, check_metrics, exact_match, score, token_f1
+from job.evaluation.metrics import METRICS, check_metrics, check_own, exact_match, score, token_f1
 
 OUTPUTS = ["the cat sat", "", "A dog\nbarks loudly", "x"]
 TRUTHS = ["the cat sat down", "nothing", "a dog barks\nvery loudly", "x "]
@@ -45,3 +45,9 @@ def test_only_what_was_asked_for_is_measured():
 def test_an_unknown_metric_names_those_that_exist():
     with pytest.raises(SettingsError, match="exact_match, token_f1"):
         check_metrics(("bleu",))
+
+
+@pytest.mark.parametrize("name", ["exact_match", "output", "eval_mine", "loss"])
+def test_a_persons_metric_may_not_take_a_name_that_is_taken(name):
+    with pytest.raises(SettingsError, match=f"METRIC=my.py:{name}: the name {name} is taken"):
+        check_own((f"my.py:{name}", lambda output, truth: 1.0))

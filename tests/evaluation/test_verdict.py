@@ -7,6 +7,7 @@ import pytest
 from datasets import Dataset
 from scipy import stats
 
+from job.errors import Diverged
 from job.evaluation.baseline import most_frequent_answer, trivial_outputs
 from job.evaluation.evaluate import Evaluation, write_csv
 from job.evaluation.verdict import bootstrap_intervals, read_verdict, rows_needed
@@ -95,6 +96,33 @@ def test_too_few_rows_are_told_with_how_many_it_takes(verdict_of):
     assert "8 held-out rows are few" in str(verdict_of({"exact_match": [0.0] * 8}, {"exact_match": [1.0] * 8}))
 
 
+def test_an_adapter_that_is_no_better_than_the_trivial_answer_is_warned_of(verdict_of):
+    better = {"exact_match": [1.0] * 28 + [0.0] * 12}
+    found = verdict_of({"exact_match": [0.0] * 40}, better, trivial=better)
+    assert found.word == "better"
+    assert 'It is not better than always "most", which gives 70.0 %' in str(found)
+    assert verdict_of({"exact_match": [0.0] * 40}, better, trivial={"exact_match": [0.0] * 40}).warning is None
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_score_that_is_not_finite_is_no_verdict(verdict_of, tmp_path, score):
+    with pytest.raises(Diverged, match="adapter_loss is not finite on a held-out row"):
+        verdict_of({"loss": [1.0] * 30}, {"loss": [1.0] * 29 + [score]})
+    assert not (tmp_path / "evaluation.csv").exists()
+
+
+def test_texts_longer_than_csv_takes_by_itself_are_read(tmp_path):
+    import csv
+
+    limit = csv.field_size_limit(131_072)
+    evaluation = Evaluation(["x" * 200_000], ["y"], [""], ["y"], ["y"], {"exact_match": [0.0]}, {"exact_match": [1.0]}, {})
+    try:
+        write_csv(evaluation, tmp_path / "evaluation.csv")
+        assert read_verdict(tmp_path / "evaluation.csv").rows == 1
+    finally:
+        csv.field_size_limit(limit)
+
+
 def test_texts_are_judged_by_rouge_and_values_by_exact_match_and_a_persons_own_metric_comes_first(verdict_of):
     scores = {"exact_match": [0.0] * 30, "rougeL": [0.5] * 30}
     assert verdict_of(scores, scores).headline.metric == "exact_match"
@@ -125,5 +153,9 @@ def test_the_trivial_answer_is_the_most_frequent_one_or_the_first_sentence(token
     assert trivial_outputs(["a", "b"], ["yes", "no"], train, tokenizer) == ["yes", "yes"]
     long = ["one two three four five six seven"] * 2
     assert trivial_outputs(["First one. Second.", "No end"], long, train, tokenizer) == ["First one.", "No end"]
+    summary = ["\u4e00" * 300] * 2  # Chinese has no spaces
+    assert trivial_outputs(["\u4e8c\u3002 \u4e09"], summary, train, tokenizer) == ["\u4e8c\u3002"]
+    prompts = [[-100] * length + tokenizer(text).input_ids for length, text in ((1, "no"), (2, "no"), (3, "yes"))]
+    assert most_frequent_answer(Dataset.from_dict({"labels": prompts}), tokenizer) == "no"
     ids = [tokenizer(text).input_ids for text in ("yes", "no", "no")]
     assert most_frequent_answer(Dataset.from_dict({"labels": ids}), tokenizer) == "no"

@@ -124,3 +124,10 @@ def test_the_code_in_the_card_is_python(tmp_path):
     code = (tmp_path / "README.md").read_text().split("```python\n")[1].split("```")[0]
     compile(code, "card", "exec")
     assert f"tokenizer({FACTS['template'] + chr(10)!r}, return_tensors" in code
+
+
+@pytest.mark.parametrize("base", ["job/demo/base", "/models/mine", "./mine"])
+def test_a_folder_is_no_base_model_of_the_hub(base, tmp_path):
+    write_card(tmp_path / "README.md", FACTS | {"base": base}, SCORES, {})
+    assert ModelCard.load(tmp_path / "README.md").data.base_model is None
+    assert "huggingface.co" not in (tmp_path / "README.md").read_text()

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
-from job.errors import AccessDenied, Transient
+from job.errors import AccessDenied, SettingsError, Transient
 from job.publish import upload as module
 from job.publish.upload import TRIES, upload
 
@@ -83,3 +83,25 @@ def test_an_upload_needs_a_name(job):
     code, said = job(PUSH_TO_HUB="true")
     assert code == 78
     assert "PUSH_TO_HUB=true needs HUB_MODEL_ID. Set it" in said
+
+
+def test_a_run_that_is_done_uploads_what_was_not_uploaded(monkeypatch, job, t5_folder, write_rows, questions):
+    variables = {"MODEL_ID": t5_folder, "TRAIN_DATA": write_rows(questions)} | FEW
+    assert job(**variables)[0] == 0
+    Hub(monkeypatch, answer(403))
+    pushed = variables | {"PUSH_TO_HUB": "true", "HUB_MODEL_ID": "me/mine"}
+    assert job(**pushed)[0] == 0
+    hub = Hub(monkeypatch)
+    for _ in range(2):
+        assert job(**pushed)[0] == 0
+    assert len(hub.uploaded) == 1, "once is enough"
+    status = json.loads(Path("output/r/status.json").read_text())
+    assert status["hub"] == "https://hub/me/mine"
+    assert "hub_error" not in status
+
+
+def test_what_the_hub_refuses_is_not_tried_again(monkeypatch, tmp_path):
+    hub = Hub(monkeypatch, answer(400))
+    with pytest.raises(SettingsError, match="HUB_MODEL_ID=me/mine: the hub refuses"):
+        upload(tmp_path, "me/mine", None, private=True)
+    assert hub.pauses == []
