@@ -1,6 +1,6 @@
 # All commands of the project. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-container pictures test-faults audit test-gpu bench bench-gpu bench-plan bench-scale profile lint format tensorboard plan doctor image up up-cpu logs down docs lock clean
+.PHONY: help demo test test-slow test-container pictures test-faults audit test-gpu bench bench-gpu bench-plan bench-scale profile lint format tensorboard plan doctor image up up-cpu logs down docs lock clean
 
 PYTHON ?=
 export PYTHON
@@ -15,10 +15,14 @@ demo: ## set up, then train and measure an adapter on the embedded example (CPU,
 	@./setup.sh
 	@$(VENV)/python entrypoint.py run
 
-test: ## set up, lint, run the tests
+test: ## set up, lint, run the fast tests
 	@./setup.sh test
 	@$(MAKE) --no-print-directory lint
-	@$(VENV)/pytest --numprocesses 2 --dist loadfile
+	@$(VENV)/pytest --numprocesses 2 --dist loadfile -m "not slow"
+
+test-slow: ## kills and resumes, a hub that misbehaves, 200,000 rows (some minutes)
+	@./setup.sh test
+	@$(VENV)/pytest --numprocesses 2 --dist loadfile -m slow
 
 test-container: ## build the image and try it and the compose file on a real Docker engine (first time 15 minutes)
 	@./setup.sh test

@@ -4,6 +4,8 @@ import pytest
 
 from bench.scale import measure, write_rows
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def peaks(tmp_path_factory) -> dict[int, float]:

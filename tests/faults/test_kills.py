@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.faults.conftest import KILLS
 
+pytestmark = pytest.mark.slow
 ORDERS, EVALUATIONS = ("random", "group_by_length"), ("no", "steps", "epoch")
 KINDS = list(itertools.product(ORDERS, EVALUATIONS))
 COMPARED = ("step", "epoch", "loss", "grad_norm", "learning_rate", "eval_loss")
