@@ -70,9 +70,9 @@ def draw(results: list[dict]) -> None:
         axis.bar_label(bars, [f"{row['examples_per_s']:.2f}, x {row['ratio']:.2f}" for row in rows], padding=4)
         axis.set_title(f"examples a second, {result['model']}, {result['device']}", loc="left", fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.margins(x=0.2)
+        axis.margins(x=0.25)
     panels.tight_layout()
-    panels.savefig(PLOT, metadata={"Date": None}, facecolor="white")
+    panels.savefig(PLOT, metadata={"Date": None}, facecolor="white", bbox_inches="tight")
 
 
 if __name__ == "__main__":
