@@ -59,10 +59,10 @@ def demo_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "demo" is as it comes; "half-rate" ends early, so that there is something to compare.
     """
     folder = tmp_path_factory.mktemp("runs")
-    places = {"OUTPUT_DIR": str(folder / "output"), "LOGS_DIR": str(folder / "logs"), "DEVICE": "cpu"}
     for variables in ({}, {"RUN_NAME": "half-rate", "LEARNING_RATE": "0.0005", "NUM_TRAIN_EPOCHS": "2"}):
-        command = [sys.executable, "entrypoint.py"]
-        ended = subprocess.run(command, cwd=ROOT, env=os.environ | places | variables, capture_output=True, text=True, check=False)
+        environment = os.environ | {"DEVICE": "cpu"} | variables
+        command = [sys.executable, ROOT / "entrypoint.py"]
+        ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         assert ended.returncode == 0, ended.stderr
     return folder
 
