@@ -24,7 +24,7 @@ def shown(make_clone) -> Clone:
 
 def test_a_browser_shows_the_runs_name_and_the_curve_of_its_loss(shown, browser):
     assert shown.run_job(RUN_NAME="my-run", NUM_TRAIN_EPOCHS="3", EVAL_MAX_ROWS="8").returncode == 0
-    browser.get(f"http://127.0.0.1:{shown.port}/?tagFilter=%2Floss#timeseries")
+    browser.get(f"http://127.0.0.1:{shown.port}/?tagFilter=%5Etrain%2Floss%24#timeseries")
     wait = WebDriverWait(browser, 60)
     card = wait.until(lambda page: [card for card in page.find_elements(By.CSS_SELECTOR, "scalar-card") if is_loss(card.text)])[0]
     last_step = re.search(r"my-run\n([\d.]+)\n([\d.]+)\n360\n", card.text)
