@@ -51,7 +51,11 @@ def main(arguments: list[str]) -> int:
 
 def call(command: str, arguments: list[str]) -> int:
     """Runs one command with the settings of the environment; 0. Raises JobError."""
-    if not exists(command, arguments):
+    if command in COMMANDS and not exists(command, arguments):
+        raise SettingsError(
+            f"{' '.join([command, *arguments])}: wrong arguments. `python entrypoint.py --help` shows those of {command}."
+        )
+    if command not in COMMANDS:
         raise SettingsError(f"{' '.join([command, *arguments])}: no such command. `python entrypoint.py --help` lists them.")
     from job.environment import read_settings  # noqa: PLC0415  --help needs no pydantic
 

@@ -54,7 +54,8 @@ def compare_runs(output_dir: Path, names: Sequence[str]) -> str:
 
     Raises SettingsError for fewer than two runs, InputMissing for one that is not there or was not evaluated.
     """
-    if len(set(names)) < 2:
+    names = list(dict.fromkeys(Path(one).name for one in names))  # folders, as a shell completes them, will do
+    if len(names) < 2:
         raise SettingsError("compare: two runs or more are needed, such as: compare first second")
     runs = [read_run(output_dir, one) for one in names]
     tables = [_settings(runs), _scores(runs), *([_differences(runs)] if _asked_the_same(runs) else [])]
@@ -116,7 +117,8 @@ def _scores(runs: list[Run]) -> Table:
     if any(run.training_s for run in runs):
         took = [str(timedelta(seconds=round(run.training_s))) if run.training_s else "" for run in runs]
         lines.append(["training took", *took])
-    return Table("Scores of the adapters, with 95 % intervals", ["", *(run.name for run in runs)], lines)
+    note = "" if _asked_the_same(runs) else "The held-out rows are not the same: these scores cannot be compared row by row."
+    return Table("Scores of the adapters, with 95 % intervals", ["", *(run.name for run in runs)], lines, note)
 
 
 def _mean(run: Run, metric: str) -> str:

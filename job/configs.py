@@ -8,11 +8,13 @@ from pathlib import Path
 import torch
 from peft import LoraConfig
 from transformers import BitsAndBytesConfig, PreTrainedModel, TrainingArguments
+from transformers.integrations.integration_utils import get_available_reporting_integrations
 
 from job.data.lengths import Limits
 from job.data.prepare import Prepared, Reader, Request
 from job.data.read import Source
 from job.data.rows import Columns
+from job.errors import SettingsError
 from job.evaluation.evaluate import Scoring
 from job.evaluation.generate import Decoding
 from job.evaluation.metrics import LOWER_IS_BETTER, check_best, check_metrics, check_own, score_own
@@ -83,7 +85,12 @@ def identity(settings: Settings) -> dict[str, object]:
 
 def training_identity(settings: Settings) -> dict[str, object]:
     """The settings that the adapter depends on, evaluation left out."""
-    return {name: value for name, value in identity(settings).items() if name not in EVALUATION}
+    return of_training(identity(settings))
+
+
+def of_training(identity: dict[str, object]) -> dict[str, object]:
+    """Those of an identity's settings that the adapter depends on."""
+    return {name: value for name, value in identity.items() if name not in EVALUATION}
 
 
 def token(settings: Settings) -> str | None:
@@ -129,7 +136,9 @@ def columns(settings: Settings) -> Columns:
 
 
 def data_request(settings: Settings) -> Request:
-    """What rows to prepare."""
+    """What rows to prepare. Tries a person's own function, so that one that is missing is told at once."""
+    if settings.preprocess:
+        load_function(settings.preprocess, "PREPROCESS")
     return Request(
         train=train_source(settings),
         evaluation=eval_source(settings),
@@ -220,6 +229,13 @@ def training_arguments(settings: Settings, checkpoints: Path, device: str, micro
         accelerator_config={"non_blocking": device == "cuda"},  # the next batch is copied while the GPU computes this one
         full_determinism=settings.full_determinism,
     )
+
+
+def check_trackers(settings: Settings) -> None:
+    """Raises SettingsError for a tracker that is unknown or whose package is not installed."""
+    there = get_available_reporting_integrations()
+    if missing := next((name for name in settings.report_to if name not in ("none", "tensorboard", *there)), None):
+        raise SettingsError(f"REPORT_TO: {missing} is not installed here. Install its package, or set REPORT_TO=tensorboard.")
 
 
 def scoring(settings: Settings, prepared: Prepared, rows_at_once: int = 1) -> Scoring:

@@ -218,6 +218,11 @@ def choose_targets(targets: tuple[str, ...], model: PreTrainedModel) -> list[str
 
 def add_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     """`model` with a new adapter in float32; only the adapter (and what `config` names beside it) is trained."""
+    names = [name for name, _ in model.named_modules()]
+    if missing := next((saved for saved in config.modules_to_save or () if not any(name.endswith(saved) for name in names)), None):
+        raise SettingsError(
+            f'MODULES_TO_SAVE: no module of the model is named "{missing}". Name one that is there, such as lm_head.'
+        )
     try:
         adapted = get_peft_model(model, config)
     except ValueError as error:

@@ -18,7 +18,7 @@ from job.data.read import Source, Table, read_table
 from job.data.rows import to_chats, to_prompts
 from job.data.tokenise import cut_source, encode_chats, encode_prompts
 from job.data.write import check_place, write_table
-from job.errors import InputMissing
+from job.errors import InputMissing, OutputError
 from job.evaluation.generate import Decoding, Ids, confidences, decode, generate_ids
 from job.hardware import Hardware, check_quantization, choose_precision, detect
 from job.model import length_limits, load_adapter, load_base, load_config, load_tokenizer
@@ -41,6 +41,8 @@ def answer_file(settings: Settings, location: str, output: str | None = None) ->
     adapter = find_adapter(settings)
     job = read_job(adapter)
     path = Path(output) if output else adapter.with_name("predictions") / Path(location).name
+    if path.resolve() == Path(location).resolve():
+        raise OutputError(f"{path}: the answers would take the place of the questions. Name another file.")
     check_place(path)
     base = replace(configs.base_model(settings), model_id=configs.located(job["base_model"]))
     tokenizer = load_tokenizer(base, adapter)
@@ -60,9 +62,20 @@ def answer_file(settings: Settings, location: str, output: str | None = None) ->
             for rows in _by_length(left, prompts):
                 asked = [prompts[row] for row in rows]
                 answers.add(rows, _answer(model, tokenizer, asked, decoding, settings.predict_confidence))
-        write_table(table.rows.to_dict() | answers.columns(), path)
+        given = table.rows.to_dict()
+        made = {_free_name(name, given): cells for name, cells in answers.columns().items()}
+        write_table(given | made, path, _free_name(OUTPUT_COLUMN, given))
     answers.path.unlink()
     log.info("answered %d rows: %s", len(prompts), path)
+
+
+def _free_name(name: str, columns: dict[str, list]) -> str:
+    """`name`, with a number where a person's own column is called so."""
+    number, free = 1, name
+    while free in columns:
+        number += 1
+        free = f"{name}_{number}"
+    return free
 
 
 def find_adapter(settings: Settings) -> Path:
@@ -77,7 +90,7 @@ def _prompts(settings: Settings, job: dict, table: Table, tokenizer: PreTrainedT
     """Token ids of the rows as the adapter learnt to read them."""
     columns = replace(
         configs.columns(settings),
-        input=job["input_column"],
+        input=settings.input_column if "input_column" in settings.model_fields_set else job["input_column"],
         messages=job["messages_column"],
         template=job["prompt_template"],
         preprocess=job["preprocess"],

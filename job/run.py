@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from peft import PeftModel
+
 from job import configs, steps
 from job.compare import compare_runs
 from job.doctor import examine
@@ -39,6 +41,7 @@ def run(settings: Settings) -> None:
             prove(job)
             publish(job)
         else:
+            log.info("%s was finished before: nothing was done again. OVERWRITE=true starts it anew", folder.path)
             push(settings, folder)
         _say_done(settings, folder)
 
@@ -91,9 +94,7 @@ def evaluate(settings: Settings) -> None:
     find_adapter(settings)
     with _claimed(settings.model_copy(update={"overwrite": False}), configs.training_identity(settings)) as folder:
         job = steps.prepare(settings, folder)
-        folder.evaluation.unlink(missing_ok=True)
-        folder.keep(configs.identity(settings))
-        _train_and_evaluate(job)
+        _evaluate(job, load_adapter(steps.load_base_model(job), folder.adapter))
         prove(job)
         publish(job)
         _say_done(job.settings, folder)
@@ -104,10 +105,16 @@ def _train_and_evaluate(job: steps.Job) -> None:
     folder = job.folder
     model = None if folder.adapter.exists() else fit(job)
     if not (folder.evaluation.exists() and folder.proof.exists()):
-        model = model or load_adapter(steps.load_base_model(job), folder.adapter)
-        evaluation = steps.evaluate(job, model)
-        expect(job, model, evaluation.adapter_outputs)
-        write_csv(evaluation, folder.evaluation)
+        _evaluate(job, model or load_adapter(steps.load_base_model(job), folder.adapter))
+
+
+def _evaluate(job: steps.Job, model: PeftModel) -> None:
+    """Puts a new evaluation in the place of the last one, with its settings; a failure leaves the last one as it is."""
+    evaluation = steps.evaluate(job, model)
+    job.folder.evaluation.unlink(missing_ok=True)
+    job.folder.keep(configs.identity(job.settings))
+    expect(job, model, evaluation.adapter_outputs)
+    write_csv(evaluation, job.folder.evaluation)
 
 
 @contextmanager
@@ -117,7 +124,7 @@ def _claimed(settings: Settings, identity: dict[str, object]) -> Iterator[RunFol
     with locked(folder.path):
         if settings.overwrite:
             folder.clear()
-        folder.claim(identity)
+        folder.claim(configs.of_training(identity) if folder.is_done else identity)
         try:
             yield folder
         except KeyboardInterrupt as stop:

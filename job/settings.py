@@ -148,7 +148,7 @@ class Settings(BaseSettings):
     """Order of the rows: rows of like length together (less padding), or random."""
     padding_free: Literal["auto", "true", "false"] = "auto"
     """Pack the rows of a batch one after another instead of padding them: the same result, faster; auto: where it is."""
-    seed: int = 42
+    seed: int = Field(42, ge=0, lt=2**32)
     """Seed of the split, the order of rows and the adapter's start."""
     logging_steps: PositiveInt = 10
     """Optimizer steps between two points of the curves."""

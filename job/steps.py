@@ -89,6 +89,7 @@ def prepare(settings: Settings, folder: RunFolder) -> Job:
 
 
 def _prepare(settings: Settings, folder: RunFolder) -> Job:
+    configs.check_trackers(settings)
     hardware = detect(settings.device)
     log.info("hardware: %s", hardware.describe())
     check_quantization(settings.quantization, hardware)

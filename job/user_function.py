@@ -16,7 +16,7 @@ def load_function(spec: str, variable: str) -> Callable:
     module = importlib.util.module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SettingsError(f"{variable}={spec}: importing {path} raised {describe(error)}. Mend the file.") from error
     function = getattr(module, name, None)
     if not callable(function):
@@ -24,6 +24,6 @@ def load_function(spec: str, variable: str) -> Callable:
     return function
 
 
-def describe(error: Exception) -> str:
+def describe(error: BaseException) -> str:
     """`ValueError: text`, on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

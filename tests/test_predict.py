@@ -167,3 +167,36 @@ def test_answers_that_no_longer_hold_are_thrown_away_aloud(trained, job):
     code, said = job("predict", "new.jsonl", "answers.jsonl", **variables)
     assert code == 0
     assert "1 answers of other rows, settings or weights are thrown away" in said
+
+
+def test_a_persons_own_column_stays_and_so_does_the_file_that_was_asked(trained, job, write_rows):
+    variables = trained("t5_folder")
+    write_rows([{"input": "the 3 of June", "output": "my note"}], "notes.jsonl")
+    assert job("predict", "notes.jsonl", "answers.jsonl", **variables)[0] == 0
+    assert answers()[0]["output"] == "my note"
+    assert job("predict", "notes.jsonl", "answers.txt", **variables)[0] == 0
+    assert Path("answers.txt").read_text().strip() == " ".join(answers()[0]["output_2"].split())
+    code, said = job("predict", "notes.jsonl", "notes.jsonl", **variables)
+    assert code == 73
+    assert "would take the place of the questions" in said
+
+
+def test_a_workbook_holds_texts_as_texts(trained, job, write_rows):
+    from openpyxl import load_workbook
+
+    variables = trained("t5_folder")
+    write_rows([{"input": '=HYPERLINK("http://x")', "note": "a\x0bb" + "c" * 40_000, "number": 3}], "odd.jsonl")
+    code, said = job("predict", "odd.jsonl", "odd.xlsx", **variables)
+    assert code == 0, said
+    assert "1 cells lost control characters or what is beyond 32767 letters" in said
+    cells = next(load_workbook("odd.xlsx").active.iter_rows(min_row=2))
+    assert (cells[0].value, cells[0].data_type) == ('=HYPERLINK("http://x")', "s")
+    assert cells[1].value == "ab" + "c" * 32_765
+    assert cells[2].value == 3
+
+
+def test_another_column_may_be_asked(trained, job, write_rows):
+    variables = trained("t5_folder")
+    write_rows([{"Text": "the 3 of June"}], "other.jsonl")
+    assert job("predict", "other.jsonl", "a.jsonl", **variables)[0] == 65
+    assert job("predict", "other.jsonl", "a.jsonl", **variables | {"INPUT_COLUMN": "Text"})[0] == 0

@@ -89,7 +89,7 @@ def score_own(outputs: Sequence[str], truths: Sequence[str], own: tuple[str, Cal
     for number, (output, truth) in enumerate(zip(outputs, truths, strict=True), 1):
         try:
             value = float(function(output, truth))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise SettingsError(f"METRIC={spec} raised {describe(error)} on held-out row {number}. Mend the function.") from error
         if not math.isfinite(value):
             raise SettingsError(f"METRIC={spec} returned {value} on held-out row {number}; a finite number was expected.")

@@ -131,6 +131,8 @@ def _no_better_than_trivial(headline: Compared, rows: list[dict[str, str]]) -> s
     if bootstrap_intervals(gained)[0][0] > 0:
         return None
     given = number(headline.metric, headline.trivial)
+    if (gained.mean() > 0) != (headline.metric in LOWER_IS_BETTER) and gained.mean():
+        return f"It is not measurably better than {_trivial_name(rows)}, which gives {given}: {len(rows)} rows are too few to tell."
     return f"It is not better than {_trivial_name(rows)}, which gives {given}: see whether it learnt anything else."
 
 

@@ -59,11 +59,18 @@ def diverge(found: Answers, expected: Answers, tolerance: float, base_losses: Se
     same = sum(one == other for one, other in zip(found.outputs, expected.outputs, strict=True))
     apart = [abs(one - other) / max(1.0, abs(other)) for one, other in zip(found.losses, expected.losses, strict=True)]
     largest = max(value if math.isfinite(value) else math.inf for value in apart)
-    return Divergence(len(found.outputs), same, largest, tolerance, _is_nearer_to(base_losses, found.losses, expected.losses))
+    return Divergence(
+        len(found.outputs),
+        same,
+        largest,
+        tolerance,
+        _is_nearer_to(base_losses, found.losses, expected.losses, max(APART, tolerance / 2)),
+    )
 
 
-def _is_nearer_to(base: Sequence[float] | None, found: Sequence[float], adapter: Sequence[float]) -> bool:
-    if base is None or abs(fmean(base) - fmean(adapter)) <= APART * max(1.0, fmean(adapter)):
+def _is_nearer_to(base: Sequence[float] | None, found: Sequence[float], adapter: Sequence[float], apart: float) -> bool:
+    """Whether `found` is the base's; no, where base and adapter are closer than `apart`, and rounding may decide."""
+    if base is None or abs(fmean(base) - fmean(adapter)) <= apart * max(1.0, fmean(adapter)):
         return False
     return abs(fmean(found) - fmean(base)) < abs(fmean(found) - fmean(adapter))
 

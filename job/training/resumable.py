@@ -60,6 +60,9 @@ class ResumableTrainer(Trainer):
             with disk_full_told(Path(self.args.output_dir)):
                 keep_adapter(self.model, Path(self.args.output_dir), self.state.global_step)
         if self._is_out_of_patience:
+            patience = self.supervisor.supervision.patience
+            log.info("training ends at step %d of %d: EARLY_STOPPING_PATIENCE, %d measurements without a better %s",
+                     self.state.global_step, self.state.max_steps, patience, self.args.metric_for_best_model)  # fmt: skip
             self.control.should_training_stop = True
         return is_best
 

@@ -134,8 +134,36 @@ def test_a_run_is_known_by_the_settings_that_it_was_evaluated_with_last(t5_run, 
     assert json.loads((folder / "proof.json").read_text())["expected"]["num_beams"] == 2
     assert job("merge", **newer)[0] == 0
     code, said = job(**variables)
+    assert code == 0, "the same .env as ever; the run is finished, whatever it was evaluated with since"
+    assert "was finished before: nothing was done again. OVERWRITE=true starts it anew" in said
+    assert "on 8 rows: chrf" in said
+
+
+def test_an_evaluation_that_fails_leaves_the_last_one(t5_run, job):
+    variables, folder = t5_run
+    before = (folder / "evaluation.csv").read_text()
+    Path("mine.py").write_text("def late(output, truth):\n    late.calls = getattr(late, 'calls', 0) + 1\n"
+                               "    if late.calls > 3: raise SystemExit(0)\n    return 1.0\n")  # fmt: skip
+    code, said = job("evaluate", **variables | {"METRIC": "mine.py:late"})
     assert code == 78
-    assert "NUM_BEAMS was 2 and is 1" in said
+    assert "METRIC=mine.py:late raised SystemExit" in said
+    assert (folder / "evaluation.csv").read_text() == before
+    assert job(**variables)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"REPORT_TO": "wandb"}, "REPORT_TO: wandb is not installed here"),
+        ({"PREPROCESS": "none.py:f"}, "PREPROCESS=none.py:f: no such file as none.py"),
+        ({"SEED": "-1"}, "SEED"),
+        ({"MODULES_TO_SAVE": "xx"}, 'MODULES_TO_SAVE: no module of the model is named "xx"'),
+    ],
+)
+def test_what_cannot_be_is_told_and_is_no_bug(job, t5_folder, write_rows, questions, variables, expected):
+    code, said = job(MODEL_ID=t5_folder, TRAIN_DATA=write_rows(questions), **FEW_STEPS | variables)
+    assert code == 78, said
+    assert expected in said
 
 
 def test_evaluate_deletes_no_adapter(t5_run, job):

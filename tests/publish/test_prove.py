@@ -34,6 +34,7 @@ def test_losses_of_the_base_model_are_not_the_adapters_however_wide_the_toleranc
     assert lost.is_too_large
     assert "which are the base model's" in str(lost)
     assert not diverge(Answers(["a", "b"], [1.2, 1.25]), Answers(["a", "b"], adapter), 0.5, base).is_too_large
+    assert not diverge(Answers(["a"], [1.15]), Answers(["a"], [1.0]), 0.5, [1.2]).is_too_large, "quantisation may decide that"
     assert not diverge(Answers(["a"], [1.0001]), Answers(["a"], [1.0]), 0.5, [1.0002]).is_too_large, "an adapter that did nothing"
 
 
