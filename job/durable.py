@@ -6,6 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
+from job.errors import DiskFull
+
 NEARLY_FULL_BYTES = 2**20
 
 
@@ -62,6 +64,16 @@ def is_disk_full(error: BaseException, folder: Path) -> bool:
             return True
         seen = seen.__cause__ or seen.__context__
     return isinstance(error, OSError | RuntimeError) and shutil.disk_usage(folder).free < NEARLY_FULL_BYTES
+
+
+def check_space(folder: Path, needed_bytes: float, what: str) -> None:
+    """Raises DiskFull unless `needed_bytes` are free at `folder`; `what` is the part of the message before how much."""
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise DiskFull(
+            f"OUTPUT_DIR: {free / 2**30:.2f} GiB free at {folder}, {what} about {needed_bytes / 2**30:.2f}. Free some, or set "
+            "OUTPUT_DIR to another disk."
+        )
 
 
 def _partial(path: Path, text: str) -> Path:

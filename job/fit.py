@@ -14,8 +14,7 @@ from transformers import set_seed
 from job import configs, watch
 from job.activations import checkpoint_blocks
 from job.cpu import use_fast_dropout
-from job.durable import write_json
-from job.errors import DiskFull
+from job.durable import check_space, write_json
 from job.evaluation.generate import generate, prompt_of
 from job.hardware import GIB, estimate_training_s
 from job.model import add_lora
@@ -82,12 +81,7 @@ def fit(job: Job) -> PeftModel:
 def check_disk(job: Job, trainable: int) -> None:
     """Raises DiskFull unless what the run will write has room: checkpoints and adapters at their most, the small files."""
     needed = trainable * (CHECKPOINT_WIDTH * CHECKPOINTS + ADAPTER_WIDTH * ADAPTERS) + OTHER_FILES_BYTES
-    free = psutil.disk_usage(str(job.folder.path)).free
-    if free < needed:
-        raise DiskFull(
-            f"OUTPUT_DIR: {free / GIB:.2f} GiB free at {job.folder.path}, this run will write about {needed / GIB:.2f}. "
-            "Free some, or set OUTPUT_DIR to another disk."
-        )
+    check_space(job.folder.path, needed, "this run will write")
 
 
 def _new_model(job: Job) -> PeftModel:

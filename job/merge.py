@@ -6,18 +6,17 @@ import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import psutil
 from peft import PeftModel
 
 from job import configs
 from job.data.prepare import load_prepared
-from job.durable import replace_folder_durably, write_json
-from job.errors import DiskFull, Diverged, InputMissing, OutOfMemory
+from job.durable import check_space, replace_folder_durably, write_json
+from job.errors import Diverged, InputMissing, OutOfMemory
 from job.evaluation.generate import generate, measure_losses
 from job.hardware import detect
 from job.lock import locked
 from job.model import BaseModel, load_adapter, load_base, load_config, load_tokenizer
-from job.plan.memory import GIB, weights_bytes
+from job.plan.memory import weights_bytes
 from job.plan.shape import read_shape
 from job.predict import find_adapter
 from job.proof import Expected, read_expected, sample, task_of
@@ -120,18 +119,9 @@ def _save_merged(model: PeftModel, folder: Path, precision: str) -> None:
     merged.save_pretrained(folder, max_shard_size=SHARD_SIZE)
 
 
-def _check_disk(folder: Path, needed: float) -> None:
-    free = psutil.disk_usage(str(folder)).free
-    if free < needed:
-        raise DiskFull(
-            f"OUTPUT_DIR: {free / GIB:.1f} GiB free at {folder}, the merged model takes {needed / GIB:.1f}. Free some, or set "
-            "OUTPUT_DIR to another disk."
-        )
-
-
 def _device(settings: Settings, base: BaseModel, precision: str) -> str:
     """Where to merge. Raises DiskFull where the result would have no room."""
     hardware = detect(settings.device)
     needed = weights_bytes(read_shape(load_config(base)), precision, "none")
-    _check_disk(settings.output_dir, needed)
+    check_space(settings.output_dir, needed, "the merged model takes")
     return hardware.device if hardware.device == "cuda" and needed < GPU_SHARE * hardware.memory_bytes else "cpu"

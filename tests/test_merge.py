@@ -78,3 +78,14 @@ def test_without_a_run_there_is_nothing_to_merge(job):
     code, said = job("merge", RUN_NAME="none")
     assert code == 66
     assert "no adapter there" in said
+
+
+def test_a_disk_without_room_for_the_model_is_told_before_it_is_loaded(run, job, monkeypatch):
+    from job import durable
+
+    real = durable.shutil.disk_usage
+    monkeypatch.setattr(durable.shutil, "disk_usage", lambda path: real(path)._replace(free=1000))
+    code, said = job("merge", **run)
+    assert code == 74
+    assert "the merged model takes about 0.00" in said
+    assert "set OUTPUT_DIR to another disk" in said
