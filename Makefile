@@ -109,7 +109,7 @@ down: ## stop the containers; adapters, curves and downloaded models stay
 
 docs: ## write env.example and the README's table of variables from the settings
 	@./setup.sh
-	@$(VENV)/python -m job.settings_docs
+	@$(VENV)/python -m job.config.docs
 
 lock: ## solve pyproject.toml into requirements.txt and requirements-test.txt (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \

@@ -4,10 +4,10 @@ import logging
 import os
 import sys
 
-from job.console import configure
 from job.errors import EXIT_BUG, Interrupted, JobError, SettingsError
-from job.run_folder import make_writable
-from job.signals import stop_signals
+from job.pipeline.run_folder import make_writable
+from job.system.console import configure
+from job.system.signals import stop_signals
 
 USAGE = """\
 python entrypoint.py [COMMAND]
@@ -57,7 +57,7 @@ def call(command: str, arguments: list[str]) -> int:
         )
     if command not in COMMANDS:
         raise SettingsError(f"{' '.join([command, *arguments])}: no such command. `python entrypoint.py --help` lists them.")
-    from job.environment import read_settings  # noqa: PLC0415  --help needs no pydantic
+    from job.config.environment import read_settings  # noqa: PLC0415  --help needs no pydantic
 
     settings = read_settings()
     configure(settings.log_level)
@@ -68,7 +68,7 @@ def call(command: str, arguments: list[str]) -> int:
         make_writable(folder, variable)
     if settings.hf_home:
         os.environ["HF_HOME"] = str(settings.hf_home)
-    from job import run  # noqa: PLC0415  only now, with right settings: importing torch takes seconds
+    from job.commands import run  # noqa: PLC0415  only now, with right settings: importing torch takes seconds
 
     getattr(run, command)(settings, *arguments)
     return 0

@@ -18,10 +18,11 @@ from torch.nn import functional as F
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from bench import recipe
-from job import run, steps
-from job.environment import read_settings
-from job.hardware import GIB
+from job.commands import run
+from job.config.environment import read_settings
+from job.pipeline import steps
 from job.plan.shape import read_shape
+from job.system.hardware import GIB
 from job.training.trainer import LoraTrainer
 
 RUN = "run"

@@ -15,7 +15,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForSeq2SeqLM
 
-from job.activations import checkpoint_blocks, fuse_gelu
+from job.model.activations import checkpoint_blocks, fuse_gelu
 from job.plan.known import known_config
 from job.plan.memory import ADAPTER_WIDTH, GIB, Way, activation_bytes, weights_bytes
 from job.plan.shape import read_shape

@@ -11,8 +11,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 from transformers import TrainerCallback
 
-from job import run
-from job.environment import read_settings
+from job.commands import run
+from job.config.environment import read_settings
 from job.training.trainer import LoraTrainer
 
 STEPS = {"wait": 2, "warmup": 1, "active": 5}

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from job.hardware import LEAST_GAIN, bf16_gain
+from job.system.hardware import LEAST_GAIN, bf16_gain
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"

@@ -16,7 +16,7 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration
 
 import entrypoint
-from job.environment import KNOWN
+from job.config.environment import KNOWN
 from job.publish import prove, reload
 
 torch.set_num_threads(1)  # tiny models: more threads only wait for each other

@@ -39,7 +39,7 @@ def test_exit_codes_are_those_of_the_contract():
 
 
 def test_a_bug_shows_its_traceback_and_a_users_error_does_not(job, monkeypatch, caplog):
-    from job import run
+    from job.commands import run
 
     def fail(settings: object) -> None:
         raise ZeroDivisionError("oops")

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from job.durable import write_text
+from job.system.durable import write_text
 
 log = logging.getLogger(__name__)
 

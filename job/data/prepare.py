@@ -19,8 +19,8 @@ from job.data.read import Source, Table, read_table
 from job.data.rows import Columns, to_examples
 from job.data.split import check_overlap, digest_keys, split_rows
 from job.data.tokenise import assemble, tokenise
+from job.data.tokens import ROWS_AT_ONCE, answer_lengths, token_lengths
 from job.errors import DataError, SettingsError
-from job.tokens import ROWS_AT_ONCE, answer_lengths, token_lengths
 
 SUMMARY, CUT_ROWS = "summary.json", "truncated.csv"
 

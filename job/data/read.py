@@ -9,7 +9,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, l
 
 from job.data.formats import Columns, first_line, quoted, read_columns
 from job.errors import DataError, InputMissing
-from job.hub import hub_errors
+from job.system.hub import hub_errors
 
 MAPPED = {".parquet": Dataset.from_parquet, ".arrow": Dataset.from_file}
 """Formats that are mapped into memory instead of read into it."""

@@ -9,9 +9,9 @@ from datasets import Dataset
 
 from job.data.read import Table
 from job.data.template import Template
+from job.data.tokens import ROWS_AT_ONCE
 from job.errors import DataError, SettingsError
-from job.tokens import ROWS_AT_ONCE
-from job.user_function import describe, load_function
+from job.system.user_function import describe, load_function
 
 ROLES = ("system", "user", "assistant", "tool")
 WAITED_FOR = {"role": "assistant", "content": "?"}

@@ -8,8 +8,8 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from job.errors import DataError, SettingsError
+from job.labels import IGNORED
 
-IGNORED = -100
 ROWS_A_PROCESS = 20_000
 """Below this many rows a further process costs more than it saves: fast tokenizers use all cores by themselves."""
 

@@ -8,7 +8,7 @@ from statistics import median
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from job.tokens import ROWS_AT_ONCE
+from job.data.tokens import ROWS_AT_ONCE
 
 SHORT_WORDS, SHORT_LETTERS = 5, 60
 """Answers of up to so many words and letters, in the median, are labels or values; longer ones are texts."""

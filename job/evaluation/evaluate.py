@@ -13,11 +13,11 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from job.durable import replace_durably
 from job.errors import Diverged
 from job.evaluation.baseline import trivial_outputs
 from job.evaluation.generate import Decoding, Ids, generate, measure_losses, prompt_of
 from job.evaluation.metrics import Scores, score
+from job.system.durable import replace_durably
 
 TEXT_COLUMNS = ("input", "ground_truth", "base_output", "adapter_output", "trivial_output")
 

@@ -10,11 +10,11 @@ from tqdm import tqdm
 from transformers import DataCollatorForSeq2Seq, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from job.errors import OutOfMemory
-from job.loss import row_losses
+from job.labels import IGNORED
+from job.model.loss import row_losses
 
 log = logging.getLogger(__name__)
 
-IGNORED = -100
 Ids = list[int]
 
 

@@ -8,7 +8,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import CHRF
 
 from job.errors import SettingsError
-from job.user_function import describe
+from job.system.user_function import describe
 
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 METRICS = ("exact_match", "token_f1", *ROUGE, "chrf", "loss")

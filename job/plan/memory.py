@@ -6,7 +6,7 @@ transformers 5.23. b is the width of the base's type.
 
 from dataclasses import dataclass
 
-from job.objective import chunk_tokens
+from job.model.objective import chunk_tokens
 from job.plan.shape import Shape
 from job.plan.simulate import Batch
 

@@ -14,8 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedConfig, PreTrainedModel
 
-from job.activations import checkpoint_blocks, fuse_gelu
-from job.objective import chunked_cross_entropy, headless
+from job.model.activations import checkpoint_blocks, fuse_gelu
+from job.model.objective import chunked_cross_entropy, headless
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-from job.durable import replace_folder_durably
 from job.errors import Diverged, OutputError
+from job.system.durable import replace_folder_durably
 
 WEIGHTS = "adapter_model.safetensors"
 JOB = "job.json"

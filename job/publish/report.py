@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from job.durable import write_text
+from job.system.durable import write_text
 
 TEMPLATE = "report.html.j2"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 from job.errors import Transient
-from job.hub import hub_errors
+from job.system.hub import hub_errors
 
 log = logging.getLogger(__name__)
 

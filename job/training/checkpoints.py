@@ -7,7 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
-from job.durable import make_readable, to_disk, write_json
+from job.system.durable import make_readable, to_disk, write_json
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-from job.objective import Objective
-from job.packing import PackingCollator, padding_collator
+from job.model.objective import Objective
+from job.model.packing import PackingCollator, padding_collator
 from job.training.probe import in_float32, loss_and_gradient
 from job.training.rehearse import free_memory, untouched
 from job.training.sampler import LengthGroupedSampler

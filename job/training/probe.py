@@ -11,8 +11,8 @@ from torch.overrides import TorchFunctionMode
 from transformers import BatchEncoding
 
 from job.errors import Diverged
-from job.loss import count_labels, summed_cross_entropy
-from job.packing import model_inputs
+from job.model.loss import count_labels, summed_cross_entropy
+from job.model.packing import model_inputs
 
 LOSS_TOLERANCE, LEAST_COSINE = 0.05, 0.9
 """What rounding to half precision stays well within, for a sound model; an overflow is off by its whole size."""

@@ -10,10 +10,10 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
+from job.data.tokens import token_lengths
 from job.errors import OutOfMemory
-from job.objective import Objective
-from job.packing import collator, padding_collator
-from job.tokens import token_lengths
+from job.model.objective import Objective
+from job.model.packing import collator, padding_collator
 
 log = logging.getLogger(__name__)
 

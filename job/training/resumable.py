@@ -15,8 +15,8 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
-from job.durable import is_disk_full, write_json
 from job.errors import DiskFull, Diverged
+from job.system.durable import is_disk_full, write_json
 from job.training.best import keep_adapter
 from job.training.checkpoints import newest_whole, rotate, seal
 from job.training.supervision import EvaluationStopped, Supervision, Supervisor

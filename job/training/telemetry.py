@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from job.labels import IGNORED
+
 log = logging.getLogger(__name__)
 
 LINE_EVERY_S = 5.0
@@ -31,7 +33,7 @@ class Telemetry:
         self.tokens = self.tokens + inputs["attention_mask"].sum()
         if "decoder_input_ids" in inputs:
             self.places += inputs["labels"].numel()
-            self.tokens = self.tokens + inputs["labels"].ne(-100).sum()
+            self.tokens = self.tokens + inputs["labels"].ne(IGNORED).sum()
 
     def read(self) -> dict[str, float]:
         """Speed, padding share and peak memory (GiB) since the last reading; counting starts anew."""

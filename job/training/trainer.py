@@ -13,9 +13,9 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
 from job.errors import Diverged
-from job.loss import count_labels
-from job.objective import Objective
-from job.packing import collator
+from job.model.loss import count_labels
+from job.model.objective import Objective
+from job.model.packing import collator
 from job.training.resumable import ResumableTrainer, last_finite
 from job.training.sampler import LengthGroupedSampler
 from job.training.supervision import Supervision

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from clones import ENVIRONMENT, IMAGE, ROOT, Clone, copy_repository, free_port
 from selenium import webdriver
+
+from tests.container.clones import ENVIRONMENT, IMAGE, ROOT, Clone, copy_repository, free_port
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,10 @@ import urllib.request
 
 import pytest
 import yaml
-from clones import CPU, ENVIRONMENT, ROOT, Clone, said
 from openpyxl import Workbook
 from peft import AutoPeftModelForSeq2SeqLM
+
+from tests.container.clones import CPU, ENVIRONMENT, ROOT, Clone, said
 
 FEW_STEPS = {"MAX_STEPS": "3", "EVAL_MAX_ROWS": "4"}
 
@@ -116,7 +117,7 @@ def test_a_token_comes_from_a_file_that_no_log_shows(make_clone):
     clone = make_clone(1000)
     (clone.folder / "token").write_text("hf_from_a_file\n")
     (clone.folder / ".env").write_text("HF_TOKEN_FILE=./token\n")
-    read = "from job.environment import read_settings as r; print(len(r().hf_token.get_secret_value()), r().hf_token)"
+    read = "from job.config.environment import read_settings as r; print(len(r().hf_token.get_secret_value()), r().hf_token)"
     shown = clone.compose("run", "--rm", "--entrypoint", "env", "job", "PYTHONPATH=/app", "python", "-c", read)
     assert shown.stdout.strip() == "14 **********", said(shown)
     (clone.folder / "token").chmod(0o600)

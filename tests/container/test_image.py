@@ -5,7 +5,8 @@ import subprocess
 import time
 
 import pytest
-from clones import docker, said
+
+from tests.container.clones import docker, said
 
 FEW_STEPS = ("--env", "MAX_STEPS=3", "--env", "EVAL_MAX_ROWS=4")
 

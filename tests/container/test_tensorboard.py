@@ -7,10 +7,11 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from clones import Clone
 from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
+
+from tests.container.clones import Clone
 
 
 @pytest.fixture

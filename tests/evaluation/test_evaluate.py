@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 
 from job.evaluation.evaluate import Scoring, base_only, evaluate
 from job.evaluation.generate import Decoding, generate, measure_losses, prompt_of
-from job.model import BaseModel, add_lora, load_base
+from job.model.load import BaseModel, add_lora, load_base
 
 PROMPTS = [[20, 30, 40, 1], [25, 1], [50, 60, 70, 80, 90, 100, 1], [33, 44, 1], [99, 1]]
 

@@ -14,9 +14,9 @@ import time
 import torch
 
 import entrypoint
-from job import run  # noqa: F401  what a child would import
+from job.commands import run  # noqa: F401  what a child would import
 from job.publish import prove
-from job.signals import stop_signals
+from job.system.signals import stop_signals
 from tests.conftest import run_reload_here
 
 torch.set_num_threads(1)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LOAD = (
-    "import sys, torch; from job.errors import JobError; from job.model import BaseModel, load_base, load_config\n"
+    "import sys, torch; from job.errors import JobError; from job.model.load import BaseModel, load_base, load_config\n"
     "base = BaseModel(sys.argv[1])\n"
     "try:\n    load_config(base); load_base(base, True, torch.float32, None, 'cpu'); print('loaded')\n"
     "except JobError as error:\n    print(error); sys.exit(error.exit_code)"

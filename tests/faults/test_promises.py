@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from job import run_folder
-from job.signals import stop_signals
+from job.pipeline import run_folder
+from job.system.signals import stop_signals
 from job.training.checkpoints import MANIFEST, newest_whole
 from job.training.supervision import Supervision, Supervisor
 
@@ -211,7 +211,7 @@ def test_a_stop_during_an_evaluation_is_obeyed_and_the_evaluation_is_made_again(
 
 
 def test_a_second_signal_ends_the_process_at_once():
-    code = "from job.signals import stop_signals as s; import time; s.watch()\nwith s.deferred(): print('go', flush=True); "
+    code = "from job.system.signals import stop_signals as s; import time; s.watch()\nwith s.deferred(): print('go', flush=True); "
     with subprocess.Popen([sys.executable, "-c", f"{code}time.sleep(60)"], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "go\n"
         process.send_signal(signal.SIGTERM)
@@ -224,7 +224,8 @@ def test_a_second_signal_ends_the_process_at_once():
 def test_one_writer_a_folder_and_a_dead_one_holds_nothing(job, variables):
     Path("output/r").mkdir(parents=True)
     code = (
-        "import sys, time, pathlib; from job.lock import locked\nwith locked(pathlib.Path(sys.argv[1])): print('go', flush=True); "
+        "import sys, time, pathlib; from job.system.lock import locked\n"
+        "with locked(pathlib.Path(sys.argv[1])): print('go', flush=True); "
     )
     command = [sys.executable, "-c", f"{code}time.sleep(60)", str(Path("output/r").resolve())]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
@@ -356,7 +357,7 @@ def test_an_evaluation_shows_signs_of_life(job, variables, monkeypatch):
         usual(self, state, **details)
 
     monkeypatch.setattr(run_folder.RunFolder, "tell", tell)
-    monkeypatch.setattr("job.steps.REPORT_EVERY_S", 0)
+    monkeypatch.setattr("job.pipeline.steps.REPORT_EVERY_S", 0)
     assert job(**variables | {"MAX_STEPS": 1, "PER_DEVICE_EVAL_BATCH_SIZE": 4})[0] == 0
     rows = [(details["computing"], details["rows"], details["total_rows"]) for details in seen if "computing" in details]
     assert rows == [("generate", 4, 8), ("generate", 8, 8)] * 2

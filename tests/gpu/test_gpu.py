@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from job.hardware import GIB, check_computes, detect
-from job.model import add_lora
+from job.model.load import add_lora
 from job.plan.known import known_config
+from job.system.hardware import GIB, check_computes, detect
 from job.training.rehearse import largest_micro_batch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="NO GPU TEST RAN: there is no GPU")

@@ -12,17 +12,17 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForSeq2SeqLM, LlamaConfig
 
-from job.activations import fuse_gelu
+from job.config.settings import Settings
 from job.errors import OutOfMemory
-from job.forecast import assumed_work, choose_way, rows_at_once, simulated
-from job.hardware import Hardware
+from job.model.activations import fuse_gelu
+from job.pipeline.forecast import assumed_work, choose_way, rows_at_once, simulated
 from job.plan.catalogue import Gpu, like, read_catalogue
 from job.plan.choose import Wish, Work, choose
 from job.plan.known import known_config
 from job.plan.memory import GIB, Way, activation_bytes, peak_bytes, weights_bytes
 from job.plan.shape import read_shape
 from job.plan.simulate import Batch, run_tracked, simulate_training_step
-from job.settings import Settings
+from job.system.hardware import Hardware
 
 QV = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.05, target_modules=["q", "v"], task_type="SEQ_2_SEQ_LM")
 LLAMA_QV = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.05, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")

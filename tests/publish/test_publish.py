@@ -12,7 +12,7 @@ from peft import LoraConfig, PeftConfig
 
 from job.errors import Diverged, OutputError
 from job.evaluation.verdict import Compared
-from job.model import BaseModel, add_lora, load_base
+from job.model.load import BaseModel, add_lora, load_base
 from job.publish.adapter import read_job, save_adapter
 from job.publish.card import write_card
 

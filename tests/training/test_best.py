@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import load_file
 
-from job.model import BaseModel, add_lora, load_base
+from job.model.load import BaseModel, add_lora, load_base
 from job.training.best import forget_after, keep_adapter, take_best_adapter
 
 EVALUATED = {

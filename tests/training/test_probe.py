@@ -5,9 +5,9 @@ import torch
 from peft import LoraConfig
 from transformers import BatchEncoding, LlamaForCausalLM, T5Config, T5ForConditionalGeneration, T5PreTrainedModel
 
-from job import configs
+from job.config import configs
 from job.errors import Diverged
-from job.model import BaseModel, add_lora, load_base
+from job.model.load import BaseModel, add_lora, load_base
 from job.training.probe import check_precision, in_float32
 
 BATCH = BatchEncoding({

@@ -11,7 +11,7 @@ from peft import LoraConfig
 from transformers import AutoTokenizer, TrainingArguments, set_seed
 
 from job.errors import Diverged
-from job.model import BaseModel, add_lora, load_base
+from job.model.load import BaseModel, add_lora, load_base
 from job.training.supervision import Supervision
 from job.training.trainer import LoraTrainer
 

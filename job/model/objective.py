@@ -1,0 +1,119 @@
+"""What a training step minimises: summed cross-entropy of a batch, padded or packed, with the logits of few tokens at a time."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from job.labels import IGNORED
+from job.model.loss import at_least_float32, summed_cross_entropy
+from job.model.packing import model_inputs
+
+CHUNK_BYTES = 2**26
+"""What the logits that are there at once may take, in float32."""
+SCALE = 256.0
+"""Of the gradient while it is in half precision, where it would vanish otherwise; a power of two, so exact."""
+
+
+class Objective:
+    """Summed cross-entropy over the labels of a batch.
+
+    Only tokens that have a label meet the output head, a chunk at a time, and the gradient is computed on the way: all logits,
+    tokens x vocabulary in float32, are never there. Where the head is trained, or is not the model's last step, they are.
+    """
+
+    def __init__(self, model: PeftModel) -> None:
+        self.shift = not model.config.is_encoder_decoder
+        self.head = frozen_last_head(model)
+
+    def __call__(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
+        """The sum, in float32 at least. `model` is the one that this was made for, or a wrapper of it."""
+        labels = batch["labels"]
+        if self.head is None:
+            return summed_cross_entropy(model(**model_inputs(batch)).logits, labels, self.shift)
+        with headless(self.head):
+            hidden = model(**model_inputs(batch)).logits
+        if self.shift:
+            hidden, labels = hidden[:, :-1], labels[:, 1:]
+        hidden, labels = hidden.flatten(0, 1), labels.flatten()
+        taught = (labels != IGNORED).nonzero().squeeze(1)
+        return chunked_cross_entropy(hidden.index_select(0, taught), labels[taught], self.head)
+
+
+def chunked_cross_entropy(hidden: Tensor, labels: Tensor, head: nn.Linear) -> Tensor:
+    """Sum of the cross-entropies of what `head`, frozen, makes of `hidden`. hidden: (tokens, width); labels: (tokens,), int64."""
+    return _ChunkedCrossEntropy.apply(hidden, labels, head.weight, head.bias)
+
+
+def chunk_tokens(vocabulary: int) -> int:
+    """Tokens whose logits are there at once."""
+    return max(1, CHUNK_BYTES // (4 * vocabulary))
+
+
+def frozen_last_head(model: PeftModel) -> nn.Linear | None:
+    """The output head, if it is frozen and what it puts out is what the model puts out, neither capped nor scaled."""
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear or head.weight.requires_grad or (head.bias is not None and head.bias.requires_grad):
+        return None
+    inputs = {"input_ids": torch.zeros(1, 2, dtype=torch.long, device=model.device)}
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = inputs["input_ids"]
+    logits = 1000 * torch.randn(1, 2, head.out_features, generator=torch.Generator().manual_seed(0)).to(head.weight)
+    was_training, seen = model.training, []
+    model.eval()
+    try:
+        with torch.no_grad(), _head_computes(head, lambda hidden: seen.append(hidden) or logits):
+            is_last = torch.equal(model(**inputs).logits.to(logits), logits)
+        with torch.no_grad(), headless(head):
+            return head if is_last and torch.equal(model(**inputs).logits, seen[0]) else None
+    except RuntimeError:  # a model that adds to its logits cannot add to what has another width
+        return None
+    finally:
+        model.train(was_training)
+
+
+def headless(head: nn.Linear) -> contextlib.AbstractContextManager[None]:
+    """While this holds, `head` puts out what it is given."""
+    return _head_computes(head, lambda hidden: hidden)
+
+
+@contextlib.contextmanager
+def _head_computes(head: nn.Linear, function: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """While this holds, `head` computes `function`."""
+    head.forward = function
+    try:
+        yield
+    finally:
+        del head.forward
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Keeps the gradient of `hidden` alone for the backward pass. weight: (vocabulary, width)."""
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx, hidden: Tensor, labels: Tensor, weight: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        wide = at_least_float32(hidden)
+        total = torch.zeros((), dtype=wide, device=hidden.device)
+        gradient = torch.empty_like(hidden)
+        tokens = chunk_tokens(len(weight))
+        for part, answers, slope in zip(hidden.split(tokens), labels.split(tokens), gradient.split(tokens), strict=True):
+            log_likelihood = F.linear(part, weight, bias).to(wide).log_softmax(-1)
+            total += F.nll_loss(log_likelihood, answers, reduction="sum")
+            if not ctx.needs_input_grad[0]:  # an evaluation
+                continue
+            excess = log_likelihood.exp_()
+            excess[torch.arange(len(answers), device=excess.device), answers] -= 1
+            slope.copy_(excess.mul_(SCALE).to(weight.dtype) @ weight)
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, slope: Tensor) -> tuple[Tensor, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * (slope / SCALE).to(gradient.dtype), None, None, None

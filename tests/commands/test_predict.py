@@ -1,0 +1,202 @@
+"""Answers to a large file: a run that is cut off goes on where it was; how sure the model is, as the library tells it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import AutoPeftModelForCausalLM, AutoPeftModelForSeq2SeqLM
+from transformers import AutoTokenizer
+
+from job.commands import predict
+from job.errors import OutputError
+
+FEW = {"MAX_STEPS": 4, "MAX_NEW_TOKENS": 6, "EVAL_STRATEGY": "no", "RUN_NAME": "r", "METRICS": "exact_match"}
+ASKED = [f"the {number} of June" + " please" * (number % 5) for number in range(1, 31)]
+PARTIAL = Path("answers.jsonl.partial.jsonl")
+
+
+@pytest.fixture
+def trained(request, job, write_rows, questions):
+    """Variables of a finished run of the model that the test names, and rows to ask in new.jsonl."""
+
+    def train(kind: str) -> dict:
+        variables = {"MODEL_ID": request.getfixturevalue(kind), "TRAIN_DATA": write_rows(questions)} | FEW
+        code, said = job(**variables)
+        assert code == 0, said
+        write_rows([{"input": text, "number": number} for number, text in enumerate(ASKED)], "new.jsonl")
+        return variables
+
+    return train
+
+
+def answers(path: str = "answers.jsonl") -> list[dict]:
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def test_what_was_answered_before_is_not_answered_again(trained, job, monkeypatch):
+    variables = trained("t5_folder")
+    assert job("predict", "new.jsonl", "whole.jsonl", **variables)[0] == 0
+    monkeypatch.setattr(predict, "ROWS_AT_ONCE", 8)
+    real, calls = predict.generate_ids, []
+
+    def cut_off(model, tokenizer, prompts, decoding):
+        calls.append(len(prompts))
+        if len(calls) == 3:
+            raise OutputError("the machine is gone")
+        return real(model, tokenizer, prompts, decoding)
+
+    monkeypatch.setattr(predict, "generate_ids", cut_off)
+    assert job("predict", "new.jsonl", "answers.jsonl", **variables)[0] == 73
+    assert len(PARTIAL.read_text().splitlines()) == 1 + 16
+    with PARTIAL.open("a") as file:
+        file.write('{"row": 3, "outp')  # as after a power cut
+    code, said = job("predict", "new.jsonl", "answers.jsonl", **variables)
+    assert code == 0, said
+    assert "goes on with 16 rows answered before" in said
+    assert calls == [8, 8, 8, 8, 6]
+    assert answers() == answers("whole.jsonl")
+    assert [row["number"] for row in answers()] == list(range(30))
+    assert not PARTIAL.exists()
+
+
+def test_answers_to_other_rows_are_not_taken(trained, job, write_rows):
+    variables = trained("t5_folder")
+    assert job("predict", "new.jsonl", "answers.jsonl", **variables)[0] == 0
+    PARTIAL.write_text('{"fingerprint": "of something else"}\n{"row": 0, "output": "wrong"}\n')
+    assert job("predict", "new.jsonl", "answers.jsonl", **variables)[0] == 0
+    assert answers()[0]["output"] != "wrong"
+
+
+@pytest.mark.parametrize(("kind", "auto"), [("t5_folder", AutoPeftModelForSeq2SeqLM), ("llama_folder", AutoPeftModelForCausalLM)])
+def test_the_confidence_is_the_mean_log_probability_of_the_answers_tokens(kind, auto, trained, job):
+    variables = trained(kind)
+    code, said = job("predict", "new.jsonl", "answers.jsonl", **variables | {"PREDICT_CONFIDENCE": "true"})
+    assert code == 0, said
+    model, tokenizer = auto.from_pretrained("output/r/adapter").eval(), AutoTokenizer.from_pretrained("output/r/adapter")
+    for row in answers()[:4]:
+        prompt = tokenizer(f"Input: {row['input']}" + ("" if "t5" in kind else "\n"), return_tensors="pt").input_ids
+        if "llama" in kind:
+            prompt = prompt[:, :-1]  # without the end marker
+        made = model.generate(
+            input_ids=prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=6, do_sample=False, output_scores=True,
+            return_dict_in_generate=True,
+        )  # fmt: skip
+        expected = model.compute_transition_scores(made.sequences, made.scores, normalize_logits=True)
+        assert row["confidence"] == pytest.approx(expected[0].mean().item(), abs=1e-5)
+        assert row["confidence"] < 0
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_first_answer(trained, job, monkeypatch):
+    variables = trained("t5_folder")
+    monkeypatch.setattr(predict, "generate_ids", None)
+    code, said = job("predict", "new.jsonl", "answers.docx", **variables)
+    assert code == 73
+    assert "cannot write .docx" in said
+
+
+def test_inputs_are_cut_where_training_cut_and_never_in_silence(trained, job, write_rows):
+    variables = trained("t5_folder")
+    code, said = job("predict", "new.jsonl", "answers.jsonl", **variables)
+    assert code == 0
+    assert "are cut" not in said, "longer than any training row, but not than the model takes"
+    tight = variables | {"RUN_NAME": "tight", "MAX_SOURCE_LENGTH": 19, "MAX_TRUNCATED_TARGETS": 1}
+    assert job(**tight)[0] == 0
+    code, said = job("predict", "new.jsonl", "tight.jsonl", **tight)
+    assert code == 0
+    longer = sum(len(AutoTokenizer.from_pretrained("output/r/adapter")(f"Input: {text}").input_ids) > 19 for text in ASKED)
+    assert 0 < longer < 30
+    assert f"{longer} of 30 inputs are longer than 19 tokens and are cut" in said
+
+
+def test_a_text_file_gets_the_answers_alone_even_with_confidences(trained, job):
+    variables = trained("t5_folder")
+    assert job("predict", "new.jsonl", "answers.txt", **variables | {"PREDICT_CONFIDENCE": "true"})[0] == 0
+    assert len(Path("answers.txt").read_text().splitlines()) == 30
+    with pytest.raises(ValueError, match="could not convert"):
+        float(Path("answers.txt").read_text().splitlines()[0])
+
+
+def test_a_limit_that_a_person_set_is_the_limit_even_if_no_training_row_was_as_long(trained, job):
+    variables = trained("t5_folder") | {"RUN_NAME": "wide", "MAX_SOURCE_LENGTH": 400}
+    assert job(**variables)[0] == 0
+    code, said = job("predict", "new.jsonl", "answers.jsonl", **variables)
+    assert code == 0
+    assert "are cut" not in said
+
+
+def test_a_causal_models_answers_are_as_long_as_answers_not_as_rows(trained):
+    trained("llama_folder")
+    assert json.loads(Path("output/r/adapter/job.json").read_text())["max_new_tokens"] == 6
+    from job.config import configs
+    from job.config.settings import Settings
+    from job.data.prepare import load_prepared
+
+    prepared = load_prepared(Path("output/r/data"))
+    longest = max(sum(label >= 0 for label in labels) for labels in prepared.evaluation["labels"])
+    assert configs.scoring(Settings(), prepared).decoding.max_new_tokens == longest + longest // 4 + 1
+    assert longest < min(map(len, prepared.evaluation["labels"]))
+
+
+def test_chats_are_asked_in_the_template_they_were_taught_in(job, llama_folder, write_rows):
+    chats = [
+        {"messages": [{"role": "user", "content": f"{number} May"}, {"role": "assistant", "content": f"05-{number:02d}"}]}
+        for number in range(1, 31)
+    ]
+    variables = {"MODEL_ID": llama_folder, "TRAIN_DATA": write_rows(chats, "chats.jsonl")} | FEW
+    code, said = job(**variables)
+    assert code == 0, said
+    write_rows([{"messages": chat["messages"][:1]} for chat in chats[:3]], "open.jsonl")
+    write_rows([{"input": chat["messages"][0]["content"]} for chat in chats[:3]], "texts.jsonl")
+    for name in ("open", "texts"):
+        code, said = job("predict", f"{name}.jsonl", f"{name}-answers.jsonl", **variables)
+        assert code == 0, said
+    model, tokenizer = (
+        AutoPeftModelForCausalLM.from_pretrained("output/r/adapter"),
+        AutoTokenizer.from_pretrained("output/r/adapter"),
+    )
+    for row, text in zip(answers("open-answers.jsonl"), answers("texts-answers.jsonl"), strict=True):
+        prompt = tokenizer.apply_chat_template(row["messages"], add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        made = model.generate(**prompt, max_new_tokens=6, do_sample=False)[0, prompt["input_ids"].shape[1] :]
+        assert row["output"] == text["output"] == tokenizer.decode(made, skip_special_tokens=True).strip()
+
+
+def test_answers_that_no_longer_hold_are_thrown_away_aloud(trained, job):
+    variables = trained("t5_folder")
+    PARTIAL.write_text('{"fingerprint": "of something else"}\n{"row": 0, "output": "wrong"}\n')
+    code, said = job("predict", "new.jsonl", "answers.jsonl", **variables)
+    assert code == 0
+    assert "1 answers of other rows, settings or weights are thrown away" in said
+
+
+def test_a_persons_own_column_stays_and_so_does_the_file_that_was_asked(trained, job, write_rows):
+    variables = trained("t5_folder")
+    write_rows([{"input": "the 3 of June", "output": "my note"}], "notes.jsonl")
+    assert job("predict", "notes.jsonl", "answers.jsonl", **variables)[0] == 0
+    assert answers()[0]["output"] == "my note"
+    assert job("predict", "notes.jsonl", "answers.txt", **variables)[0] == 0
+    assert Path("answers.txt").read_text().strip() == " ".join(answers()[0]["output_2"].split())
+    code, said = job("predict", "notes.jsonl", "notes.jsonl", **variables)
+    assert code == 73
+    assert "would take the place of the questions" in said
+
+
+def test_a_workbook_holds_texts_as_texts(trained, job, write_rows):
+    from openpyxl import load_workbook
+
+    variables = trained("t5_folder")
+    write_rows([{"input": '=HYPERLINK("http://x")', "note": "a\x0bb" + "c" * 40_000, "number": 3}], "odd.jsonl")
+    code, said = job("predict", "odd.jsonl", "odd.xlsx", **variables)
+    assert code == 0, said
+    assert "1 cells lost control characters or what is beyond 32767 letters" in said
+    cells = next(load_workbook("odd.xlsx").active.iter_rows(min_row=2))
+    assert (cells[0].value, cells[0].data_type) == ('=HYPERLINK("http://x")', "s")
+    assert cells[1].value == "ab" + "c" * 32_765
+    assert cells[2].value == 3
+
+
+def test_another_column_may_be_asked(trained, job, write_rows):
+    variables = trained("t5_folder")
+    write_rows([{"Text": "the 3 of June"}], "other.jsonl")
+    assert job("predict", "other.jsonl", "a.jsonl", **variables)[0] == 65
+    assert job("predict", "other.jsonl", "a.jsonl", **variables | {"INPUT_COLUMN": "Text"})[0] == 0
