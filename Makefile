@@ -32,7 +32,7 @@ pictures: ## run the embedded example and take the README's pictures of its repo
 	@./setup.sh test
 	@PICTURES=$(CURDIR)/docs $(VENV)/pytest tests/container/test_report.py tests/container/test_pages.py
 
-test-faults: ## kill, stop and go on 200 times; damage, fuzz; print what happened (half an hour)
+test-faults: ## kill, stop and resume 200 times; damage, fuzz; print what happened (half an hour)
 	@./setup.sh test
 	@FAULTS=200 $(VENV)/pytest tests/faults
 
@@ -54,7 +54,7 @@ bench-gpu: ## time the job against the published recipe on this machine's GPU, F
 	@$(VENV)/python -m bench.speed --gpu
 	@$(VENV)/python -m bench.show
 
-bench-scale: ## prepare and train on a thousand to a million rows; tell memory and speed
+bench-scale: ## prepare and train on a thousand to a million rows; report memory and speed
 	@./setup.sh
 	@$(VENV)/python -m bench.scale
 
@@ -62,7 +62,7 @@ profile: ## show where the time of a training step goes, and write a trace
 	@./setup.sh
 	@$(VENV)/python -m bench.profile_steps
 
-bench-plan: ## hold predicted memory against real steps, on the GPU if there is one
+bench-plan: ## compare predicted memory with real steps, on the GPU if there is one
 	@./setup.sh
 	@$(VENV)/python -m bench.plan_accuracy
 
@@ -73,7 +73,7 @@ lint: ## check style and format of Python, shell and Dockerfile
 	@$(VENV)/shellcheck $$(git ls-files '*.sh' .ci/run)
 	@$(VENV)/hadolint Dockerfile
 
-format: ## mend style and format
+format: ## fix style and format
 	@./setup.sh test
 	@$(VENV)/ruff check --fix .
 	@$(VENV)/ruff format .
@@ -82,7 +82,7 @@ tensorboard: ## show the curves of all runs on http://localhost:6006
 	@./setup.sh
 	@$(VENV)/tensorboard --logdir $${LOGS_DIR:-logs} --port $${TENSORBOARD_PORT:-6006}
 
-plan: ## tell what training would take on each kind of GPU
+plan: ## predict what training takes on each kind of GPU
 	@./setup.sh
 	@$(VENV)/python entrypoint.py plan
 

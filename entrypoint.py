@@ -1,86 +1,99 @@
 """python entrypoint.py [COMMAND]: reads argv, calls one command, turns errors into exit codes."""
 
+import argparse
+import importlib
 import logging
 import os
 import sys
+from typing import Any, NoReturn
 
+from job import __version__
 from job.errors import EXIT_BUG, Interrupted, JobError, SettingsError
-from job.pipeline.run_folder import make_writable
 from job.system.console import configure
+from job.system.folders import ensure_writable
 from job.system.signals import stop_signals
-
-USAGE = """\
-python entrypoint.py [COMMAND]
-
-  run                   prepare, train, evaluate and publish (when no command is given)
-  plan [--json]         tell what training would take on each kind of GPU; needs none
-  doctor                check GPU, folders, model and data in seconds
-  prepare               read, split and tokenise the data; needs no GPU
-  train                 prepare and train
-  evaluate              measure the adapter against the base model
-  predict FILE [OUT]    answer the rows of FILE with the trained adapter
-  compare RUN RUN ...   tell which settings of these runs differ, and which is better
-  merge                 write base model and adapter as one model, and compare it with the adapter
-
-Everything else is set by variables, in the environment or in .env: see env.example."""
-
-COMMANDS = ("run", "plan", "doctor", "prepare", "train", "evaluate", "predict", "merge", "compare")
 
 log = logging.getLogger("job")
 
 
+class CommandLine(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are ours."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message}. `{self.prog} --help` lists what there is.")
+
+
+def command_line() -> argparse.ArgumentParser:
+    """The parser of all commands; its result has `command`, `writes` (whether to OUTPUT_DIR), and the command's own arguments."""
+    parser = CommandLine("python entrypoint.py", description="Fine-tune a language model with LoRA, and measure whether it helped.",
+                         epilog="Everything else is set by variables, in the environment or in .env: see env.example.")  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"lora-job {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+
+    def command(name: str, text: str, writes: bool = True) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(writes=writes)
+        return made
+
+    command("run", "prepare, train, evaluate and publish (when no command is given)")
+    command("plan", "predict what training takes on each kind of GPU; needs none", writes=False).add_argument(
+        "--json", action="store_true", dest="as_json", help="for programs"
+    )
+    command("doctor", "check GPU, folders, model and data in seconds", writes=False)
+    command("prepare", "read, split and tokenise the data; needs no GPU")
+    command("train", "prepare and train")
+    command("evaluate", "evaluate the adapter against the base model")
+    predict = command("predict", "answer the rows of a file with the trained adapter", writes=False)
+    predict.add_argument("file", metavar="FILE", help="the table to answer")
+    predict.add_argument("output", metavar="OUT", nargs="?", help="where to write it (default: predictions/ of the run)")
+    compare = command("compare", "report which settings of runs differ, and which run is better")
+    compare.add_argument("runs", metavar="RUN", nargs="*")
+    command("merge", "write base model and adapter as one model, and compare it with the adapter")
+    return parser
+
+
 def main(arguments: list[str]) -> int:
     """The exit code of the command that `arguments` name."""
-    command, *rest = arguments or ["run"]
-    if command in ("-h", "--help", "help"):
-        print(USAGE)
-        return 0
     configure("info")
     try:
-        return call(command, rest)
+        parsed = parse(arguments)
+        if parsed:
+            call(parsed.pop("command"), parsed.pop("writes"), parsed)
+        return 0
     except KeyboardInterrupt as stop:
         log.error("%s", stop)
         return Interrupted.exit_code
     except JobError as error:
         log.error("%s", error, exc_info=log.isEnabledFor(logging.DEBUG))
         return error.exit_code
-    except Exception:
-        log.exception("a bug in lora-job")
+    except (Exception, SystemExit):
+        log.exception("a bug in lora-job %s", __version__)
         return EXIT_BUG
 
 
-def call(command: str, arguments: list[str]) -> int:
-    """Runs one command with the settings of the environment; 0. Raises JobError."""
-    if command in COMMANDS and not exists(command, arguments):
-        raise SettingsError(
-            f"{' '.join([command, *arguments])}: wrong arguments. `python entrypoint.py --help` shows those of {command}."
-        )
-    if command not in COMMANDS:
-        raise SettingsError(f"{' '.join([command, *arguments])}: no such command. `python entrypoint.py --help` lists them.")
+def parse(arguments: list[str]) -> dict[str, Any] | None:
+    """What `command_line` makes of the arguments; None where it has answered by itself, as to --help. Raises SettingsError."""
+    try:
+        return vars(command_line().parse_args(arguments or ["run"]))
+    except SystemExit:
+        return None
+
+
+def call(command: str, writes: bool, arguments: dict[str, object]) -> None:
+    """Runs the function of that name in job/commands/ with the settings of the environment. Raises JobError."""
     from job.config.environment import read_settings  # noqa: PLC0415  --help needs no pydantic
 
     settings = read_settings()
     configure(settings.log_level)
-    written = {"HF_HOME": settings.hf_home} if settings.hf_home else {}
-    if command not in ("predict", "plan", "doctor"):
-        written |= {"OUTPUT_DIR": settings.output_dir, "LOGS_DIR": settings.logs_dir}
-    for variable, folder in written.items():
-        make_writable(folder, variable)
+    folders = {"HF_HOME": settings.hf_home} if settings.hf_home else {}
+    if writes:
+        folders |= {"OUTPUT_DIR": settings.output_dir, "LOGS_DIR": settings.logs_dir}
+    for variable, folder in folders.items():
+        ensure_writable(folder, variable)
     if settings.hf_home:
         os.environ["HF_HOME"] = str(settings.hf_home)
-    from job.commands import run  # noqa: PLC0415  only now, with right settings: importing torch takes seconds
-
-    getattr(run, command)(settings, *arguments)
-    return 0
-
-
-def exists(command: str, arguments: list[str]) -> bool:
-    """Whether there is such a command, and it takes such arguments."""
-    if command == "predict":
-        return len(arguments) in (1, 2)
-    if command == "compare":
-        return True
-    return command in COMMANDS and (not arguments or (command == "plan" and arguments == ["--json"]))
+    module = importlib.import_module(f"job.commands.{command}")  # only now, with right settings: torch takes seconds
+    getattr(module, command)(settings, **arguments)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes .venv and installs the lock; with "test" the test tools as well. Does nothing where that is done already.
-# All that can go wrong for want of a package, a Python or space is told before anything is installed.
+# A missing package, Python or disk space is reported before anything is installed.
 set -eu
 
 NEEDED_GB=10 # the installed stack is 8 GB, pip unpacks beside it
@@ -42,6 +42,6 @@ python=$(find_python)
 [ -x .venv/bin/python ] || { check_machine && "$python" -m venv .venv; }
 echo "setup: installing into .venv (about 8 GB, some minutes)"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt ${tools:+-r "$tools"} ||
-    die "the installation failed; the reason stands above. Run the command again once it is mended."
+    die "the installation failed; the reason stands above. Run the command again once it is fixed."
 stamp >"$done_file"
 [ -z "$tools" ] || cksum <requirements.txt >.venv/installed

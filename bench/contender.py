@@ -18,10 +18,10 @@ from torch.nn import functional as F
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from bench import recipe
-from job.commands import run
+from job.commands.train import train as train_command
 from job.config.environment import read_settings
-from job.pipeline import steps
-from job.plan.shape import read_shape
+from job.pipeline import prepare
+from job.plan.dimensions import read_dimensions
 from job.system.hardware import GIB
 from job.training.trainer import LoraTrainer
 
@@ -59,11 +59,11 @@ def train_by_job(task: dict, folder: Path, output: Path) -> tuple[float, float]:
         "OUTPUT_DIR": str(output), "LOGS_DIR": str(output), "RUN_NAME": RUN, "SEED": str(task["seed"]),
         "MAX_STEPS": str(task["steps"]), "LOGGING_STEPS": "1", "SAVE_STRATEGY": "no", "EVAL_STRATEGY": "no", "REPORT_TO": "none",
     }  # fmt: skip
-    metrics, train, detect = [], LoraTrainer.train, steps.detect
+    metrics, train, detect = [], LoraTrainer.train, prepare.detect
     if task["memory_gib"]:
-        steps.detect = lambda device: replace(detect(device), memory_bytes=int(task["memory_gib"] * GIB))
+        prepare.detect = lambda device: replace(detect(device), memory_bytes=int(task["memory_gib"] * GIB))
     LoraTrainer.train = lambda *given, **named: metrics.append(train(*given, **named).metrics)
-    run.train(read_settings())
+    train_command(read_settings())
     history = json.loads((output / RUN / "history.json").read_text())
     return metrics[-1]["train_runtime"], statistics.mean(entry["padding_share"] for entry in history if "padding_share" in entry)
 
@@ -85,27 +85,28 @@ def held_out_loss(folder: Path, adapter: Path) -> float:
 def mean_flops(folder: Path, percentiles: tuple[int, int]) -> float:
     """Useful FLOPs a training row: of its real tokens alone, up to these percentiles of all lengths, nothing computed twice."""
     model = AutoModelForSeq2SeqLM.from_pretrained(folder / "model", device_map="meta")
-    shape = read_shape(model.config)
+    dimensions = read_dimensions(model.config)
     rows = Dataset.from_csv(str(folder / "train.csv"))
     lengths = []
     for column, percentile in zip(("input", "output_ground_truth"), percentiles, strict=True):
         tokens = np.array([len(text.split()) + 1 for text in rows[column]])
         lengths.append(np.minimum(tokens, np.percentile(tokens, percentile)))
-    return statistics.mean(shape.training_flops(*pair) for pair in zip(*lengths, strict=True))
+    return statistics.mean(dimensions.training_flops(*pair) for pair in zip(*lengths, strict=True))
 
 
 def matmul_flops_per_s() -> float:
     """What this machine reaches in a large product, in bfloat16 on a GPU, else in float32."""
-    on_gpu = torch.cuda.is_available()
-    size, repeats = (8192, 20) if on_gpu else (2048, 4)
+    with_overhead = torch.cuda.is_available()
+    size, repeats = (8192, 20) if with_overhead else (2048, 4)
     left, right = (
-        torch.randn(size, size, device="cuda" if on_gpu else "cpu", dtype=torch.bfloat16 if on_gpu else None) for _ in "ab"
+        torch.randn(size, size, device="cuda" if with_overhead else "cpu", dtype=torch.bfloat16 if with_overhead else None)
+        for _ in "ab"
     )
     times = []
     for _ in range(repeats):
         started = time.perf_counter()
         left @ right
-        if on_gpu:
+        if with_overhead:
             torch.cuda.synchronize()
         times.append(time.perf_counter() - started)
     return 2 * size**3 / statistics.median(times)

@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
 
-from job.plan.known import known_config
+from job.plan.model_catalogue import known_config
 
 WORDS = 32_000
 SOURCE, TARGET = (4.79, 0.65, 10, 500), (3.25, 0.5, 3, 100)

@@ -15,10 +15,11 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForSeq2SeqLM
 
-from job.model.activations import checkpoint_blocks, fuse_gelu
-from job.plan.known import known_config
-from job.plan.memory import ADAPTER_WIDTH, GIB, Way, activation_bytes, weights_bytes
-from job.plan.shape import read_shape
+from job.model.checkpointing import checkpoint_blocks
+from job.model.patches import fuse_gelu
+from job.plan.dimensions import read_dimensions
+from job.plan.memory import ADAPTER_WIDTH, GIB, TrainingPlan, activation_bytes, weights_bytes
+from job.plan.model_catalogue import known_config
 from job.plan.simulate import Batch, run_tracked, simulate_training_step
 
 RESULTS = Path(__file__).parent / "results"
@@ -31,13 +32,13 @@ CPU_GRID = (("small",), ("fp32", "bf16"), ((64, 16), (128, 32)), (2,), (False, T
 
 def main() -> None:
     """Prints a row a case and writes all of them."""
-    on_gpu = torch.cuda.is_available()
-    device = torch.cuda.get_device_name() if on_gpu else f"{platform.machine()} CPU"
+    with_overhead = torch.cuda.is_available()
+    device = torch.cuda.get_device_name() if with_overhead else f"{platform.machine()} CPU"
     rows = []
-    for size, precision, lengths, micro_batch, checkpointed in itertools.product(*(GPU_GRID if on_gpu else CPU_GRID)):
+    for size, precision, lengths, micro_batch, checkpointed in itertools.product(*(GPU_GRID if with_overhead else CPU_GRID)):
         batch = Batch(micro_batch, *lengths)
         row = {"size": size, "precision": precision, "batch": [micro_batch, *lengths], "checkpointed": checkpointed}
-        row |= (measure_on_gpu if on_gpu else measure_on_cpu)(size, precision, batch, checkpointed)
+        row |= (measure_on_gpu if with_overhead else measure_on_cpu)(size, precision, batch, checkpointed)
         row["ratio"] = round(row["predicted_gib"] / row["real_gib"], 3)
         rows.append(row)
         print(f"{size:6} {precision} {batch.rows} x {lengths} checkpointed={checkpointed!s:5} "
@@ -79,9 +80,13 @@ def measure_on_cpu(size: str, precision: str, batch: Batch, checkpointed: bool) 
 
 def measure_on_gpu(size: str, precision: str, batch: Batch, checkpointed: bool) -> dict[str, float]:
     """The formula, and what CUDA's allocator saw."""
-    shape = read_shape(known_config(f"google/flan-t5-{size}"))
-    way = Way(precision, "none", batch.rows, shape.blocks if checkpointed else 0)
-    predicted = weights_bytes(shape, precision, "none") + ADAPTER_WIDTH * shape.adapter(16) + activation_bytes(shape, way, batch)
+    dimensions = read_dimensions(known_config(f"google/flan-t5-{size}"))
+    plan = TrainingPlan(precision, "none", batch.rows, dimensions.blocks if checkpointed else 0)
+    predicted = (
+        weights_bytes(dimensions, precision, "none")
+        + ADAPTER_WIDTH * dimensions.adapter(16)
+        + activation_bytes(dimensions, plan, batch)
+    )
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()

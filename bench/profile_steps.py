@@ -11,7 +11,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 from transformers import TrainerCallback
 
-from job.commands import run
+from job.commands.train import train as train_command
 from job.config.environment import read_settings
 from job.training.trainer import LoraTrainer
 
@@ -44,7 +44,7 @@ def main() -> None:
                 return train(trainer, *given, **named)
 
             LoraTrainer.train = train_marked
-            run.train(read_settings())
+            train_command(read_settings())
 
 
 def _keep(profiler: profile) -> None:

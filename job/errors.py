@@ -43,6 +43,12 @@ class OutputError(JobError):
     exit_code = 73
 
 
+class VerificationFailed(JobError):
+    """What was written does not answer as what was measured."""
+
+    exit_code = 73
+
+
 class DiskFull(JobError):
     """The disk is full."""
 
@@ -79,3 +85,8 @@ class Interrupted(JobError):
 
     exit_code = 143
     retryable = True
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, or its type where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 
 import entrypoint
 from job.config.environment import KNOWN
-from job.publish import prove, reload
+from job.publish import reload, verification
 
 torch.set_num_threads(1)  # tiny models: more threads only wait for each other
 DEMO_BASE = Path(entrypoint.__file__).parent / "job" / "demo" / "base"
@@ -110,14 +110,14 @@ def fresh_process() -> dict[str, Callable]:
 
 
 @pytest.fixture
-def job(
+def run_job(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fresh_process: dict[str, Callable]
 ) -> Callable[..., tuple[int, str]]:
     """Runs a command of entrypoint.py in this process with the given variables: (exit code, what it logged)."""
 
     def run(*arguments: str, **variables: object) -> tuple[int, str]:
         with monkeypatch.context() as patch:
-            patch.setattr(prove, "run_script", fresh_process["run"])
+            patch.setattr(verification, "run_script", fresh_process["run"])
             for name, value in variables.items():
                 patch.setenv(name, str(value))
             caplog.clear()

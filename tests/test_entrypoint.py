@@ -1,5 +1,7 @@
 """The command line: what it accepts and which exit code comes back."""
 
+import importlib
+import inspect
 import json
 import logging
 import os
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import entrypoint
-from job import errors
+from job import __version__, errors
 
 ROOT = Path(entrypoint.__file__).parent
 
@@ -19,12 +21,36 @@ ROOT = Path(entrypoint.__file__).parent
 def test_help_lists_every_command(capsys):
     assert entrypoint.main(["--help"]) == 0
     said = capsys.readouterr().out
-    assert all(f"\n  {command} " in said for command in entrypoint.COMMANDS)
+    commands = [path.stem for path in (ROOT / "job" / "commands").glob("[a-z]*.py")]
+    assert len(commands) >= 9
+    assert all(f"\n    {command} " in said for command in commands)
+
+
+@pytest.mark.parametrize("command", [path.stem for path in sorted((ROOT / "job" / "commands").glob("[a-z]*.py"))])
+def test_a_command_has_a_function_of_its_name_that_takes_what_the_command_line_gives(command):
+    arguments = {"predict": ["predict", "FILE"], "compare": ["compare", "a", "b"]}.get(command, [command])
+    parsed = entrypoint.parse(arguments)
+    assert parsed.pop("command") == command
+    del parsed["writes"]
+    function = getattr(importlib.import_module(f"job.commands.{command}"), command)
+    inspect.signature(function).bind("settings", **parsed)
+
+
+def test_the_version_is_printed_and_stands_in_one_place(capsys):
+    assert entrypoint.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"lora-job {__version__}\n"
+
+
+def test_a_command_that_exits_is_a_bug_and_not_a_success(run_job, monkeypatch):
+    from job.commands import run
+
+    monkeypatch.setattr(run, "run", lambda settings: sys.exit(0))
+    assert run_job()[0] == 70
 
 
 @pytest.mark.parametrize("arguments", [["trian"], ["run", "fast"], ["predict"], ["predict", "a", "b", "c"]])
-def test_a_wrong_command_is_a_settings_error(job, arguments):
-    code, said = job(*arguments)
+def test_a_wrong_command_is_a_settings_error(run_job, arguments):
+    code, said = run_job(*arguments)
     assert code == 78
     assert "--help" in said
 
@@ -32,28 +58,29 @@ def test_a_wrong_command_is_a_settings_error(job, arguments):
 def test_exit_codes_are_those_of_the_contract():
     codes = {error.__name__: error.exit_code for error in errors.JobError.__subclasses__()}
     assert codes == {
-        "DataError": 65, "InputMissing": 66, "HardwareError": 71, "OutOfMemory": 72, "OutputError": 73, "DiskFull": 74,
+        "DataError": 65, "InputMissing": 66, "HardwareError": 71, "OutOfMemory": 72, "OutputError": 73, "VerificationFailed": 73,
+        "DiskFull": 74,
         "Diverged": 76, "AccessDenied": 77, "SettingsError": 78, "Transient": 138, "Interrupted": 143,
     }  # fmt: skip
     assert all(error.retryable == (error.exit_code >= 128) for error in errors.JobError.__subclasses__())
 
 
-def test_a_bug_shows_its_traceback_and_a_users_error_does_not(job, monkeypatch, caplog):
+def test_a_bug_shows_its_traceback_and_a_users_error_does_not(run_job, monkeypatch, caplog):
     from job.commands import run
 
     def fail(settings: object) -> None:
         raise ZeroDivisionError("oops")
 
     monkeypatch.setattr(run, "run", fail)
-    assert job()[0] == 70
+    assert run_job()[0] == 70
     assert caplog.records[-1].exc_info is not None
-    assert job(LORA_R="x")[0] == 78
+    assert run_job(LORA_R="x")[0] == 78
     assert not caplog.records[-1].exc_info
 
 
-def test_debug_shows_the_traceback_of_a_users_error(job, caplog):
+def test_debug_shows_the_traceback_of_a_users_error(run_job, caplog):
     try:
-        assert job(MODEL_ID="./nowhere", LOG_LEVEL="debug")[0] == 66
+        assert run_job(MODEL_ID="./nowhere", LOG_LEVEL="debug")[0] == 66
         assert caplog.records[-1].exc_info
     finally:
         logging.getLogger("job").setLevel(logging.INFO)

@@ -8,11 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
+from job.config.identity import format_value
+from job.config.settings import Settings
 from job.errors import InputMissing, SettingsError
 from job.evaluation.evaluate import read_csv
 from job.evaluation.verdict import bootstrap_intervals, name, number, read_scores, signed
-from job.pipeline.run_folder import CONTENT
+from job.pipeline.claim import disk_full_as_error
+from job.pipeline.records import PlanRecord
+from job.pipeline.run_folder import RunFolder
 from job.publish.report import render
+from job.system.console import tabulate
 from job.system.durable import write_text
 
 SHOWN_LETTERS = 40
@@ -42,11 +47,13 @@ class Table:
     note: str = ""
 
     def __str__(self) -> str:
-        widths = [max(len(line[place]) for line in [self.head, *self.lines]) for place in range(len(self.head))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in [self.head, *self.lines]
-        ]
-        return "\n".join([self.title, *(line.rstrip() for line in lines), *([self.note] if self.note else [])])
+        return "\n".join([self.title, tabulate([self.head, *self.lines]), *([self.note] if self.note else [])])
+
+
+def compare(settings: Settings, runs: Sequence[str]) -> None:
+    """Prints which settings of these runs differ, and their scores; the same as a page is in OUTPUT_DIR/compare.html."""
+    with disk_full_as_error(settings.output_dir):
+        print(compare_runs(settings.output_dir, runs))
 
 
 def compare_runs(output_dir: Path, names: Sequence[str]) -> str:
@@ -65,20 +72,18 @@ def compare_runs(output_dir: Path, names: Sequence[str]) -> str:
 
 def read_run(output_dir: Path, run_name: str) -> Run:
     """The run of this name in `output_dir`."""
-    folder = output_dir / run_name
-    if not (folder / "evaluation.csv").exists():
-        there = ", ".join(sorted(path.parent.name for path in output_dir.glob("*/evaluation.csv"))) or "none"
-        raise InputMissing(f"{folder}: no evaluated run there; OUTPUT_DIR={output_dir} has {there}. Name one of these.")
-    rows = read_csv(folder / "evaluation.csv")
+    folder = RunFolder(output_dir / run_name, logs=Path())
+    if not folder.evaluation.exists():
+        evaluated = ", ".join(sorted(path.parent.name for path in output_dir.glob("*/evaluation.csv"))) or "none"
+        raise InputMissing(f"{folder.path}: no evaluated run there; OUTPUT_DIR={output_dir} has {evaluated}. Name one of these.")
+    rows, record = read_csv(folder.evaluation), folder.read_settings()
     metrics, scores = read_scores(rows, "adapter")
-    settings = json.loads((folder / "settings.json").read_text())
-    plan = json.loads((folder / "plan.json").read_text()) if (folder / "plan.json").exists() else {}
     return Run(
         run_name,
-        {key: value for key, value in settings.items() if key != CONTENT} | settings.get(CONTENT, {}),
+        record.settings | record.content,
         [(row["input"], row["ground_truth"]) for row in rows],
         {metric: scores[:, place] for place, metric in enumerate(metrics)},
-        plan.get("seconds", {}).get("training"),
+        PlanRecord.read(folder.plan).seconds.get("training") if folder.plan.exists() else None,
     )
 
 
@@ -95,7 +100,7 @@ def _variable(key: str) -> str:
 
 def _shown(values: list[object]) -> list[str]:
     """The values as texts; of long ones what follows the part that all have in common."""
-    texts = ["" if value is None else ",".join(map(str, value)) if isinstance(value, list) else str(value) for value in values]
+    texts = [format_value(value) for value in values]
     if max(map(len, texts)) <= SHOWN_LETTERS:
         return texts
     same = next((place for place, letters in enumerate(zip(*texts, strict=False)) if len(set(letters)) > 1), min(map(len, texts)))
@@ -134,14 +139,16 @@ def _asked_the_same(runs: list[Run]) -> bool:
 
 
 def _differences(runs: list[Run]) -> Table:
-    """Every other run minus the first, row by row: narrower than the means tell, since both answered the same rows."""
+    """Every other run minus the first, row by row: narrower than the means suggest, since both answered the same rows."""
     first, others = runs[0], runs[1:]
     metrics = [metric for metric in first.scores if all(metric in run.scores for run in others)]
     lines = []
     for metric in metrics:
         differences = np.stack([run.scores[metric] - first.scores[metric] for run in others], axis=1)
         lows, highs = bootstrap_intervals(differences)
-        told = zip(differences.mean(0), lows, highs, strict=True)
-        lines.append([name(metric), *(f"{signed(metric, d)} ({signed(metric, a)} to {signed(metric, b)})" for d, a, b in told)])
+        intervals = zip(differences.mean(0), lows, highs, strict=True)
+        lines.append(
+            [name(metric), *(f"{signed(metric, d)} ({signed(metric, a)} to {signed(metric, b)})" for d, a, b in intervals)]
+        )
     title = f"Difference to {first.name} on the same rows, with 95 % intervals (paired bootstrap)"
     return Table(title, ["", *(run.name for run in others)], lines)

@@ -1,4 +1,4 @@
-"""What a run needs, checked in seconds, a line a check: green, or red with what to do."""
+"""The command `doctor`: what a run needs, checked in seconds, a line a check: green, or red with what to do."""
 
 import logging
 import shutil
@@ -10,15 +10,17 @@ from pathlib import Path
 
 import psutil
 
-from job.config import configs
+from job.config.inputs import base_model
 from job.config.settings import Settings
 from job.errors import DiskFull, JobError, OutOfMemory, OutputError
 from job.model.load import is_seq2seq, load_config
-from job.pipeline import forecast, steps
-from job.pipeline.run_folder import make_writable
+from job.pipeline.plan import plan_for_machine
+from job.pipeline.prepare import prepare_data
+from job.pipeline.workload import measure_workload
+from job.plan.dimensions import read_dimensions
 from job.plan.memory import weights_bytes
-from job.plan.shape import read_shape
-from job.system.hardware import GIB, check_computes, check_quantization, choose_precision, detect
+from job.system.folders import ensure_writable
+from job.system.hardware import DTYPES, GIB, check_computes, check_quantization, choose_precision, detect
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ SHARED_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What one check found."""
 
     name: str
@@ -39,27 +41,27 @@ class Finding:
     error: JobError | None = None
 
 
-def examine(settings: Settings) -> None:
+def doctor(settings: Settings) -> None:
     """Prints every check. Raises the JobError of the first that failed."""
-    findings = []
-    for finding in _findings(settings):
-        findings.append(finding)
-        print(_line(finding), flush=True)
-    failed = [finding.error for finding in findings if finding.error]
+    failed: list[JobError] = []
+    for result in _run_checks(settings):
+        print(_line(result), flush=True)
+        if result.error:
+            failed.append(result.error)
     if failed:
         raise failed[0]
 
 
-def _findings(settings: Settings) -> Iterator[Finding]:
+def _run_checks(settings: Settings) -> Iterator[CheckResult]:
     checks: dict[str, Callable[[Settings], str]] = {
         "machine": _machine, "arithmetic": _arithmetic, "folders": _folders, "disk": _disk, "shared memory": _shared_memory,
         "model": _model, "memory": _memory, "data": _data,
     }  # fmt: skip
     for name, check in checks.items():
         try:
-            yield Finding(name, check(settings))
+            yield CheckResult(name, check(settings))
         except JobError as error:
-            yield Finding(name, str(error), error)
+            yield CheckResult(name, str(error), error)
 
 
 def _machine(settings: Settings) -> str:
@@ -73,7 +75,7 @@ def _arithmetic(settings: Settings) -> str:
     precision = choose_precision(settings.precision, hardware)
     if hardware.device == "cpu":
         return "not tried, there is no GPU"
-    check_computes(hardware, configs.DTYPES[precision], settings.quantization == "int8")
+    check_computes(hardware, DTYPES[precision], settings.quantization == "int8")
     return f"matrix product, attention and NF4 in {precision} agree with float32"
 
 
@@ -81,7 +83,7 @@ def _folders(settings: Settings) -> str:
     folders = {"OUTPUT_DIR": settings.output_dir, "LOGS_DIR": settings.logs_dir, "HF_HOME": settings.hf_home}
     for variable, folder in folders.items():
         if folder:
-            make_writable(folder, variable)
+            ensure_writable(folder, variable)
     return ", ".join(str(folder) for folder in folders.values() if folder)
 
 
@@ -104,38 +106,40 @@ def _shared_memory(_settings: Settings) -> str:
 
 
 def _model(settings: Settings) -> str:
-    config = load_config(configs.base_model(settings))
-    shape = read_shape(config)
-    kind = "encoder-decoder" if is_seq2seq(config, settings.task, configs.base_model(settings)) else "causal"
-    return f"{settings.model_id}: {kind}, {shape.parameters / 1e6:,.0f} million parameters"
+    base = base_model(settings)
+    config = load_config(base)
+    kind = "encoder-decoder" if is_seq2seq(config, settings.task, base) else "causal"
+    return f"{settings.model_id}: {kind}, {read_dimensions(config).parameters / 1e6:,.0f} million parameters"
 
 
 def _memory(settings: Settings) -> str:
     """Raises OutOfMemory if the machine's own memory cannot take what the job holds there: on a GPU one file of the weights."""
-    hardware, shape = detect(settings.device), read_shape(load_config(configs.base_model(settings)))
-    weights = weights_bytes(shape, choose_precision(settings.precision, hardware, shape.width), "none")
+    hardware, dimensions = detect(settings.device), read_dimensions(load_config(base_model(settings)))
+    weights = weights_bytes(dimensions, choose_precision(settings.precision, hardware, dimensions.width), "none")
     needed = LIBRARIES_BYTES + (weights if hardware.device == "cpu" else min(weights, LARGEST_FILE_BYTES))
-    there = psutil.virtual_memory().total
-    if there < needed:
+    total = psutil.virtual_memory().total
+    if total < needed:
         raise OutOfMemory(
-            f"MODEL_ID={settings.model_id} needs {needed / GIB:.1f} GiB of the machine's memory, {there / GIB:.1f} are there."
+            f"MODEL_ID={settings.model_id} needs {needed / GIB:.1f} GiB of the machine's memory, which has {total / GIB:.1f}. "
+            "Choose a smaller MODEL_ID, or a machine with more memory."
         )
-    return f"{there / GIB:.1f} GiB, at least {needed / GIB:.1f} needed to load the model"
+    return f"{total / GIB:.1f} GiB, at least {needed / GIB:.1f} needed to load the model"
 
 
 def _data(settings: Settings) -> str:
     """Reads and tokenises all rows, and says how this machine would train on them. Raises OutOfMemory if it cannot."""
-    config = load_config(configs.base_model(settings))
-    seq2seq = is_seq2seq(config, settings.task, configs.base_model(settings))
+    base = base_model(settings)
+    config = load_config(base)
+    seq2seq = is_seq2seq(config, settings.task, base)
     with tempfile.TemporaryDirectory() as folder:
-        _, prepared = steps.read(settings, config, Path(folder) / "data")
-        work = forecast.measured_work(settings, prepared, seq2seq)
-    way, _ = forecast.choose_way(settings, detect(settings.device), config, work)
-    weights = way.precision if way.quantization == "none" else f"{way.quantization} beside {way.precision}"
-    return f"{prepared.train_cut.describe('training rows')}; {weights}, {way.micro_batch} rows at once"
+        _, prepared = prepare_data(settings, base, config, seq2seq, Path(folder) / "data")
+        workload = measure_workload(settings, prepared, seq2seq)
+    plan = plan_for_machine(settings, detect(settings.device), config, workload)
+    weights = plan.precision if plan.quantization == "none" else f"{plan.quantization} beside {plan.precision}"
+    return f"{prepared.train_truncation.describe('training rows')}; {weights}, micro-batch of {plan.micro_batch} rows"
 
 
-def _line(finding: Finding) -> str:
-    mark, colour = ("FAILED", "31") if finding.error else ("ok", "32")
+def _line(result: CheckResult) -> str:
+    mark, colour = ("FAILED", "31") if result.error else ("ok", "32")
     shown = f"\x1b[{colour}m{mark:6}\x1b[0m" if sys.stdout.isatty() else f"{mark:6}"
-    return f"{shown}  {finding.name:13}  {finding.detail}"
+    return f"{shown}  {result.name:13}  {result.detail}"

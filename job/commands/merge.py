@@ -3,104 +3,115 @@
 import logging
 import shutil
 import warnings
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from peft import PeftModel
 
-from job.commands.predict import find_adapter
-from job.config import configs
+from job.config.inputs import base_model
 from job.config.settings import Settings
 from job.data.prepare import load_prepared
-from job.errors import Diverged, InputMissing, OutOfMemory
-from job.evaluation.generate import generate, measure_losses
-from job.model.load import BaseModel, load_adapter, load_base, load_config, load_tokenizer
-from job.pipeline.proof import Expected, read_expected, sample, task_of
+from job.errors import InputMissing, OutOfMemory, VerificationFailed
+from job.evaluation.generate import Decoding, generate, measure_losses
+from job.model.load import BaseModel, load_base, load_config, load_tokenizer
+from job.model.lora import load_adapter
+from job.pipeline.claim import disk_full_as_error
+from job.pipeline.records import AdapterRecord, ExpectedAnswers, ProofRecord
 from job.pipeline.run_folder import RunFolder
+from job.pipeline.verify import reload_rows, reload_task
+from job.plan.dimensions import read_dimensions
 from job.plan.memory import weights_bytes
-from job.plan.shape import read_shape
-from job.publish.adapter import read_job
-from job.publish.prove import QUANTISED_TOLERANCE, TOLERANCE, Answers, Divergence, answer_in_fresh_process, diverge
+from job.publish.verification import (
+    QUANTISED_TOLERANCE,
+    TOLERANCE,
+    Answers,
+    Difference,
+    answer_in_fresh_process,
+    compare_answers,
+)
 from job.system.durable import check_space, replace_folder_durably, write_json
-from job.system.hardware import detect
+from job.system.hardware import DTYPES, detect, free_memory
 from job.system.lock import locked
-from job.training.rehearse import free_memory
 
 log = logging.getLogger(__name__)
 
 SHARD_SIZE = "5GB"
-MERGED, FACTS = "merged", "merge.json"
+COMPARISON = "merge.json"
 GPU_SHARE = 0.8
 """Of the GPU's memory that the weights may take; larger models are merged on the CPU."""
 
 
-def merge_model(settings: Settings) -> None:
+def merge(settings: Settings) -> None:
     """Writes OUTPUT_DIR/RUN_NAME/merged: weights as sharded safetensors, tokenizer and generation config, with what was compared.
 
-    Raises Diverged, and leaves nothing, if the model read back from the disk does not answer as the adapter does.
+    Raises VerificationFailed, and leaves nothing, if the model read back from the disk does not answer as the adapter does.
     """
-    adapter = find_adapter(settings)
-    folder = adapter.with_name(MERGED)
-    with locked(adapter.parent):
-        partial = folder.with_name(f"{MERGED}.partial")
+    folder = RunFolder.of(settings)
+    folder.check_adapter()
+    partial = folder.merged.with_name(f"{folder.merged.name}.partial")
+    with disk_full_as_error(settings.output_dir), locked(folder.path):
         shutil.rmtree(partial, ignore_errors=True)
         try:
-            divergences = _merge_and_compare(settings, adapter, partial)
-            write_json(partial / FACTS, {name: asdict(one) for name, one in divergences.items()})
-            replace_folder_durably(partial, folder)
+            differences = _merge_and_compare(settings, folder, partial)
+            write_json(partial / COMPARISON, {name: asdict(difference) for name, difference in differences.items()})
+            replace_folder_durably(partial, folder.merged)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    for name, one in divergences.items():
-        log.info("merged model against %s: %s", name, one)
-    log.info("merged model: %s", folder)
+    for name, difference in differences.items():
+        log.info("merged model against %s: %s", name, difference)
+    log.info("merged model: %s", folder.merged)
 
 
-def _merge_and_compare(settings: Settings, adapter: Path, partial: Path) -> dict[str, Divergence]:
-    """Writes the merged model to `partial`; how far it is from what. Raises Diverged."""
-    job, known = read_job(adapter), _expected(settings, adapter)
-    base = replace(configs.base_model(settings), model_id=configs.located(job["base_model"]))
-    precision = job["precision"] if settings.merge_precision == "auto" else settings.merge_precision
+def _merge_and_compare(settings: Settings, folder: RunFolder, partial: Path) -> dict[str, Difference]:
+    """Writes the merged model to `partial`; how far it is from what. Raises VerificationFailed."""
+    adapter, expected = AdapterRecord.read(folder.adapter_record), _expected(folder)
+    base = base_model(settings, adapter.base_model)
+    precision = adapter.precision if settings.merge_precision == "auto" else settings.merge_precision
     device = _device(settings, base, precision)
-    rows = load_prepared(adapter.with_name("data")).evaluation.select(range(len(known.outputs)))
-    decoding = known.decoding
-    log.info("merging %s into %s in %s on the %s", adapter, base.model_id, precision, device)
-    task = task_of(base, job["seq2seq"], device, precision, sample(rows, job["seq2seq"]), decoding)
-    model = load_adapter(load_base(base, job["seq2seq"], configs.DTYPES[precision], None, device), adapter)
-    tokenizer = load_tokenizer(base, adapter)
-    prompts = [row["prompt"] for row in task["rows"]]
-    unmerged = Answers(generate(model, tokenizer, prompts, decoding), measure_losses(model, tokenizer, list(rows), decoding))
-    _save_merged(model, partial, precision)
-    tokenizer.save_pretrained(partial)
-    del model
-    free_memory()
+    rows = reload_rows(load_prepared(folder.data).evaluation.select(range(len(expected.outputs))), adapter.seq2seq)
+    task = reload_task(base, adapter.seq2seq, device, precision, rows, expected.decoding)
+    log.info("merging %s into %s in %s on the %s", folder.adapter, base.model_id, precision, device)
+    unmerged = _merge(base, folder.adapter, task, expected.decoding, precision, partial)
     found = answer_in_fresh_process(
         task | {"model": str(partial), "arguments": {"trust_remote_code": base.trust_remote_code}, "tokenizer": str(partial)}
     )
     if found is None:
-        raise OutOfMemory(f"{partial}: no room to load it again. Set DEVICE=cpu.")
-    trained = QUANTISED_TOLERANCE if job["quantization"] != "none" else max(TOLERANCE[precision], TOLERANCE[job["precision"]])
-    divergences = {
-        "the adapter beside the same weights": diverge(found, unmerged, TOLERANCE[precision]),
-        "the adapter as it was trained": diverge(found, known.answers, trained, known.base_losses),
+        raise OutOfMemory(f"{partial}: no room in memory to load it again. Set DEVICE=cpu.")
+    trained = max(TOLERANCE[precision], TOLERANCE[adapter.precision]) if adapter.quantization == "none" else QUANTISED_TOLERANCE
+    differences = {
+        "the adapter beside the same weights": compare_answers(found, unmerged, TOLERANCE[precision]),
+        "the adapter as it was trained": compare_answers(found, expected.answers, trained, expected.base_losses),
     }
-    _check(divergences, adapter, precision)
-    return divergences
+    _check(differences, folder.adapter, precision)
+    return differences
 
 
-def _expected(settings: Settings, adapter: Path) -> Expected:
+def _merge(base: BaseModel, adapter: Path, task: dict, decoding: Decoding, precision: str, partial: Path) -> Answers:
+    """Writes the merged model to `partial`; the answers to the rows of `task` before the merge. The model leaves the memory."""
+    model = load_adapter(load_base(base, task["seq2seq"], DTYPES[precision], None, task["device"]), adapter)
+    tokenizer = load_tokenizer(base, adapter)
+    outputs = generate(model, tokenizer, [row["prompt"] for row in task["rows"]], decoding)
+    unmerged = Answers(outputs, measure_losses(model, tokenizer, task["rows"], decoding))
+    _save_merged(model, partial, precision)
+    tokenizer.save_pretrained(partial)
+    del model
+    free_memory()
+    return unmerged
+
+
+def _expected(folder: RunFolder) -> ExpectedAnswers:
     """What the run's evaluation found on its first rows. Raises InputMissing where there is nothing to compare with."""
-    folder = RunFolder(settings.output_dir, settings.logs_dir, adapter.parent.name)
     if not folder.proof.exists() or load_prepared(folder.data) is None:
         raise InputMissing(f"{folder.path}: data/ and proof.json are needed to compare with. Run `evaluate` first.")
-    return read_expected(folder)
+    return ProofRecord.read(folder.proof).expected
 
 
-def _check(divergences: dict[str, Divergence], adapter: Path, precision: str) -> None:
-    for name, one in divergences.items():
-        if one.is_too_large:
-            raise Diverged(
-                f"{adapter}: merged in {precision} it is not {name}: {one}, {one.tolerance} is the most. Nothing was kept. "
-                f"{_advice(precision)}"
+def _check(differences: dict[str, Difference], adapter: Path, precision: str) -> None:
+    for name, difference in differences.items():
+        if difference.is_too_large:
+            raise VerificationFailed(
+                f"{adapter}: merged in {precision} it differs from {name}: {difference}; {difference.tolerance} is allowed. "
+                f"Nothing was kept. {_advice(precision)}"
             )
 
 
@@ -109,19 +120,19 @@ def _advice(precision: str) -> str:
 
 
 def _save_merged(model: PeftModel, folder: Path, precision: str) -> None:
-    """Raises Diverged for weights that are not finite once merged."""
+    """Raises VerificationFailed for weights that are not finite once merged."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Input and output embeddings are no longer tied")  # FLAN-T5's never were
             merged = model.merge_and_unload(safe_merge=True)
     except ValueError as error:
-        raise Diverged(f"merging in {precision} overflows: {error} Set MERGE_PRECISION=fp32.") from error
+        raise VerificationFailed(f"merging in {precision} overflows: {error} Set MERGE_PRECISION=fp32.") from error
     merged.save_pretrained(folder, max_shard_size=SHARD_SIZE)
 
 
 def _device(settings: Settings, base: BaseModel, precision: str) -> str:
     """Where to merge. Raises DiskFull where the result would have no room."""
     hardware = detect(settings.device)
-    needed = weights_bytes(read_shape(load_config(base)), precision, "none")
+    needed = weights_bytes(read_dimensions(load_config(base)), precision, "none")
     check_space(settings.output_dir, needed, "the merged model takes")
     return hardware.device if hardware.device == "cuda" and needed < GPU_SHARE * hardware.memory_bytes else "cpu"

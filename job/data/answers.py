@@ -16,7 +16,7 @@ FINGERPRINT, ROW = "fingerprint", "row"
 
 
 class AnswerFile:
-    """Keeps what is known of each row, on the disk after each `add`. What was kept of other rows or another model is no answer."""
+    """Keeps the answer to each row, on the disk after each `add`. Answers to other rows or of another model are discarded."""
 
     def __init__(self, table: Path, fingerprint: str) -> None:
         """table: where the answers will go. fingerprint: of all that they depend on."""
@@ -29,9 +29,9 @@ class AnswerFile:
         kept = _read_lines(self.path)
         if kept and kept[0] == {FINGERPRINT: self._fingerprint}:
             self.known = {line.pop(ROW): line for line in kept[1:]}
-            log.info("goes on with %d rows answered before: %s", len(self.known), self.path)
+            log.info("resuming with %d rows answered before: %s", len(self.known), self.path)
         elif kept:
-            log.warning("%s: %d answers of other rows, settings or weights are thrown away", self.path, len(kept) - 1)
+            log.warning("%s: discarding %d answers of other rows, settings or weights", self.path, len(kept) - 1)
         lines = [{FINGERPRINT: self._fingerprint}, *({ROW: row} | columns for row, columns in self.known.items())]
         write_text(self.path, _as_lines(lines))
         self._file = self.path.open("a", encoding="utf-8")

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from openpyxl import load_workbook
 
-from job.errors import DataError
+from job.errors import DataError, first_line
 
 CSV_DELIMITERS = ",;\t|"
 
-Columns = dict[str, list]
+Cells = dict[str, list]
 """Cells by the name of their column."""
 
 
-def read_columns(where: str, path: Path, sheet: str | None) -> tuple[Columns, int]:
+def read_columns(where: str, path: Path, sheet: str | None) -> tuple[Cells, int]:
     """The cells of the file at `path`, and the number that a person sees beside its first row.
 
     where: the variable and its value, for messages. Raises DataError.
@@ -31,7 +31,7 @@ def read_columns(where: str, path: Path, sheet: str | None) -> tuple[Columns, in
     return {".jsonl": _read_jsonl, ".json": _read_json, ".txt": _read_lines}[suffix](where, path), 1
 
 
-def _read_xlsx(where: str, path: Path, sheet: str | None) -> Columns:
+def _read_xlsx(where: str, path: Path, sheet: str | None) -> Cells:
     try:
         with contextlib.closing(load_workbook(path, read_only=True, data_only=True)) as book:
             if sheet is not None and sheet not in book.sheetnames:
@@ -42,7 +42,7 @@ def _read_xlsx(where: str, path: Path, sheet: str | None) -> Columns:
     except Exception as error:  # zipfile, zlib, the XML parser and openpyxl raise nearly anything for a damaged file
         if isinstance(error, OSError) and error.errno:
             raise
-        raise DataError(f"{where}: {path.name} is no xlsx workbook ({first_line(error)}). Save it as xlsx once more.") from None
+        raise DataError(f"{where}: {path.name} is not an .xlsx file ({first_line(error)}). Save it as xlsx once more.") from None
     while cells and all(cell is None for cell in cells[-1]):
         cells.pop()
     if not cells:
@@ -53,7 +53,7 @@ def _read_xlsx(where: str, path: Path, sheet: str | None) -> Columns:
     return _columns(header, ([row[place] for place in places] for row in cells[1:]))
 
 
-def _read_csv(where: str, path: Path) -> Columns:
+def _read_csv(where: str, path: Path) -> Cells:
     """Every cell as text. The delimiter is a tab in a tsv, else the one of `CSV_DELIMITERS` that the header has most of."""
     csv.field_size_limit(2**31 - 1)
     with _open_text(where, path) as file:
@@ -78,18 +78,18 @@ def _check_width(where: str, number: int, row: list[str], header: list[str]) -> 
     )
 
 
-def _read_jsonl(where: str, path: Path) -> Columns:
+def _read_jsonl(where: str, path: Path) -> Cells:
     with _open_text(where, path) as file:
         records = [_parse_json(where, line.rstrip(), number) for number, line in enumerate(file, 1) if line.strip()]
     return _columns_of_records(where, records)
 
 
-def _read_lines(where: str, path: Path) -> Columns:
+def _read_lines(where: str, path: Path) -> Cells:
     with _open_text(where, path) as file:
         return {"input": [line.rstrip("\r\n") for line in file if line.strip()]}
 
 
-def _read_json(where: str, path: Path) -> Columns:
+def _read_json(where: str, path: Path) -> Cells:
     with _open_text(where, path) as file:
         content = _parse_json(where, file.read(), 1)
     if isinstance(content, dict):
@@ -99,25 +99,27 @@ def _read_json(where: str, path: Path) -> Columns:
     return _columns_of_records(where, content)
 
 
-def _parse_json(where: str, text: str, first_line: int) -> object:
+def _parse_json(where: str, text: str, start_line: int) -> object:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        line = first_line + error.lineno - 1
-        raise DataError(f"{where}: line {line}, character {error.colno}: broken JSON ({error.msg}). Mend that line.") from None
+        line = start_line + error.lineno - 1
+        raise DataError(f"{where}: line {line}, character {error.colno}: invalid JSON ({error.msg}). Fix that line.") from None
     except RecursionError:
-        raise DataError(f"{where}: line {first_line}: JSON nested too deeply. Flatten it.") from None
+        raise DataError(f"{where}: line {start_line}: JSON nested too deeply. Flatten it.") from None
 
 
-def _columns_of_records(where: str, records: list) -> Columns:
+def _columns_of_records(where: str, records: list) -> Cells:
     odd = next((index for index, record in enumerate(records) if not isinstance(record, dict)), None)
     if odd is not None:
-        raise DataError(f'{where}: row {odd + 1} is no object. Write each row as {{"input": "...", "output_ground_truth": "..."}}.')
+        raise DataError(
+            f'{where}: row {odd + 1} is not an object. Write each row as {{"input": "...", "output_ground_truth": "..."}}.'
+        )
     names = list(dict.fromkeys(name for record in records for name in record))
     return _columns(names, ([record.get(name) for name in names] for record in records))
 
 
-def _columns(names: list[str], rows: Iterable[Sequence]) -> Columns:
+def _columns(names: list[str], rows: Iterable[Sequence]) -> Cells:
     columns = {name: [] for name in names}
     appenders = [columns[name].append for name in names]
     for row in rows:
@@ -149,8 +151,3 @@ def _open_text(where: str, path: Path) -> io.StringIO:
 def quoted(names: Iterable[str]) -> str:
     """`"a", "b"`."""
     return ", ".join(f'"{name}"' for name in names)
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an exception's message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -9,7 +9,7 @@ from job.errors import DataError, SettingsError
 
 
 @dataclass(frozen=True)
-class Limits:
+class LengthLimits:
     """What a model takes, in tokens."""
 
     usual: int | None
@@ -21,7 +21,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Cut:
+class Truncation:
     """What `max_source_length` and `max_target_length` (tokens) cost a dataset."""
 
     rows: int
@@ -51,7 +51,9 @@ class Cut:
         return asdict(self)
 
 
-def choose_lengths(sources: Sequence[int], targets: Sequence[int], wanted: tuple[str, str], limits: Limits) -> tuple[int, int]:
+def choose_lengths(
+    sources: Sequence[int], targets: Sequence[int], wanted: tuple[str, str], limits: LengthLimits
+) -> tuple[int, int]:
     """The longest source and the longest target to keep, in tokens.
 
     sources, targets: lengths of the training rows. wanted: MAX_SOURCE_LENGTH and MAX_TARGET_LENGTH ("auto", "p85", "256").
@@ -87,11 +89,11 @@ def _check_positions(length: int, hard: int | None, variable: str) -> None:
         raise SettingsError(f"{variable}: {length} tokens, but the model has positions for {hard}. Set it to at most {hard}.")
 
 
-def measure_cut(sources: Sequence[int], targets: Sequence[int], longest: tuple[int, int]) -> Cut:
+def measure_truncation(sources: Sequence[int], targets: Sequence[int], longest: tuple[int, int]) -> Truncation:
     """What keeping `longest` (source, target) tokens would cut from rows of these lengths."""
     over_source = np.maximum(np.asarray(sources) - longest[0], 0)
     over_target = np.maximum(np.asarray(targets) - longest[1], 0)
-    return Cut(
+    return Truncation(
         rows=len(sources),
         max_source_length=longest[0],
         max_target_length=longest[1],
@@ -102,7 +104,7 @@ def measure_cut(sources: Sequence[int], targets: Sequence[int], longest: tuple[i
     )
 
 
-def check_cut(cut: Cut, max_truncated_targets: float, too_long: str) -> None:
+def check_truncation(cut: Truncation, max_truncated_targets: float, too_long: str) -> None:
     """Raises DataError if more is cut than a person allowed."""
     share = cut.targets_cut / max(cut.rows, 1)
     if too_long == "error" and (cut.sources_cut or cut.targets_cut):

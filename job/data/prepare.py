@@ -14,24 +14,24 @@ import numpy as np
 from datasets import Dataset, load_from_disk
 from transformers import PreTrainedTokenizerBase
 
-from job.data.lengths import Cut, Limits, check_cut, choose_lengths, measure_cut
+from job.data.lengths import LengthLimits, Truncation, check_truncation, choose_lengths, measure_truncation
 from job.data.read import Source, Table, read_table
-from job.data.rows import Columns, to_examples
+from job.data.rows import ColumnMapping, to_examples
 from job.data.split import check_overlap, digest_keys, split_rows
+from job.data.token_lengths import ROWS_AT_ONCE, answer_lengths, token_lengths
 from job.data.tokenise import assemble, tokenise
-from job.data.tokens import ROWS_AT_ONCE, answer_lengths, token_lengths
 from job.errors import DataError, SettingsError
 
 SUMMARY, CUT_ROWS = "summary.json", "truncated.csv"
 
 
 @dataclass(frozen=True)
-class Request:
+class DataConfig:
     """What a person asks for; see the variables of the same names in `settings`."""
 
     train: Source
     evaluation: Source | None
-    columns: Columns
+    columns: ColumnMapping
     eval_fraction: float
     seed: int
     max_lengths: tuple[str, str]
@@ -42,22 +42,22 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Reader:
+class ModelSpec:
     """The model that will read the data."""
 
     tokenizer: PreTrainedTokenizerBase
     seq2seq: bool
-    limits: Limits
+    limits: LengthLimits
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedData:
     """Columns of both datasets: `input`, `ground_truth` (text), `input_ids`, `labels`, `length` (tokens of both sides)."""
 
     train: Dataset
     evaluation: Dataset
-    train_cut: Cut
-    eval_cut: Cut
+    train_truncation: Truncation
+    eval_truncation: Truncation
     fingerprint: str
     """sha256 of everything that the rows depend on."""
     chat: bool = False
@@ -67,7 +67,7 @@ class Prepared:
     target_lengths: dict[str, int] = field(default_factory=dict)
 
 
-def prepare(request: Request, reader: Reader, folder: Path, expected: str | None = None) -> Prepared:
+def prepare(request: DataConfig, reader: ModelSpec, folder: Path, expected: str | None = None) -> PreparedData:
     """The prepared data in `folder`, made if it is not there yet for this very content. Raises DataError and its like.
 
     expected: the fingerprint that a run was begun with. Raises SettingsError if the content has another, and leaves `folder` alone.
@@ -96,18 +96,18 @@ def prepare(request: Request, reader: Reader, folder: Path, expected: str | None
     return load_prepared(folder)
 
 
-def load_prepared(folder: Path) -> Prepared | None:
+def load_prepared(folder: Path) -> PreparedData | None:
     """What `prepare` left in `folder`, memory-mapped; None if there is nothing whole."""
     if not (folder / SUMMARY).exists():
         return None
     summary = json.loads((folder / SUMMARY).read_text())
-    cuts = [Cut(**{**summary[name], "dropped": tuple(summary[name]["dropped"])}) for name in ("train_cut", "eval_cut")]
+    cuts = [Truncation(**{**summary[name], "dropped": tuple(summary[name]["dropped"])}) for name in ("train_cut", "eval_cut")]
     kind = (summary.get("chat", False), summary.get("source_lengths", {}), summary.get("target_lengths", {}))
     train, evaluation = (load_from_disk(str(folder / part)) for part in ("train", "eval"))
-    return Prepared(train, evaluation, *cuts, summary["fingerprint"], *kind)
+    return PreparedData(train, evaluation, *cuts, summary["fingerprint"], *kind)
 
 
-def _tokenise_and_cut(train: Table, evaluation: Table | None, request: Request, reader: Reader, work: Path) -> Prepared:
+def _tokenise_and_cut(train: Table, evaluation: Table | None, request: DataConfig, reader: ModelSpec, work: Path) -> PreparedData:
     """work: folder of what is between the steps, on disk so that rows of any number take the same memory."""
     examples, held_out, tables = _examples(train, evaluation, request, work)
     tokenised = [
@@ -120,7 +120,7 @@ def _tokenise_and_cut(train: Table, evaluation: Table | None, request: Request, 
     limits = replace(reader.limits, shared=layout == "causal")
     wanted = (request.max_lengths[0],) * 2 if chat else request.max_lengths
     longest = choose_lengths(sources, targets, wanted, limits)
-    check_cut(measure_cut(sources, targets, longest), request.max_truncated_targets, request.too_long)
+    check_truncation(measure_truncation(sources, targets, longest), request.max_truncated_targets, request.too_long)
     eos = reader.tokenizer.eos_token_id
     assembled = [assemble(part, longest, eos, layout, work / f"assembled-{i}.arrow") for i, part in enumerate(tokenised)]
     parts, cuts = zip(*map(partial(_cut, longest=longest, too_long=request.too_long), tokenised, assembled), strict=True)
@@ -130,7 +130,7 @@ def _tokenise_and_cut(train: Table, evaluation: Table | None, request: Request, 
             raise DataError(f"{table.source}: no row is left after the cut. Raise MAX_SOURCE_LENGTH and MAX_TARGET_LENGTH.")
     if chat:  # whose input and answers are one sequence, of which the answers are a part
         targets = answer_lengths(assembled[0])
-    return Prepared(*parts, *cuts, "", chat, _counted(sources), _counted(targets))
+    return PreparedData(*parts, *cuts, "", chat, _counted(sources), _counted(targets))
 
 
 def _counted(lengths: np.ndarray) -> dict[str, int]:
@@ -138,7 +138,9 @@ def _counted(lengths: np.ndarray) -> dict[str, int]:
     return {str(value): int(count) for value, count in zip(values, counts, strict=True)}
 
 
-def _examples(train: Table, evaluation: Table | None, request: Request, work: Path) -> tuple[Dataset, Dataset, tuple[Table, Table]]:
+def _examples(
+    train: Table, evaluation: Table | None, request: DataConfig, work: Path
+) -> tuple[Dataset, Dataset, tuple[Table, Table]]:
     """Training examples, held-out examples, the tables they come from; each with its row's name in `row`."""
     examples = to_examples(train, request.columns, work / "train.arrow")
     digests = digest_keys(_keys(examples), request.seed)
@@ -157,18 +159,18 @@ def _keys(examples: Dataset) -> Iterator[str]:
         yield from batch[column] if column == "prompt" else (json.dumps(chat[:-1], sort_keys=True) for chat in batch[column])
 
 
-def _cut(tokenised: Dataset, assembled: Dataset, longest: tuple[int, int], too_long: str) -> tuple[Dataset, Cut]:
+def _cut(tokenised: Dataset, assembled: Dataset, longest: tuple[int, int], too_long: str) -> tuple[Dataset, Truncation]:
     """The rows without those that have no label left (or, with "drop", were longer than `longest`), and what the cut cost."""
     sources, targets = token_lengths(tokenised, "source_ids"), token_lengths(tokenised, "target_ids")
-    cut = measure_cut(sources, targets, longest)
-    dropped = np.asarray(assembled["taught"][:]) == 0
+    cut = measure_truncation(sources, targets, longest)
+    dropped = np.asarray(assembled["label_count"][:]) == 0
     if too_long == "drop":
         dropped |= (sources > longest[0]) | (targets > longest[1])
     if dropped.any():
         names = tuple(assembled[int(index)]["row"] for index in np.flatnonzero(dropped))
         cut = replace(cut, dropped=names, rows=int((~dropped).sum()))
         assembled = assembled.select(np.flatnonzero(~dropped))
-    return assembled.remove_columns(["row", "taught"]), cut
+    return assembled.remove_columns(["row", "label_count"]), cut
 
 
 def _list_cut_rows(path: Path, parts: dict[str, Dataset], longest: tuple[int, int]) -> None:
@@ -192,7 +194,7 @@ def _is_tokenised(table: Table) -> bool:
     return {"input_ids", "labels"} <= set(table.rows.column_names)
 
 
-def _adopt(train: Table, evaluation: Table | None, request: Request, fingerprint: str) -> Prepared:
+def _adopt(train: Table, evaluation: Table | None, request: DataConfig, fingerprint: str) -> PreparedData:
     """Rows that were tokenised elsewhere, as they are."""
     if evaluation is not None and not _is_tokenised(evaluation):
         raise DataError(f"{evaluation.source}: no tokenised rows, but {train.source} has. Prepare both the same way.")
@@ -204,13 +206,13 @@ def _adopt(train: Table, evaluation: Table | None, request: Request, fingerprint
         parts = [train.rows, evaluation.rows]
     parts = [_with_length(part.remove_columns("length") if "length" in part.column_names else part) for part in parts]
     cuts = [
-        Cut(len(part), int(token_lengths(part, "input_ids").max()), int(token_lengths(part, "labels").max()), 0, 0, 0, 0)
+        Truncation(len(part), int(token_lengths(part, "input_ids").max()), int(token_lengths(part, "labels").max()), 0, 0, 0, 0)
         for part in parts
     ]
-    return Prepared(*parts, *cuts, fingerprint)
+    return PreparedData(*parts, *cuts, fingerprint)
 
 
-def _fingerprint(request: Request, reader: Reader, tables: list[Table | None]) -> str:
+def _fingerprint(request: DataConfig, reader: ModelSpec, tables: list[Table | None]) -> str:
     digest = hashlib.sha256()
     asked = {name: value for name, value in asdict(request).items() if name not in ("train", "evaluation", "num_proc")}
     digest.update(json.dumps([asked, asdict(reader.limits), reader.seq2seq], sort_keys=True).encode())
@@ -232,7 +234,7 @@ def _content(rows: Dataset) -> bytes:
     return digest.digest()
 
 
-def _save(prepared: Prepared, folder: Path, cut_rows: Path) -> None:
+def _save(prepared: PreparedData, folder: Path, cut_rows: Path) -> None:
     """Writes `folder`, with the list of cut rows if there is one, beside its place and moves it there whole."""
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -240,8 +242,8 @@ def _save(prepared: Prepared, folder: Path, cut_rows: Path) -> None:
     prepared.evaluation.save_to_disk(str(partial / "eval"))
     summary = {
         "fingerprint": prepared.fingerprint,
-        "train_cut": prepared.train_cut.as_dict(),
-        "eval_cut": prepared.eval_cut.as_dict(),
+        "train_cut": prepared.train_truncation.as_dict(),
+        "eval_cut": prepared.eval_truncation.as_dict(),
         "chat": prepared.chat,
         "source_lengths": prepared.source_lengths,
         "target_lengths": prepared.target_lengths,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
 
-from job.data.formats import Columns, first_line, quoted, read_columns
-from job.errors import DataError, InputMissing
+from job.data.formats import Cells, quoted, read_columns
+from job.errors import DataError, InputMissing, first_line
 from job.system.hub import hub_errors
 
 MAPPED = {".parquet": Dataset.from_parquet, ".arrow": Dataset.from_file}
@@ -41,7 +41,7 @@ class Table:
     rows: Dataset
     first_row: int = 1
     odd_cells: dict[str, int] = field(default_factory=dict)
-    """Index of the first cell that is no text, in columns whose cells are of several types."""
+    """Index of the first cell that is not text, in columns whose cells are of several types."""
 
     def row_name(self, index: int) -> str:
         """What a person calls the row at `index`: in a spreadsheet the header is row 1."""
@@ -120,7 +120,7 @@ def _read_mapped(source: Source, path: Path) -> Dataset:
         if isinstance(error, OSError) and error.errno:
             raise
         raise DataError(
-            f"{source}: {path.name} is damaged or no {path.suffix} file: {first_line(error)}. Save it once more."
+            f"{source}: {path.name} is damaged or not a {path.suffix} file: {first_line(error)}. Save it once more."
         ) from None
     return rows
 
@@ -129,7 +129,7 @@ def _read_saved(source: Source) -> Dataset:
     try:
         saved = load_from_disk(source.location)
     except (OSError, ValueError, KeyError, pa.ArrowInvalid) as error:
-        raise DataError(f"{source}: no whole dataset is saved there ({first_line(error)}). Save it once more.") from None
+        raise DataError(f"{source}: no complete dataset is saved there ({first_line(error)}). Save it once more.") from None
     if not isinstance(saved, DatasetDict):
         return saved
     if source.split not in saved:
@@ -151,7 +151,7 @@ def _split_variable(source: Source) -> str:
     return source.variable.replace("_DATA", "_SPLIT")
 
 
-def _in_memory(columns: Columns) -> tuple[Dataset, dict[str, int]]:
+def _in_memory(columns: Cells) -> tuple[Dataset, dict[str, int]]:
     """The dataset of `columns`, and the index of the first odd cell in each column whose cells are not all of one type."""
     arrays, odd_cells = {}, {}
     for name, cells in columns.items():

@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from job.data.read import Table
 from job.data.template import Template
-from job.data.tokens import ROWS_AT_ONCE
+from job.data.token_lengths import ROWS_AT_ONCE
 from job.errors import DataError, SettingsError
 from job.system.user_function import describe, load_function
 
@@ -19,7 +19,7 @@ WAITED_FOR = {"role": "assistant", "content": "?"}
 
 
 @dataclass(frozen=True)
-class Columns:
+class ColumnMapping:
     """What to take from a table."""
 
     input: str
@@ -30,7 +30,7 @@ class Columns:
     """A function that rewrites a row, as file.py:function."""
 
 
-def to_examples(table: Table, columns: Columns, cache: Path) -> Dataset:
+def to_examples(table: Table, columns: ColumnMapping, cache: Path) -> Dataset:
     """The examples of `table`: columns `input`, `prompt`, `ground_truth`, or for chats `input`, `messages`, `ground_truth`, and
     `row`, what a person calls it.
 
@@ -61,7 +61,7 @@ def to_examples(table: Table, columns: Columns, cache: Path) -> Dataset:
     return _mapped(table.rows.select_columns(used), make, cache)
 
 
-def to_prompts(table: Table, columns: Columns) -> list[str]:
+def to_prompts(table: Table, columns: ColumnMapping) -> list[str]:
     """The prompts of a table without right answers."""
     if columns.preprocess:
         table = _preprocess(table, columns.preprocess)
@@ -73,7 +73,7 @@ def to_prompts(table: Table, columns: Columns) -> list[str]:
     return [template.fill(row) for row in table.rows.select_columns(list(template.columns))]
 
 
-def to_chats(table: Table, columns: Columns) -> list[list[dict[str, str]]]:
+def to_chats(table: Table, columns: ColumnMapping) -> list[list[dict[str, str]]]:
     """The chats of a table that wait for an answer: its messages, or each cell of the input column as a person's only one."""
     if columns.preprocess:
         table = _preprocess(table, columns.preprocess)
@@ -91,7 +91,7 @@ def to_chats(table: Table, columns: Columns) -> list[list[dict[str, str]]]:
     return chats
 
 
-def is_chat(table: Table, columns: Columns) -> bool:
+def is_chat(table: Table, columns: ColumnMapping) -> bool:
     """Whether the rows of `table` are chats."""
     return columns.messages in table.rows.column_names and columns.input not in table.rows.column_names
 
@@ -106,13 +106,13 @@ def _call(function: Callable, row: Mapping, row_name: str, spec: str) -> Mapping
     try:
         result = function(dict(row))
     except Exception as error:
-        raise SettingsError(f"PREPROCESS={spec} raised {describe(error)} on {row_name}. Mend the function.") from error
+        raise SettingsError(f"PREPROCESS={spec} raised {describe(error)} on {row_name}. Fix the function.") from error
     if not isinstance(result, dict):
-        raise SettingsError(f"PREPROCESS={spec} returned {type(result).__name__} on {row_name}; a dict was expected.")
+        raise SettingsError(f"PREPROCESS={spec} returned {type(result).__name__} on {row_name}; expected a dict.")
     return result
 
 
-def _check_columns(table: Table, columns: Columns, template: Template) -> None:
+def _check_columns(table: Table, columns: ColumnMapping, template: Template) -> None:
     found = table.rows.column_names
     if columns.target not in found:
         raise DataError(_no_column(table, columns.target, "TARGET_COLUMN"))

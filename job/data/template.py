@@ -10,7 +10,7 @@ class Template:
     """A text with {column} in it; {{ and }} stand for braces. `{input}` is the input column, whatever its name."""
 
     def __init__(self, text: str, input_column: str) -> None:
-        """Raises SettingsError if `text` is no template or does not use any column."""
+        """Raises SettingsError if `text` is not a template or does not use any column."""
         try:
             parts = list(string.Formatter().parse(text))
         except ValueError as error:

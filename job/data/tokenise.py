@@ -75,7 +75,7 @@ def _encode_chats(batch: dict[str, list], tokenizer: PreTrainedTokenizerBase) ->
 def encode_chat(chat: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase) -> tuple[Ids, Ids]:
     """Token ids of a chat in the model's own template, and its labels: the assistant's turns, -100 elsewhere.
 
-    Raises DataError if the template rewrites earlier turns, so that a turn's place cannot be told.
+    Raises DataError if the template rewrites earlier turns, so that a turn cannot be located.
     """
     ids = _render(chat, tokenizer, answer_next=False)
     labels = [IGNORED] * len(ids)
@@ -86,7 +86,7 @@ def encode_chat(chat: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase) 
         after = _render(chat[: number + 1], tokenizer, answer_next=False)
         if ids[: len(before)] != before or ids[: len(after)] != after:
             raise DataError(
-                f"MESSAGES_COLUMN: this model's chat template rewrites earlier turns when a chat goes on; message {number + 1} "
+                f"MESSAGES_COLUMN: this model's chat template rewrites earlier turns when a chat continues; message {number + 1} "
                 "cannot be found in it. Give each chat one answer, or use INPUT_COLUMN and TARGET_COLUMN."
             )
         labels[len(before) : len(after)] = ids[len(before) : len(after)]
@@ -100,7 +100,8 @@ def _render(chat: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, answ
 
 
 def assemble(tokenised: Dataset, longest: tuple[int, int], eos_token_id: int, layout: str, cache: Path) -> Dataset:
-    """`input_ids` and `labels`, cut to `longest` (source, target) tokens; `length` of both, and `taught`, labels that count.
+    """`input_ids` and `labels`, cut to `longest` (source, target) tokens; `length` of both, and
+    `label_count` without those that are -100.
 
     layout: "seq2seq" (encoder's and decoder's ids), "causal" (one after the other) or "chat" (side by side already).
     """
@@ -115,7 +116,7 @@ def assemble(tokenised: Dataset, longest: tuple[int, int], eos_token_id: int, la
             "input_ids": [row["input_ids"] for row in rows],
             "labels": [row["labels"] for row in rows],
             "length": [len(row["input_ids"]) + len(row["labels"]) for row in rows],
-            "taught": [len(row["labels"]) - row["labels"].count(IGNORED) for row in rows],
+            "label_count": [len(row["labels"]) - row["labels"].count(IGNORED) for row in rows],
         }
 
     unused = ["source_ids", "target_ids"]

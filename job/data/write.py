@@ -72,7 +72,7 @@ def _write(columns: dict[str, list], path: Path, text_column: str) -> None:
 
 
 def _write_workbook(rows: list[tuple], path: Path) -> None:
-    """Texts stay texts: a formula in a cell would be computed by whoever opens it. A warning tells of what a cell does not take."""
+    """Texts stay texts: a formula in a cell would be computed by whoever opens it. A warning says what a cell cannot hold."""
     book = Workbook(write_only=True)
     sheet, changed = book.create_sheet("predictions"), 0
     for row in rows:

@@ -1,4 +1,4 @@
-"""What no model is needed for: the answer that beats an adapter which learnt nothing."""
+"""The baseline: answers that need no model, and that a useful adapter beats."""
 
 import re
 from collections import Counter
@@ -8,7 +8,7 @@ from statistics import median
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from job.data.tokens import ROWS_AT_ONCE
+from job.data.token_lengths import ROWS_AT_ONCE
 
 SHORT_WORDS, SHORT_LETTERS = 5, 60
 """Answers of up to so many words and letters, in the median, are labels or values; longer ones are texts."""
@@ -20,7 +20,7 @@ def are_short(truths: Sequence[str]) -> bool:
     return words <= SHORT_WORDS and letters <= SHORT_LETTERS
 
 
-def trivial_outputs(inputs: Sequence[str], truths: Sequence[str], train: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+def baseline_outputs(inputs: Sequence[str], truths: Sequence[str], train: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """For each input the most frequent answer of the training rows; where answers are texts, the input's first sentence."""
     if are_short(truths):
         return [most_frequent_answer(train, tokenizer)] * len(inputs)

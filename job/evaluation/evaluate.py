@@ -1,25 +1,25 @@
 """The adapter against the untouched base model, on the held-out rows, with the same decoding."""
 
 import csv
+import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from job.errors import Diverged
-from job.evaluation.baseline import trivial_outputs
+from job.evaluation.baseline import baseline_outputs
 from job.evaluation.generate import Decoding, Ids, generate, measure_losses, prompt_of
-from job.evaluation.metrics import Scores, score
+from job.evaluation.metrics import CustomMetric, Scores, score
+from job.model.lora import base_only
 from job.system.durable import replace_durably
 
-TEXT_COLUMNS = ("input", "ground_truth", "base_output", "adapter_output", "trivial_output")
+TEXT_COLUMNS = ("input", "ground_truth", "base_output", "adapter_output", "baseline_output")
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,7 @@ class Scoring:
 
     decoding: Decoding
     metrics: tuple[str, ...]
-    own: tuple[str, Callable] | None = None
-    """Name and function of a person's metric."""
+    custom_metric: CustomMetric | None = None
 
 
 @dataclass(frozen=True)
@@ -40,17 +39,17 @@ class Evaluation:
     truths: list[str]
     base_outputs: list[str]
     adapter_outputs: list[str]
-    trivial_outputs: list[str]
+    baseline_outputs: list[str]
     base_scores: Scores
     adapter_scores: Scores
-    trivial_scores: Scores
+    baseline_scores: Scores
     """Without the loss, which only a model has."""
 
 
 def evaluate(model: PeftModel, tokenizer: PreTrainedTokenizerBase, data: tuple[Dataset, Dataset], scoring: Scoring) -> Evaluation:
-    """Outputs and scores of base, adapter and the trivial answer; one model in memory, its adapter switched off for the base.
+    """Outputs and scores of base, adapter and the baseline; one model in memory, its adapter switched off for the base.
 
-    data: training rows, which the trivial answer is taken from, and the held-out rows that are answered, both prepared.
+    data: training rows, which the baseline is taken from, and the held-out rows that are answered, both prepared.
     """
     train, rows = data
     prompts = [prompt_of(row, model.config.is_encoder_decoder) for row in rows]
@@ -58,24 +57,9 @@ def evaluate(model: PeftModel, tokenizer: PreTrainedTokenizerBase, data: tuple[D
     with base_only(model):
         base_outputs, base_scores = _answer_and_score(model, tokenizer, rows, (prompts, truths), scoring)
     adapter_outputs, adapter_scores = _answer_and_score(model, tokenizer, rows, (prompts, truths), scoring)
-    trivial = trivial_outputs(inputs, truths, train, tokenizer)
-    trivial_scores = score(trivial, truths, scoring.metrics, scoring.own)
-    return Evaluation(inputs, truths, base_outputs, adapter_outputs, trivial, base_scores, adapter_scores, trivial_scores)
-
-
-@contextmanager
-def base_only(model: PeftModel) -> Iterator[None]:
-    """Inside, `model` computes what the untouched base model does. PEFT itself leaves trained biases switched on."""
-    parameters = dict(model.named_parameters())
-    trained = {name: parameters[name].detach().clone() for name in model.original_biases}
-    with torch.no_grad(), model.disable_adapter():
-        for name, original in model.original_biases.items():
-            parameters[name].copy_(original)
-        try:
-            yield
-        finally:
-            for name, bias in trained.items():
-                parameters[name].copy_(bias)
+    baseline = baseline_outputs(inputs, truths, train, tokenizer)
+    baseline_scores = score(baseline, truths, scoring.metrics, scoring.custom_metric)
+    return Evaluation(inputs, truths, base_outputs, adapter_outputs, baseline, base_scores, adapter_scores, baseline_scores)
 
 
 def _answer_and_score(
@@ -83,7 +67,7 @@ def _answer_and_score(
 ) -> tuple[list[str], Scores]:
     prompts, truths = asked
     outputs = generate(model, tokenizer, prompts, scoring.decoding)
-    scores = score(outputs, truths, scoring.metrics, scoring.own)
+    scores = score(outputs, truths, scoring.metrics, scoring.custom_metric)
     if "loss" in scoring.metrics:
         scores["loss"] = measure_losses(model, tokenizer, list(rows), scoring.decoding)
     return outputs, scores
@@ -93,18 +77,19 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     """The rows of an `evaluation.csv`, texts of any length."""
     csv.field_size_limit(sys.maxsize)
     with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        header = [re.sub("^trivial_", "baseline_", column) for column in next(csv.reader(file))]  # as 0.1.0 called it
+        return list(csv.DictReader(file, header))
 
 
 def write_csv(evaluation: Evaluation, path: Path) -> None:
-    """The texts, then for each metric `base_<metric>`, `adapter_<metric>` and, but for the loss, `trivial_<metric>`.
+    """The texts, then for each metric `base_<metric>`, `adapter_<metric>` and, but for the loss, `baseline_<metric>`.
 
     Raises Diverged for a score that is not finite.
     """
     partial = path.with_name(f"{path.name}.partial")
     names = list(evaluation.adapter_scores)
-    outputs = [evaluation.base_outputs, evaluation.adapter_outputs, evaluation.trivial_outputs]
-    sides = {"base": evaluation.base_scores, "adapter": evaluation.adapter_scores, "trivial": evaluation.trivial_scores}
+    outputs = [evaluation.base_outputs, evaluation.adapter_outputs, evaluation.baseline_outputs]
+    sides = {"base": evaluation.base_scores, "adapter": evaluation.adapter_scores, "baseline": evaluation.baseline_scores}
     scores = {f"{side}_{name}": found[name] for name in names for side, found in sides.items() if name in found}
     if bad := next((column for column, values in scores.items() if not np.isfinite(values).all()), None):
         raise Diverged(f"{path.name}: {bad} is not finite on a held-out row. Set PRECISION=fp32 and run `evaluate`.")

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import CHRF
@@ -18,35 +19,44 @@ Scores = dict[str, list[float]]
 """Name of the metric -> its score a row."""
 
 
+@dataclass(frozen=True)
+class CustomMetric:
+    """A person's own score."""
+
+    spec: str
+    """The value of METRIC: file.py:function."""
+    function: Callable[[str, str], float]
+    """Takes an output and the right answer."""
+
+    @property
+    def name(self) -> str:
+        return self.spec.rpartition(":")[2]
+
+
 def check_metrics(names: Sequence[str]) -> None:
-    """Raises SettingsError for a name that is no metric."""
+    """Raises SettingsError for a name that is not a metric."""
     if unknown := next((name for name in names if name not in METRICS), None):
         raise SettingsError(f'METRICS: no metric is named "{unknown}"; there are {", ".join(METRICS)}. For your own set METRIC.')
 
 
-def check_best(name: str, own: tuple[str, Callable] | None) -> None:
+def check_best_metric(name: str, custom_metric: CustomMetric | None) -> None:
     """Raises SettingsError for a name that is neither a metric nor that of a person's own."""
-    names = (*METRICS, *([own_name(own)] if own else []))
+    names = (*METRICS, *([custom_metric.name] if custom_metric else []))
     if name not in names:
         raise SettingsError(f'METRIC_FOR_BEST_MODEL: no metric is named "{name}"; there are {", ".join(names)}. Set one of them.')
 
 
-def check_own(own: tuple[str, Callable]) -> None:
+def check_custom_metric(custom_metric: CustomMetric) -> None:
     """Raises SettingsError for a person's metric that is named like one of ours, or like something else that is written."""
-    name = own_name(own)
+    name = custom_metric.name
     if name in METRICS or name == "output" or name.startswith("eval_"):
-        raise SettingsError(f"METRIC={own[0]}: the name {name} is taken. Give the function another name.")
+        raise SettingsError(f"METRIC={custom_metric.spec}: the name {name} is taken. Give the function another name.")
 
 
-def own_name(own: tuple[str, Callable]) -> str:
-    """What a person's metric is called: its function's name."""
-    return own[0].rpartition(":")[2]
-
-
-def score(outputs: Sequence[str], truths: Sequence[str], names: Sequence[str], own: tuple[str, Callable] | None) -> Scores:
+def score(outputs: Sequence[str], truths: Sequence[str], names: Sequence[str], custom_metric: CustomMetric | None) -> Scores:
     """Scores of each output against the right answer in the same place, for all of `names` but the loss.
 
-    own: name and function of a person's metric. Raises SettingsError if that function fails.
+    Raises SettingsError if a person's own metric fails.
     """
     scorer = RougeScorer([name for name in names if name in ROUGE], use_stemmer=True)
     rouge = [scorer.score(truth, output) for output, truth in zip(outputs, truths, strict=True)]
@@ -56,8 +66,8 @@ def score(outputs: Sequence[str], truths: Sequence[str], names: Sequence[str], o
             scores[name] = [row[name].fmeasure for row in rouge]
         elif name != "loss":
             scores[name] = [ROW_METRICS[name](output, truth) for output, truth in zip(outputs, truths, strict=True)]
-    if own:
-        scores[own_name(own)] = score_own(outputs, truths, own)
+    if custom_metric:
+        scores[custom_metric.name] = score_custom_metric(outputs, truths, custom_metric)
     return scores
 
 
@@ -82,16 +92,19 @@ CHRF_SCORER = CHRF()
 ROW_METRICS = {"exact_match": exact_match, "token_f1": token_f1, "chrf": chrf}
 
 
-def score_own(outputs: Sequence[str], truths: Sequence[str], own: tuple[str, Callable]) -> list[float]:
+def score_custom_metric(outputs: Sequence[str], truths: Sequence[str], custom_metric: CustomMetric) -> list[float]:
     """Scores by a person's function. Raises SettingsError naming the row on which it raises or returns no finite number."""
-    spec, function = own
     scores = []
     for number, (output, truth) in enumerate(zip(outputs, truths, strict=True), 1):
         try:
-            value = float(function(output, truth))
+            value = float(custom_metric.function(output, truth))
         except (Exception, SystemExit) as error:
-            raise SettingsError(f"METRIC={spec} raised {describe(error)} on held-out row {number}. Mend the function.") from error
+            raise SettingsError(
+                f"METRIC={custom_metric.spec} raised {describe(error)} on held-out row {number}. Fix the function."
+            ) from error
         if not math.isfinite(value):
-            raise SettingsError(f"METRIC={spec} returned {value} on held-out row {number}; a finite number was expected.")
+            raise SettingsError(
+                f"METRIC={custom_metric.spec} returned {value} on held-out row {number}; a finite number was expected."
+            )
         scores.append(value)
     return scores

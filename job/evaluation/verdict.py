@@ -24,14 +24,14 @@ VALUES_FIRST = ("exact_match", "token_f1", "chrf", "rougeL", "rouge1", "loss")
 
 
 @dataclass(frozen=True)
-class Compared:
+class MetricComparison:
     """One metric: means over the held-out rows, and the difference adapter - base with its 95 % interval."""
 
     metric: str
     base: float
     adapter: float
-    trivial: float | None
-    """Of the trivial answer; None where there is none, as for the loss."""
+    baseline: float | None
+    """Of the baseline; None where there is none, as for the loss."""
     difference: float
     low: float
     high: float
@@ -50,19 +50,19 @@ class Verdict:
 
     rows: int
     word: str
-    headline: Compared
+    headline: MetricComparison
     """The metric that `word` is about: a person's own, else exact match for short answers and ROUGE-L for texts."""
-    compared: tuple[Compared, ...]
-    trivial: str | None
-    """What the trivial answer is, in words."""
+    compared: tuple[MetricComparison, ...]
+    baseline: str | None
+    """What the baseline is, in words."""
     warning: str | None
     """Why `word` may not be trusted, and what to do."""
 
     def __str__(self) -> str:
         """One line for a person."""
         text = f"{self.word} on {self.rows} rows: {describe(self.headline)}"
-        if self.headline.trivial is not None:
-            text += f"; {self.trivial} gives {number(self.headline.metric, self.headline.trivial)}"
+        if self.headline.baseline is not None:
+            text += f"; {self.baseline} gives {number(self.headline.metric, self.headline.baseline)}"
         others = [f"{name(one.metric)} {pair(one)}" for one in self.compared if one is not self.headline]
         text += f"; {', '.join(others)}" if others else ""
         return f"{text}. {self.warning}" if self.warning else text
@@ -76,15 +76,15 @@ def read_verdict(path: Path) -> Verdict:
     lows, highs = bootstrap_intervals(adapter - base)
     compared = []
     for place, metric in enumerate(metrics):
-        column = f"trivial_{metric}"
-        trivial = float(np.mean([float(row[column]) for row in rows])) if column in rows[0] else None
+        column = f"baseline_{metric}"
+        baseline = float(np.mean([float(row[column]) for row in rows])) if column in rows[0] else None
         means = float(base[:, place].mean()), float(adapter[:, place].mean())
-        compared.append(Compared(metric, *means, trivial, means[1] - means[0], float(lows[place]), float(highs[place])))
+        compared.append(MetricComparison(metric, *means, baseline, means[1] - means[0], float(lows[place]), float(highs[place])))
     headline = _headline(compared, [row["ground_truth"] for row in rows])
     changed = any(row["base_output"] != row["adapter_output"] for row in rows)
     place = compared.index(headline)
-    warning = _warning(headline, (adapter - base)[:, place]) or _no_better_than_trivial(headline, rows) if changed else None
-    return Verdict(len(rows), headline.word if changed else NOTHING, headline, tuple(compared), _trivial_name(rows), warning)
+    warning = _warning(headline, (adapter - base)[:, place]) or _no_better_than_baseline(headline, rows) if changed else None
+    return Verdict(len(rows), headline.word if changed else NOTHING, headline, tuple(compared), _baseline_name(rows), warning)
 
 
 def read_scores(rows: Sequence[dict[str, str]], side: str) -> tuple[list[str], np.ndarray]:
@@ -105,7 +105,7 @@ def bootstrap_intervals(differences: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def rows_needed(differences: np.ndarray) -> int | None:
-    """Rows with which a difference like the mean of these is told from none in four cases out of five; None if there is none.
+    """Rows that it takes to detect a difference like the mean of these in four cases out of five; None if there is no difference.
 
     (1.96 + 0.84)^2 (deviation / mean)^2: a two-sided test at 5 % with a power of 80 %.
     """
@@ -113,7 +113,7 @@ def rows_needed(differences: np.ndarray) -> int | None:
     return math.ceil((1.96 + 0.84) ** 2 * differences.var(ddof=1) / mean**2) if mean and len(differences) > 1 else None
 
 
-def _warning(headline: Compared, differences: np.ndarray) -> str | None:
+def _warning(headline: MetricComparison, differences: np.ndarray) -> str | None:
     rows, needed = len(differences), rows_needed(differences)
     if headline.word == SAME and needed and needed > rows:
         return f"{rows} held-out rows are too few to tell: a difference like this one takes about {needed:,}. Hold out more."
@@ -122,44 +122,46 @@ def _warning(headline: Compared, differences: np.ndarray) -> str | None:
     return None
 
 
-def _no_better_than_trivial(headline: Compared, rows: list[dict[str, str]]) -> str | None:
-    """Against the trivial answer, row by row: an adapter that is no better may have learnt nothing else."""
-    column = f"trivial_{headline.metric}"
+def _no_better_than_baseline(headline: MetricComparison, rows: list[dict[str, str]]) -> str | None:
+    """Against the baseline, row by row: an adapter that is no better may have learned nothing else."""
+    column = f"baseline_{headline.metric}"
     if column not in rows[0]:
         return None
     gained = np.array([[float(row[f"adapter_{headline.metric}"]) - float(row[column])] for row in rows])
     if bootstrap_intervals(gained)[0][0] > 0:
         return None
-    given = number(headline.metric, headline.trivial)
+    given = number(headline.metric, headline.baseline)
     if (gained.mean() > 0) != (headline.metric in LOWER_IS_BETTER) and gained.mean():
-        return f"It is not measurably better than {_trivial_name(rows)}, which gives {given}: {len(rows)} rows are too few to tell."
-    return f"It is not better than {_trivial_name(rows)}, which gives {given}: see whether it learnt anything else."
+        return (
+            f"It is not measurably better than {_baseline_name(rows)}, which gives {given}: {len(rows)} rows are too few to tell."
+        )
+    return f"It is not better than {_baseline_name(rows)}, which gives {given}: see whether it learned anything else."
 
 
-def _headline(compared: list[Compared], truths: list[str]) -> Compared:
+def _headline(compared: list[MetricComparison], truths: list[str]) -> MetricComparison:
     by_name = {one.metric: one for one in compared}
-    if own := next((one for one in compared if one.metric not in METRICS), None):
-        return own
+    if custom := next((one for one in compared if one.metric not in METRICS), None):
+        return custom
     order = VALUES_FIRST if are_short(truths) else TEXTS_FIRST
     return next((by_name[metric] for metric in order if metric in by_name), compared[0])
 
 
-def _trivial_name(rows: list[dict[str, str]]) -> str | None:
-    if "trivial_output" not in rows[0]:
+def _baseline_name(rows: list[dict[str, str]]) -> str | None:
+    if "baseline_output" not in rows[0]:
         return None
     if not are_short([row["ground_truth"] for row in rows]):
         return "the input's first sentence"
-    return f'always "{textwrap.shorten(rows[0]["trivial_output"], SHOWN_LETTERS)}"'
+    return f'always "{textwrap.shorten(rows[0]["baseline_output"], SHOWN_LETTERS)}"'
 
 
-def describe(one: Compared) -> str:
+def describe(one: MetricComparison) -> str:
     """A metric with both means, the difference and its interval."""
     unit = ", lower is better" if one.metric in LOWER_IS_BETTER else ""
     ends = [signed(one.metric, value) for value in (one.difference, one.low, one.high)]
     return f"{name(one.metric)} {pair(one)} ({ends[0]}, 95 % interval {ends[1]} to {ends[2]}{unit})"
 
 
-def pair(one: Compared) -> str:
+def pair(one: MetricComparison) -> str:
     """Both means: "2.5 % -> 93.3 %"."""
     return f"{number(one.metric, one.base)} -> {number(one.metric, one.adapter)}"
 
@@ -175,7 +177,7 @@ def number(metric: str, value: float) -> str:
 
 
 def signed(metric: str, value: float) -> str:
-    """A difference of scores, in points for those that are told in per cent."""
+    """A difference of scores, in points for those that are shown in per cent."""
     return f"{100 * value:+.1f}" if is_share(metric) else f"{value:+.3f}"
 
 

@@ -1,16 +1,11 @@
-"""Tokenizer, base model and LoRA, each loaded so that a person's mistake becomes one line."""
+"""Config, tokenizer and base model, each loaded so that a person's mistake becomes one line."""
 
-import contextlib
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from bitsandbytes.nn import Linear4bit
 from huggingface_hub import try_to_load_from_cache
-from peft import LoraConfig, PeftModel, get_peft_model
-from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as USUAL_TARGETS
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -23,8 +18,8 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
 
-from job.errors import InputMissing, SettingsError
-from job.model.activations import fuse_gelu
+from job.errors import InputMissing, SettingsError, first_line
+from job.model.patches import fuse_gelu, keep_nf4_weights, keep_wo_in_float32, quantised_wo
 from job.system.hub import hub_errors
 
 END_BYTES = 2**22
@@ -61,11 +56,11 @@ def load_config(base: BaseModel) -> PreTrainedConfig:
         try:
             return AutoConfig.from_pretrained(base.model_id, **base.arguments())
         except (ValueError, KeyError) as error:
-            raise SettingsError(f"{base}: not a model that transformers knows: {_first_line(error)}") from error
+            raise SettingsError(f"{base}: not a model that transformers knows: {first_line(error)}") from error
 
 
 def fingerprint(base: BaseModel) -> str:
-    """What tells one base model's content from another's: the hub's commit, or a sha256 over a folder's config and weight files.
+    """Identifies a base model's content: the hub's commit, or a sha256 over a folder's config and weight files.
 
     Of each file of weights it takes the size and both ends; the first holds the names, shapes and types of all tensors.
     """
@@ -111,7 +106,7 @@ def load_tokenizer(base: BaseModel, name_or_path: str | Path | None = None) -> P
             tokenizer = AutoTokenizer.from_pretrained(name_or_path or base.model_id, **base.arguments())
         except (OSError, ValueError, KeyError, TypeError) as error:
             if Path(base.model_id).exists():
-                raise InputMissing(f"{base}: no tokenizer there: {_first_line(error)} Save it beside the model.") from error
+                raise InputMissing(f"{base}: no tokenizer there: {first_line(error)} Save it beside the model.") from error
             raise
     if tokenizer.eos_token_id is None:
         raise SettingsError(f"{base}: its tokenizer has no end marker (eos_token), so no answer would ever end. Add one to it.")
@@ -134,7 +129,7 @@ def load_base(
     auto = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
     form = {"dtype": dtype, "quantization_config": quantization, "device_map": {"": device}}
     form |= {"use_safetensors": None if base.allow_pickle else True}
-    with hub_errors(f"{base}: the hub"), _wo_quantised(auto, load_config(base), quantization):
+    with hub_errors(f"{base}: the hub"), quantised_wo(auto, load_config(base), quantization):
         try:
             model = auto.from_pretrained(base.model_id, **form, **base.arguments())
         except OSError as error:
@@ -142,16 +137,14 @@ def load_base(
             raise
     model.requires_grad_(False)
     fuse_gelu(model)
-    for name, module in model.named_modules():
-        if dtype == torch.float16 and quantization is not None and name.endswith(".wo"):
-            module.compute_dtype = torch.float32  # its output overflows float16 in trained T5s
-        if isinstance(module, Linear4bit):
-            module.support_avx512bf16_for_cpu = False  # such CPUs would repack the weights at each evaluation, with loss
+    keep_nf4_weights(model)
+    if dtype == torch.float16 and quantization is not None:
+        keep_wo_in_float32(model)
     return model
 
 
 def _raise_for_weights(base: BaseModel, error: OSError) -> None:
-    """Raises what `error`, met while weights were loaded, means: SettingsError or InputMissing. Nothing where the hub will tell."""
+    """Raises SettingsError or InputMissing for an `error` met while weights were loaded, unless it is the hub's."""
     folder = Path(base.model_id)
     missing = "safetensors" in str(error) and "file named" in str(error)
     if missing and not base.allow_pickle and (not folder.exists() or any(folder.glob("*.bin"))):
@@ -160,25 +153,7 @@ def _raise_for_weights(base: BaseModel, error: OSError) -> None:
             "set ALLOW_PICKLE=true if you trust it."
         ) from error
     if folder.exists():
-        raise InputMissing(f"{base}: its weights cannot be loaded: {_first_line(error)}") from error
-
-
-@contextlib.contextmanager
-def _wo_quantised(auto: type, config: PreTrainedConfig, quantization: BitsAndBytesConfig | None) -> Iterator[None]:
-    """While this holds, NF4 takes T5's `wo` as well, 18 % of XL: transformers leaves out what it keeps in float32.
-
-    T5 then casts activations to the type that `wo` is stored in, which must be a float: see `bnb_4bit_quant_storage`.
-    """
-    kinds = getattr(auto._model_mapping.get(type(config), None), "__mro__", ())
-    owner = next((kind for kind in kinds if vars(kind).get("_keep_in_fp32_modules")), None)
-    if owner is None or quantization is None or not quantization.load_in_4bit:
-        yield
-        return
-    kept, owner._keep_in_fp32_modules = owner._keep_in_fp32_modules, []
-    try:
-        yield
-    finally:
-        owner._keep_in_fp32_modules = kept
+        raise InputMissing(f"{base}: its weights cannot be loaded: {first_line(error)}") from error
 
 
 def check_vocabulary(base: BaseModel, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -192,65 +167,3 @@ def check_vocabulary(base: BaseModel, config: PreTrainedConfig, tokenizer: PreTr
             f"{base}: the tokenizer there has {len(tokenizer)} tokens, the model embeds {embedded}; they do not belong together. "
             "Save the model's own tokenizer beside it."
         )
-
-
-def choose_targets(targets: tuple[str, ...], model: PreTrainedModel) -> list[str] | str:
-    """`target_modules` of a LoraConfig: PEFT's choice for the model's kind if "auto".
-
-    Raises SettingsError for a name that matches no module.
-    """
-    if targets == ("all-linear",):
-        return "all-linear"
-    if targets == ("auto",):
-        return USUAL_TARGETS.get(model.config.model_type, "all-linear")
-    names = [name for name, module in model.named_modules() if name and not list(module.children())]
-    for target in targets:
-        if not any(name == target or name.endswith(f".{target}") for name in names):
-            existing = sorted(
-                {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-            )
-            raise SettingsError(
-                f'TARGET_MODULES: no module of the model is named "{target}"; there are {", ".join(existing)}. '
-                "Name some of these, or set auto or all-linear."
-            )
-    return list(targets)
-
-
-def add_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
-    """`model` with a new adapter in float32; only the adapter (and what `config` names beside it) is trained."""
-    names = [name for name, _ in model.named_modules()]
-    if missing := next((saved for saved in config.modules_to_save or () if not any(name.endswith(saved) for name in names)), None):
-        raise SettingsError(
-            f'MODULES_TO_SAVE: no module of the model is named "{missing}". Name one that is there, such as lm_head.'
-        )
-    try:
-        adapted = get_peft_model(model, config)
-    except ValueError as error:
-        raise SettingsError(f"LoRA: {_first_line(error)}") from error
-    adapted.config.use_cache = False
-    adapted.original_biases = {
-        name: parameter.detach().clone()
-        for name, parameter in adapted.named_parameters()
-        if parameter.requires_grad and name.endswith(".bias") and "lora_" not in name and "modules_to_save" not in name
-    }
-    return adapted
-
-
-def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
-    """`model` with the adapter saved in `folder`."""
-    if not (folder / "adapter_config.json").exists():
-        raise InputMissing(f"{folder}: no adapter there. Train one first, or check OUTPUT_DIR and RUN_NAME.")
-    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters() if name.endswith(".bias")}
-    adapted = PeftModel.from_pretrained(model, str(folder))
-    adapted.original_biases = {
-        name: before[plain] for name, _ in adapted.named_parameters() if (plain := _plain_name(name)) in before
-    }
-    return adapted
-
-
-def _plain_name(name: str) -> str:
-    return name.removeprefix("base_model.model.").replace(".base_layer.", ".")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -1,7 +1,6 @@
 """What a training step minimises: summed cross-entropy of a batch, padded or packed, with the logits of few tokens at a time."""
 
-import contextlib
-from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 from job.labels import IGNORED
 from job.model.loss import at_least_float32, summed_cross_entropy
 from job.model.packing import model_inputs
+from job.model.patches import head_computes
 
 CHUNK_BYTES = 2**26
 """What the logits that are there at once may take, in float32."""
@@ -40,8 +40,8 @@ class Objective:
         if self.shift:
             hidden, labels = hidden[:, :-1], labels[:, 1:]
         hidden, labels = hidden.flatten(0, 1), labels.flatten()
-        taught = (labels != IGNORED).nonzero().squeeze(1)
-        return chunked_cross_entropy(hidden.index_select(0, taught), labels[taught], self.head)
+        labelled = (labels != IGNORED).nonzero().squeeze(1)
+        return chunked_cross_entropy(hidden.index_select(0, labelled), labels[labelled], self.head)
 
 
 def chunked_cross_entropy(hidden: Tensor, labels: Tensor, head: nn.Linear) -> Tensor:
@@ -66,7 +66,7 @@ def frozen_last_head(model: PeftModel) -> nn.Linear | None:
     was_training, seen = model.training, []
     model.eval()
     try:
-        with torch.no_grad(), _head_computes(head, lambda hidden: seen.append(hidden) or logits):
+        with torch.no_grad(), head_computes(head, lambda hidden: seen.append(hidden) or logits):
             is_last = torch.equal(model(**inputs).logits.to(logits), logits)
         with torch.no_grad(), headless(head):
             return head if is_last and torch.equal(model(**inputs).logits, seen[0]) else None
@@ -76,19 +76,9 @@ def frozen_last_head(model: PeftModel) -> nn.Linear | None:
         model.train(was_training)
 
 
-def headless(head: nn.Linear) -> contextlib.AbstractContextManager[None]:
+def headless(head: nn.Linear) -> AbstractContextManager[None]:
     """While this holds, `head` puts out what it is given."""
-    return _head_computes(head, lambda hidden: hidden)
-
-
-@contextlib.contextmanager
-def _head_computes(head: nn.Linear, function: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """While this holds, `head` computes `function`."""
-    head.forward = function
-    try:
-        yield
-    finally:
-        del head.forward
+    return head_computes(head, lambda hidden: hidden)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):

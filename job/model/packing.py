@@ -22,14 +22,12 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from job.labels import IGNORED
-from job.model.cpu import attend
+from job.model.cpu_dropout import attend
+from job.model.patches import attention_implementation, replace_shared_biases
 
 PACKED = "packed_rows"
 """Name of the attention in transformers' registry; without `packing` it is SDPA."""
 PAD_TO_MULTIPLE_OF = 8
-POSITION_BIAS, CROSS_BIAS = 2, 5
-"""Places among the arguments of a T5Block."""
-
 
 Collator = Callable[[Sequence[dict[str, Any]]], BatchEncoding | dict[str, Tensor]]
 
@@ -41,7 +39,7 @@ def can_pack(config: PreTrainedConfig) -> bool:
 
 def collator(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Collator:
     """What makes the batches of `model`: packed ones if it was made to accept these, else padded ones."""
-    return PackingCollator(model) if model.config._attn_implementation == PACKED else padding_collator(model, tokenizer)
+    return PackingCollator(model) if attention_implementation(model) == PACKED else padding_collator(model, tokenizer)
 
 
 def padding_collator(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> DataCollatorForSeq2Seq:
@@ -50,7 +48,7 @@ def padding_collator(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
 
 
 @dataclass(frozen=True)
-class Rows:
+class PackedRows:
     """Where the tokens of packed rows stand in a grid of rows x longest row."""
 
     mask: Tensor
@@ -74,8 +72,8 @@ class Rows:
 class Packing:
     """The rows of a packed batch; `target` is None for causal models."""
 
-    source: Rows
-    target: Rows | None
+    source: PackedRows
+    target: PackedRows | None
 
 
 class PackingCollator:
@@ -92,10 +90,14 @@ class PackingCollator:
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         sources, labels = [row["input_ids"] for row in rows], [row["labels"] for row in rows]
         mask, slots = _grid(sources)
-        batch = {"attention_mask": mask, "slots": slots, "input_ids": _joined(sources)}  # its first tensor tells the rows
+        batch = {
+            "attention_mask": mask,
+            "slots": slots,
+            "input_ids": _joined(sources),
+        }  # the number of rows is read off its first tensor
         if not self.seq2seq:
-            own = [[IGNORED, *answer[1:]] for answer in labels]  # no row answers for the one before it
-            return batch | {"labels": _joined(own), "position_ids": _joined([range(len(source)) for source in sources])}
+            separated = [[IGNORED, *answer[1:]] for answer in labels]  # no row answers for the one before it
+            return batch | {"labels": _joined(separated), "position_ids": _joined([range(len(source)) for source in sources])}
         mask, slots = _grid(labels)
         shifted = [[self.start_token, *answer[:-1]] for answer in labels]
         batch |= {"labels": _joined(labels), "decoder_input_ids": _joined(shifted)}
@@ -123,10 +125,10 @@ def model_inputs(batch: dict[str, Tensor]) -> dict[str, Any]:
         return {name: tensor for name, tensor in batch.items() if name != "labels"}
     target = None
     if "decoder_slots" in batch:
-        target = Rows(batch["decoder_attention_mask"], batch["decoder_slots"])
+        target = PackedRows(batch["decoder_attention_mask"], batch["decoder_slots"])
     no_mask = torch.zeros(1, 1, 1, 1, device=batch["input_ids"].device)  # 4-D: transformers makes none of its own
     inputs = {name: batch[name] for name in ("input_ids", "decoder_input_ids", "position_ids") if name in batch}
-    inputs |= {"attention_mask": no_mask, "packing": Packing(Rows(batch["attention_mask"], batch["slots"]), target)}
+    inputs |= {"attention_mask": no_mask, "packing": Packing(PackedRows(batch["attention_mask"], batch["slots"]), target)}
     return inputs | ({"decoder_attention_mask": no_mask} if target else {"use_cache": False})
 
 
@@ -136,27 +138,27 @@ def accept_packed(model: PreTrainedModel) -> None:
     ALL_MASK_ATTENTION_FUNCTIONS.register(PACKED, sdpa_mask)
     model.set_attn_implementation(PACKED)
     if model.config.is_encoder_decoder:
-        for stack in (model.encoder, model.decoder):
-            stack.block[0].register_forward_pre_hook(_give_biases, with_kwargs=True)
+        replace_shared_biases(model, _row_biases)
 
 
-def _give_biases(block: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
-    """The biases that all blocks of a T5's stack share, masks included, made once a step for rows instead of the pack."""
+def _row_biases(block: nn.Module, kwargs: dict[str, Any]) -> tuple[Tensor, Tensor | None] | None:
+    """The biases that all blocks of a T5's stack share, masks included, made once a step for rows instead of the pack.
+
+    Position bias: (rows or 1, heads, longest, longest); the decoder's cross bias: (rows, 1, 1, longest), bool.
+    """
     packing: Packing | None = kwargs.get("packing")
     if packing is None:
         return None
-    given = list(args)
     attention = block.layer[0].SelfAttention
     mask = (packing.target if block.is_decoder else packing.source).mask
     longest = mask.shape[1]
     bias = attention.compute_bias(longest, longest, device=mask.device)
     if block.is_decoder:  # what follows a row is behind its last token: causality alone hides it
         seen = torch.ones(longest, longest, dtype=torch.bool, device=mask.device).tril()[None, None]
-        given[CROSS_BIAS] = packing.source.mask[:, None, None, :].bool()
+        cross_bias = packing.source.mask[:, None, None, :].bool()
     else:
-        seen = mask[:, None, None, :].bool()
-    given[POSITION_BIAS] = torch.where(seen, bias, torch.finfo(bias.dtype).min)
-    return tuple(given), kwargs
+        seen, cross_bias = mask[:, None, None, :].bool(), None
+    return torch.where(seen, bias, torch.finfo(bias.dtype).min), cross_bias
 
 
 def packed_attention(  # noqa: PLR0913  the library's own signature
@@ -167,11 +169,11 @@ def packed_attention(  # noqa: PLR0913  the library's own signature
     if packing is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, position_bias=position_bias, **kwargs)
     decodes = packing.target is not None and module.is_decoder
-    asking = packing.target if decodes else packing.source
-    answering = packing.target if decodes and module.is_causal else packing.source
-    query, key, value = asking.spread(query), answering.spread(key), answering.spread(value)
+    query_rows = packing.target if decodes else packing.source
+    key_rows = packing.target if decodes and module.is_causal else packing.source
+    query, key, value = query_rows.spread(query), key_rows.spread(key), key_rows.spread(value)
     if query.device.type == "cpu" and position_bias is not None and kwargs["dropout"]:
         found = attend(query, key, value, position_bias, kwargs["dropout"])
     else:
         found, _ = sdpa_attention_forward(module, query, key, value, position_bias, **kwargs)
-    return asking.gather(found), None
+    return query_rows.gather(found), None

@@ -1,11 +1,12 @@
-"""The fastest sound way to train a model on a GPU, among those that fit its memory."""
+"""The fastest sound plan to train a model on a GPU, among those that fit its memory."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from job.plan.catalogue import Gpu
-from job.plan.memory import GIB, Way, peak_bytes
-from job.plan.shape import Shape
+from job.plan.dimensions import ModelDimensions
+from job.plan.gpu_catalogue import Gpu
+from job.plan.memory import TrainingPlan, peak_bytes
+from job.system.hardware import GIB
 
 HALF_SPEED_TOKENS = 500
 """At this many tokens a micro-batch, a GPU reaches half of what it reaches with many: small ones leave it waiting."""
@@ -20,14 +21,14 @@ RECOMPUTATION = 0.5
 
 
 @dataclass(frozen=True)
-class Work:
-    """What is to be trained: lengths in tokens, with special ones; a causal model's prompt and answer are one source."""
+class Workload:
+    """What is to be trained on: lengths in tokens, with special ones; a causal model's prompt and answer are one source."""
 
     longest: tuple[int, int]
     """Of source and target, as padded."""
     mean: tuple[float, float]
-    rows: float
-    """That are learnt from, each epoch counted."""
+    row_passes: float
+    """Rows that are trained on, each epoch counted."""
     effective_batch_size: int
     r: int = 16
     percentiles: tuple[tuple[int, int, int], ...] = ()
@@ -35,8 +36,8 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What a person set; None and "auto" are left to the choice."""
+class PlanConstraints:
+    """What a person set; None and "auto" are left open."""
 
     quantization: str = "auto"
     precision: str = "auto"
@@ -45,11 +46,11 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A way to train, what it takes, and why it was chosen."""
+class PlanEstimate:
+    """A training plan on a GPU, what it takes, and why it was chosen."""
 
     gpu: Gpu
-    way: Way
+    plan: TrainingPlan
     peak_bytes: float
     examples_per_s: float
     hours: float
@@ -59,55 +60,57 @@ class Choice:
     """Micro-batches an optimizer step."""
 
 
-def choose(shape: Shape, gpu: Gpu, work: Work, wish: Wish) -> Choice:
-    """The fastest way that fits; where none does, the one that needs the least memory, with `fits` False."""
-    ways = [_measure(shape, gpu, work, way) for way in possible_ways(shape, gpu, work, wish)]
-    fitting = [choice for choice in ways if choice.fits]
+def choose(dimensions: ModelDimensions, gpu: Gpu, workload: Workload, constraints: PlanConstraints) -> PlanEstimate:
+    """The fastest plan that fits; where none does, the one that needs the least memory, with `fits` False."""
+    estimates = [_estimate(dimensions, gpu, workload, plan) for plan in candidate_plans(dimensions, gpu, workload, constraints)]
+    fitting = [estimate for estimate in estimates if estimate.fits]
     if not fitting:
-        return min(ways, key=lambda choice: choice.peak_bytes)
-    unquantised = wish.quantization == "auto" and [choice for choice in fitting if choice.way.quantization == "none"]
-    return max(unquantised or fitting, key=lambda choice: (choice.examples_per_s, choice.way.micro_batch))
+        return min(estimates, key=lambda estimate: estimate.peak_bytes)
+    unquantised = constraints.quantization == "auto" and [estimate for estimate in fitting if estimate.plan.quantization == "none"]
+    return max(unquantised or fitting, key=lambda estimate: (estimate.examples_per_s, estimate.plan.micro_batch))
 
 
-def possible_ways(shape: Shape, gpu: Gpu, work: Work, wish: Wish) -> Iterator[Way]:
-    """Every way that the person's wish leaves open, int8 only where it was asked for."""
-    precision = gpu.precision if wish.precision == "auto" else wish.precision
-    quantizations = ("none", "nf4") if wish.quantization == "auto" else (wish.quantization,)
-    some = {None: range(shape.blocks + 1), True: (shape.blocks,), False: (0,)}[wish.checkpointing]
-    divisors = [size for size in range(1, work.effective_batch_size + 1) if work.effective_batch_size % size == 0]
+def candidate_plans(
+    dimensions: ModelDimensions, gpu: Gpu, workload: Workload, constraints: PlanConstraints
+) -> Iterator[TrainingPlan]:
+    """Every plan that the constraints leave open, int8 only where it was asked for."""
+    precision = gpu.precision if constraints.precision == "auto" else constraints.precision
+    quantizations = ("none", "nf4") if constraints.quantization == "auto" else (constraints.quantization,)
+    some = {None: range(dimensions.blocks + 1), True: (dimensions.blocks,), False: (0,)}[constraints.checkpointing]
+    divisors = [size for size in range(1, workload.effective_batch_size + 1) if workload.effective_batch_size % size == 0]
     for quantization in quantizations:
-        for micro_batch in [wish.micro_batch] if wish.micro_batch else divisors:
+        for micro_batch in [constraints.micro_batch] if constraints.micro_batch else divisors:
             for blocks in some:
-                yield Way(precision, quantization, micro_batch, blocks)
+                yield TrainingPlan(precision, quantization, micro_batch, blocks)
 
 
-def _measure(shape: Shape, gpu: Gpu, work: Work, way: Way) -> Choice:
-    peak = peak_bytes(shape, way, *work.longest, work.r)
-    seconds = row_seconds(shape, gpu, work, way)
+def _estimate(dimensions: ModelDimensions, gpu: Gpu, workload: Workload, plan: TrainingPlan) -> PlanEstimate:
+    peak = peak_bytes(dimensions, plan, *workload.longest, workload.r)
+    seconds = seconds_per_row(dimensions, gpu, workload, plan)
     fits = peak <= USABLE * gpu.memory_gib * GIB
-    reason, accumulation = _reason(shape, gpu, way, peak, fits), work.effective_batch_size // way.micro_batch
-    return Choice(gpu, way, peak, 1 / seconds, work.rows * seconds / 3600, fits, reason, accumulation)
+    reason, accumulation = _reason(dimensions, gpu, plan, peak, fits), workload.effective_batch_size // plan.micro_batch
+    return PlanEstimate(gpu, plan, peak, 1 / seconds, workload.row_passes * seconds / 3600, fits, reason, accumulation)
 
 
-def row_seconds(shape: Shape, gpu: Gpu, work: Work, way: Way) -> float:
-    """Expected seconds that one row takes, in the middle of the range that a plan tells."""
-    rate = gpu.dense_tflops.get(way.precision, gpu.dense_tflops["fp32"]) * 1e12 * gpu.mfu
-    flops = shape.training_flops(*work.mean) * (1 + RECOMPUTATION * way.checkpointed_blocks / shape.blocks)
-    tokens = way.micro_batch * sum(work.mean)
-    waiting = 1 + (HALF_SPEED_TOKENS + DEQUANTISING[way.quantization]) / tokens
-    launching = KERNELS_PER_BLOCK * shape.blocks * LAUNCH_S / way.micro_batch
+def seconds_per_row(dimensions: ModelDimensions, gpu: Gpu, workload: Workload, plan: TrainingPlan) -> float:
+    """Expected seconds that one row takes, in the middle of the range that a plan shows."""
+    rate = gpu.dense_tflops.get(plan.precision, gpu.dense_tflops["fp32"]) * 1e12 * gpu.mfu
+    flops = dimensions.training_flops(*workload.mean) * (1 + RECOMPUTATION * plan.checkpointed_blocks / dimensions.blocks)
+    tokens = plan.micro_batch * sum(workload.mean)
+    waiting = 1 + (HALF_SPEED_TOKENS + DEQUANTISING[plan.quantization]) / tokens
+    launching = KERNELS_PER_BLOCK * dimensions.blocks * LAUNCH_S / plan.micro_batch
     return max(flops / rate * waiting, launching) / (gpu.speed or 1)
 
 
-def _reason(shape: Shape, gpu: Gpu, way: Way, peak: float, fits: bool) -> str:
+def _reason(dimensions: ModelDimensions, gpu: Gpu, plan: TrainingPlan, peak: float, fits: bool) -> str:
     if not fits:
-        return f"even the smallest way needs {peak / GIB:.1f} GiB of {gpu.memory_gib:.1f}"
+        return f"even the smallest plan needs {peak / GIB:.1f} GiB of {gpu.memory_gib:.1f}"
     parts = [
-        "bf16" if way.precision == "bf16" else f"{way.precision}, as capability {'.'.join(map(str, gpu.capability))} has no bf16"
+        "bf16" if plan.precision == "bf16" else f"{plan.precision}, as capability {'.'.join(map(str, gpu.capability))} has no bf16"
     ]
-    parts += [] if way.quantization == "none" else [f"{way.quantization}, as unquantised weights do not fit"]
-    if way.checkpointed_blocks:
-        parts.append(f"{way.checkpointed_blocks} of {shape.blocks} blocks computed twice to save memory")
+    parts += [] if plan.quantization == "none" else [f"{plan.quantization}, as unquantised weights do not fit"]
+    if plan.checkpointed_blocks:
+        parts.append(f"{plan.checkpointed_blocks} of {dimensions.blocks} blocks recomputed to save memory")
     if gpu.speed:
         parts.append("speed as an earlier run of yours measured it")
     return "; ".join(parts)

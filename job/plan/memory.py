@@ -7,10 +7,9 @@ transformers 5.23. b is the width of the base's type.
 from dataclasses import dataclass
 
 from job.model.objective import chunk_tokens
-from job.plan.shape import Shape
-from job.plan.simulate import Batch
+from job.plan.dimensions import ModelDimensions
+from job.system.hardware import GIB
 
-GIB = 2**30
 WIDTH = {"fp32": 4, "fp16": 2, "bf16": 2}
 NF4_WIDTH = 0.516
 """Bytes a parameter, with its doubly quantised scales."""
@@ -21,8 +20,8 @@ ADAPTER_WIDTH = 16
 
 
 @dataclass(frozen=True)
-class Way:
-    """How a model is held and trained: what a plan chooses."""
+class TrainingPlan:
+    """How a model is held in memory and trained."""
 
     precision: str
     """"fp32", "fp16" or "bf16": the type of what is not quantised."""
@@ -31,77 +30,89 @@ class Way:
     micro_batch: int
     """Rows at once."""
     checkpointed_blocks: int
-    """Blocks that keep their input alone and are computed twice, counted from the first."""
+    """Blocks that keep their input alone and are recomputed in the backward pass, counted from the first."""
     padding_free: bool = False
     """Whether the rows of a batch are packed one after another."""
 
 
-def peak_bytes(shape: Shape, way: Way, source_length: int, target_length: int, r: int) -> float:
+@dataclass(frozen=True)
+class Batch:
+    """The longest batch that a step may see, padded."""
+
+    rows: int
+    source_length: int
+    target_length: int
+    """0 for a causal model, whose prompt and answer are one sequence of `source_length`."""
+
+
+def peak_bytes(dimensions: ModelDimensions, plan: TrainingPlan, source_length: int, target_length: int, r: int) -> float:
     """What the GPU must have: weights, adapter, activations of the longest batch, CUDA's own, and what fragments."""
-    batch = Batch(way.micro_batch, source_length, target_length)
-    return on_gpu(held_bytes(shape, way, r) + activation_bytes(shape, way, batch))
+    batch = Batch(plan.micro_batch, source_length, target_length)
+    return with_overhead(static_bytes(dimensions, plan, r) + activation_bytes(dimensions, plan, batch))
 
 
-def on_gpu(allocated_bytes: float) -> float:
+def with_overhead(allocated_bytes: float) -> float:
     """What the GPU must have for so many bytes of tensors."""
     return allocated_bytes * (1 + FRAGMENTATION) + CONTEXT_BYTES
 
 
-def held_bytes(shape: Shape, way: Way, r: int) -> float:
+def static_bytes(dimensions: ModelDimensions, plan: TrainingPlan, r: int) -> float:
     """What is there between two steps: weights, adapter, optimizer."""
-    return weights_bytes(shape, way.precision, way.quantization) + ADAPTER_WIDTH * shape.adapter(r)
+    return weights_bytes(dimensions, plan.precision, plan.quantization) + ADAPTER_WIDTH * dimensions.adapter(r)
 
 
-def generation_bytes(shape: Shape, way: Way, batch: Batch) -> float:
+def generation_bytes(dimensions: ModelDimensions, precision: str, batch: Batch) -> float:
     """What answering `batch.rows` inputs at once takes beside what is held: keys and values of all blocks, one block's
     activations, one token's logits."""
-    b, tokens = WIDTH[way.precision], batch.source_length + batch.target_length
-    keys_and_values = 2 * b * shape.key_value * shape.layers * tokens
-    block = batch.source_length * (4 * b * shape.width + 4 * b * shape.attention + 3 * b * shape.inner)
-    return batch.rows * (keys_and_values + block + shape.vocabulary * (b + 4))
+    b, tokens = WIDTH[precision], batch.source_length + batch.target_length
+    keys_and_values = 2 * b * dimensions.key_value * dimensions.layers * tokens
+    block = batch.source_length * (4 * b * dimensions.width + 4 * b * dimensions.attention + 3 * b * dimensions.inner)
+    return batch.rows * (keys_and_values + block + dimensions.vocabulary * (b + 4))
 
 
-def loss_bytes(shape: Shape, way: Way, batch: Batch) -> float:
+def loss_bytes(dimensions: ModelDimensions, precision: str, batch: Batch) -> float:
     """What the loss of `batch.rows` answers at once takes: their logits, and these in float32, twice."""
-    predicted = batch.target_length + (0 if shape.seq2seq else batch.source_length)
-    return batch.rows * predicted * shape.vocabulary * (WIDTH[way.precision] + 8)
+    predicted = batch.target_length + (0 if dimensions.seq2seq else batch.source_length)
+    return batch.rows * predicted * dimensions.vocabulary * (WIDTH[precision] + 8)
 
 
-def weights_bytes(shape: Shape, precision: str, quantization: str) -> float:
+def weights_bytes(dimensions: ModelDimensions, precision: str, quantization: str) -> float:
     """The base model's. T5's `wo` stays in float32 beside fp16, and is quantised with the rest in NF4."""
     width = WIDTH[precision]
     linear = {"none": width, "nf4": NF4_WIDTH, "int8": 1.01}[quantization]
     output = linear
-    if shape.is_t5 and quantization != "nf4":
+    if dimensions.is_t5 and quantization != "nf4":
         output = 4 if precision == "fp16" else width
-    others = shape.linears - shape.output_projections
-    return others * linear + shape.output_projections * output + shape.embeddings * width
+    others = dimensions.linears - dimensions.output_projections
+    return others * linear + dimensions.output_projections * output + dimensions.embeddings * width
 
 
-def activation_bytes(shape: Shape, way: Way, batch: Batch) -> float:
+def activation_bytes(dimensions: ModelDimensions, plan: TrainingPlan, batch: Batch) -> float:
     """What a step keeps for its backward pass; for checkpointed blocks their input, and one of them while it is computed again."""
-    b = WIDTH[way.precision]
-    blocks = _block_bytes(shape, b, batch)
+    b = WIDTH[plan.precision]
+    blocks = _block_bytes(dimensions, b, batch)
     tokens = batch.rows * max(batch.source_length, batch.target_length)
-    inputs = [b * shape.width * tokens] * way.checkpointed_blocks
+    inputs = [b * dimensions.width * tokens] * plan.checkpointed_blocks
     again = 0.0
-    if way.checkpointed_blocks:
-        again = max(blocks[: way.checkpointed_blocks]) + 3 * b * batch.rows * batch.source_length * shape.inner
-    answers = batch.rows * (batch.target_length if shape.seq2seq else batch.source_length)
-    logits = min(answers, chunk_tokens(shape.vocabulary)) * shape.vocabulary * (12 - b) + 2 * answers * b * shape.width
-    dequantised = b * shape.inner * shape.width if way.quantization != "none" else 0
-    return sum(blocks[way.checkpointed_blocks :]) + sum(inputs) + max(again, logits) + dequantised
+    if plan.checkpointed_blocks:
+        again = max(blocks[: plan.checkpointed_blocks]) + 3 * b * batch.rows * batch.source_length * dimensions.inner
+    answers = batch.rows * (batch.target_length if dimensions.seq2seq else batch.source_length)
+    logits = (
+        min(answers, chunk_tokens(dimensions.vocabulary)) * dimensions.vocabulary * (12 - b) + 2 * answers * b * dimensions.width
+    )
+    dequantised = b * dimensions.inner * dimensions.width if plan.quantization != "none" else 0
+    return sum(blocks[plan.checkpointed_blocks :]) + sum(inputs) + max(again, logits) + dequantised
 
 
-def _block_bytes(shape: Shape, b: int, batch: Batch) -> list[float]:
+def _block_bytes(dimensions: ModelDimensions, b: int, batch: Batch) -> list[float]:
     """What each block keeps, the encoder's first."""
-    d, di, rows, source, target = shape.width, shape.attention, batch.rows, batch.source_length, batch.target_length
-    if not shape.seq2seq:
+    d, di, rows, source, target = dimensions.width, dimensions.attention, batch.rows, batch.source_length, batch.target_length
+    if not dimensions.seq2seq:
         length = source + target
-        token = 19 * d + 4.3 * b * di + 3.1 * b * shape.inner + 0.2 * shape.heads * length
-        return [rows * length * token] * shape.layers
-    gelu = (3 * b + 1) * shape.inner
-    encoder = 2 * (b + 4) * d + 12 * d + 4 * b * di + gelu + b * shape.heads * source
+        token = 19 * d + 4.3 * b * di + 3.1 * b * dimensions.inner + 0.2 * dimensions.heads * length
+        return [rows * length * token] * dimensions.layers
+    gelu = (3 * b + 1) * dimensions.inner
+    encoder = 2 * (b + 4) * d + 12 * d + 4 * b * di + gelu + b * dimensions.heads * source
     crossing = 5 * d + 2 * b * di
-    decoder = 3 * (b + 4) * d + 18 * d + 6 * b * di + gelu + b * shape.heads * (target + source)
-    return [rows * source * encoder] * shape.layers + [rows * (target * decoder + source * crossing)] * shape.layers
+    decoder = 3 * (b + 4) * d + 18 * d + 6 * b * di + gelu + b * dimensions.heads * (target + source)
+    return [rows * source * encoder] * dimensions.layers + [rows * (target * decoder + source * crossing)] * dimensions.layers

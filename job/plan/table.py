@@ -3,77 +3,88 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from job.plan.choose import Choice
-from job.plan.memory import GIB
+from job.plan.choose import PlanEstimate, Workload
+from job.plan.dimensions import ModelDimensions
+from job.system.console import tabulate
+from job.system.hardware import GIB
 
-HEAD = ("GPU", "weights", "batch", "twice", "GiB", "examples/s", "hours", "USD", "")
-SPREAD, MEASURED_SPREAD = (0.7, 2.0), (0.9, 1.15)
-"""Hours are told as this range around what is expected: the second where an earlier run measured the speed."""
-
-
-def render(choices: Sequence[Choice]) -> str:
-    """The choices as a table, one GPU a row."""
-    rows = [HEAD, *(_row(choice) for choice in choices)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD) - 1)]
-    padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=False)] for row in rows)
-    return "\n".join("  ".join([*cells, row[-1]]).rstrip() for cells, row in zip(padded, rows, strict=True))
+HEAD = ("GPU", "weights", "batch", "recomputed", "GiB", "examples/s", "hours", "USD", "")
+RANGE, MEASURED_RANGE = (0.7, 2.0), (0.9, 1.15)
+"""Of the hours, around what is expected: the second where an earlier run measured the speed."""
 
 
-def render_one(choice: Choice, memory: dict[str, float]) -> str:
-    """One choice in full. memory: GiB by what they are for."""
-    gpu, way, (low, high) = choice.gpu, choice.way, hours(choice)
+def describe(model_id: str, dimensions: ModelDimensions, workload: Workload) -> str:
+    """What the plan is for, above its table."""
+    source, target = ("/".join(map(str, numbers)) + " tokens" for numbers in workload.percentiles)
+    lengths = f"inputs {source}, answers {target}" if dimensions.seq2seq else f"rows {source}"
+    return (
+        f"{model_id}: {dimensions.parameters / 1e6:,.0f} million parameters, adapter {dimensions.adapter(workload.r):,}\n"
+        f"{workload.row_passes:,.0f} rows in all epochs, effective batch {workload.effective_batch_size}; {lengths} "
+        "(median/95 %/longest)\n"
+        'predicted, not measured; "recomputed": blocks whose activations are recomputed to save memory'
+    )
+
+
+def render(estimates: Sequence[PlanEstimate]) -> str:
+    """The estimates as a table, one GPU a row."""
+    return tabulate([HEAD, *(_row(estimate) for estimate in estimates)])
+
+
+def render_one(estimate: PlanEstimate, memory: dict[str, float]) -> str:
+    """One estimate in full. memory: GiB by what they are for."""
+    gpu, plan, (low, high) = estimate.gpu, estimate.plan, hours(estimate)
+    price = "not in the catalogue"
+    if gpu.price_usd_per_hour is not None:
+        usd = [hours * gpu.price_usd_per_hour for hours in (low, high)]
+        price = f"{usd[0]:.2f} to {usd[1]:.2f} USD at {gpu.price_usd_per_hour:.2f} an hour"
     lines = {
         "GPU": f"{gpu.name}, {gpu.memory_gib:.1f} GiB, compute capability {gpu.capability[0]}.{gpu.capability[1]}",
-        "verdict": "fits" if choice.fits else "does not fit",
-        "why": choice.reason,
-        "rows at once": f"{way.micro_batch}, accumulation {choice.accumulation}",
-        "computed twice": f"{way.checkpointed_blocks} blocks",
-        "memory": f"{choice.peak_bytes / GIB:.2f} GiB",
+        "verdict": "fits" if estimate.fits else "does not fit",
+        "why": estimate.reason,
+        "micro-batch": f"{plan.micro_batch} rows, accumulation {estimate.accumulation}",
+        "recomputed": f"{plan.checkpointed_blocks} blocks",
+        "memory": f"{estimate.peak_bytes / GIB:.2f} GiB",
         **{f"  {name}": f"{gib:.2f}" for name, gib in memory.items()},
-        "speed": f"{choice.examples_per_s:.3g} examples/s, {'as measured before' if gpu.speed else f'if MFU is {gpu.mfu:.0%}'}",
+        "speed": f"{estimate.examples_per_s:.3g} examples/s, {'as measured before' if gpu.speed else f'if MFU is {gpu.mfu:.0%}'}",
         "time": f"{low:.2f} to {high:.2f} hours",
-        "price": "not in the catalogue" if gpu.price_usd_per_hour is None else
-        f"{low * gpu.price_usd_per_hour:.2f} to {high * gpu.price_usd_per_hour:.2f} USD at {gpu.price_usd_per_hour:.2f} an hour",
-    }  # fmt: skip
-    width = max(map(len, lines))
-    return "\n".join(f"{name:{width}}  {text}" for name, text in lines.items())
+        "price": price,
+    }
+    return tabulate(list(lines.items()))
 
 
-def hours(choice: Choice) -> tuple[float, float]:
-    """The range of hours that the choice is told to take."""
-    low, high = MEASURED_SPREAD if choice.gpu.speed else SPREAD
-    return low * choice.hours, high * choice.hours
+def hours(estimate: PlanEstimate) -> tuple[float, float]:
+    """The range of hours that training is expected to take."""
+    low, high = MEASURED_RANGE if estimate.gpu.speed else RANGE
+    return low * estimate.hours, high * estimate.hours
 
 
-def as_dict(choice: Choice) -> dict:
-    """A choice for `plan.json`."""
-    told, price = hours(choice), choice.gpu.price_usd_per_hour
+def as_dict(estimate: PlanEstimate) -> dict:
+    """An estimate for `plan.json`."""
+    price = estimate.gpu.price_usd_per_hour
     return {
-        "gpu": choice.gpu.name,
-        "gpu_kind": choice.gpu.kind,
-        "fits": choice.fits,
-        **asdict(choice.way),
-        "predicted_peak_gib": round(choice.peak_bytes / GIB, 2),
-        "gpu_memory_gib": choice.gpu.memory_gib,
-        "speed_factor": choice.gpu.speed or 1,
-        "predicted_examples_per_s": round(choice.examples_per_s, 2),
-        "predicted_hours": [round(number, 3) for number in told],
-        "predicted_usd": None if price is None else [round(price * number, 2) for number in told],
+        "gpu": estimate.gpu.name,
+        "gpu_kind": estimate.gpu.kind,
+        "fits": estimate.fits,
+        **asdict(estimate.plan),
+        "predicted_peak_gib": round(estimate.peak_bytes / GIB, 2),
+        "gpu_memory_gib": estimate.gpu.memory_gib,
+        "speed_factor": estimate.gpu.speed or 1.0,
+        "predicted_examples_per_s": round(estimate.examples_per_s, 2),
+        "predicted_hours": [round(number, 3) for number in hours(estimate)],
+        "predicted_usd": None if price is None else [round(price * number, 2) for number in hours(estimate)],
         "price_usd_per_hour": price,
-        "reason": choice.reason,
+        "reason": estimate.reason,
     }
 
 
-def _row(choice: Choice) -> tuple[str, ...]:
-    way = choice.way
-    memory = f"{choice.peak_bytes / GIB:.1f} of {choice.gpu.memory_gib:.1f}"
-    if not choice.fits:
-        return (choice.gpu.name, "-", "-", "-", memory, "-", "-", "-", f"does not fit: {choice.reason}")
-    weights = way.precision if way.quantization == "none" else f"{way.quantization}+{way.precision}"
-    (low, high), price_usd = hours(choice), choice.gpu.price_usd_per_hour
+def _row(estimate: PlanEstimate) -> tuple[str, ...]:
+    plan, gpu = estimate.plan, estimate.gpu
+    memory = f"{estimate.peak_bytes / GIB:.1f} of {gpu.memory_gib:.1f}"
+    if not estimate.fits:
+        return (gpu.name, "-", "-", "-", memory, "-", "-", "-", f"does not fit: {estimate.reason}")
+    weights = plan.precision if plan.quantization == "none" else f"{plan.quantization}+{plan.precision}"
+    (low, high), price_usd = hours(estimate), gpu.price_usd_per_hour
     price = "?" if price_usd is None else f"{low * price_usd:.2f}-{high * price_usd:.2f}"
-    return (
-        choice.gpu.name, weights, f"{way.micro_batch} x {choice.accumulation}", str(way.checkpointed_blocks), memory,
-        f"{choice.examples_per_s:.0f}" if choice.examples_per_s >= 10 else f"{choice.examples_per_s:.1f}",
-        f"{low:.2f}-{high:.2f}", price, choice.reason,
-    )  # fmt: skip
+    speed = f"{estimate.examples_per_s:.0f}" if estimate.examples_per_s >= 10 else f"{estimate.examples_per_s:.1f}"
+    batch = f"{plan.micro_batch} x {estimate.accumulation}"
+    return gpu.name, weights, batch, str(plan.checkpointed_blocks), memory, speed, f"{low:.2f}-{high:.2f}", price, estimate.reason

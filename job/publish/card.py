@@ -1,14 +1,10 @@
 """The model card: the adapter's README.md."""
 
-import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-
-LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "bitsandbytes")
 
 
 class Score(Protocol):
@@ -17,7 +13,7 @@ class Score(Protocol):
     metric: str
     base: float
     adapter: float
-    trivial: float | None
+    baseline: float | None
     difference: float
     low: float
     high: float
@@ -37,7 +33,7 @@ A LoRA adapter for {base_link}, trained by lora-job on {data} ({train_rows} rows
 Held-out rows, same decoding; intervals by paired bootstrap.
 Loaded again by a fresh process with peft and transformers alone: {proof}.
 
-| metric | base | adapter | trivial answer | adapter - base | 95 % interval |
+| metric | base | adapter | baseline | adapter - base | 95 % interval |
 |---|---|---|---|---|---|
 {scores}
 
@@ -73,27 +69,26 @@ licence hold for the adapter too.
 def write_card(path: Path, facts: Mapping[str, object], scores: Sequence[Score], settings: Mapping[str, str]) -> None:
     """Writes the card to `path`.
 
-    facts: title, base, data, train_rows, verdict, seq2seq, template, max_new_tokens, proof.
+    facts: title, base, data, train_rows, verdict, seq2seq, template, max_new_tokens, proof, versions.
     settings: variables that differ from their default.
     """
     seq2seq, base = facts["seq2seq"], str(facts["base"])
-    text = TEXT.format(
-        **facts,
-        base_link=f"[{base}](https://huggingface.co/{base})" if _is_on_hub(base) else f"`{base}`",
-        metadata=_metadata(facts, scores).to_yaml(),
-        scores="\n".join(_row(score) for score in scores),
-        auto_class="AutoPeftModelForSeq2SeqLM" if seq2seq else "AutoPeftModelForCausalLM",
-        prompt=str(facts["template"]) + ("" if seq2seq else "\n"),
-        settings=_bullets(settings) or "All defaults.",
-        versions=_bullets({"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}),
-    )
-    ModelCard(text).save(path)
+    filled = dict(facts) | {
+        "base_link": f"[{base}](https://huggingface.co/{base})" if _is_on_hub(base) else f"`{base}`",
+        "metadata": _metadata(facts, scores).to_yaml(),
+        "scores": "\n".join(_row(score) for score in scores),
+        "auto_class": "AutoPeftModelForSeq2SeqLM" if seq2seq else "AutoPeftModelForCausalLM",
+        "prompt": str(facts["template"]) + ("" if seq2seq else "\n"),
+        "settings": _bullets(settings) or "All defaults.",
+        "versions": _bullets(facts["versions"]),
+    }
+    ModelCard(TEXT.format(**filled)).save(path)
 
 
 def _row(score: Score) -> str:
-    trivial = "" if score.trivial is None else f"{score.trivial:.4f}"
+    baseline = "" if score.baseline is None else f"{score.baseline:.4f}"
     interval = f"{score.low:+.4f} to {score.high:+.4f}"
-    return f"| {score.metric} | {score.base:.4f} | {score.adapter:.4f} | {trivial} | {score.difference:+.4f} | {interval} |"
+    return f"| {score.metric} | {score.base:.4f} | {score.adapter:.4f} | {baseline} | {score.difference:+.4f} | {interval} |"
 
 
 def _metadata(facts: Mapping[str, object], scores: Sequence[Score]) -> ModelCardData:

@@ -24,7 +24,7 @@ Points = Sequence[tuple[float, float]]
 
 
 def curve(lines: dict[str, Points], label: str) -> str:
-    """Lines of (step, value), the first with what is learnt from, the second with dots."""
+    """Lines of (step, value), in two colours."""
 
     def draw(axes: Axes) -> None:
         for (name, points), color in zip(lines.items(), (FIRST, SECOND), strict=False):

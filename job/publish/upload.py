@@ -18,7 +18,8 @@ TRIES, FIRST_PAUSE_S = 5, 2.0
 def upload(folder: Path, repo_id: str, token: str | None, private: bool) -> str:
     """Puts the files of `folder` into the model repository `repo_id`, made if need be; the address of what is there now.
 
-    Raises AccessDenied, InputMissing or SettingsError at once, Transient after some tries.
+    Retries the commit, which huggingface_hub does not. Raises AccessDenied, InputMissing or SettingsError at once, Transient after
+    some tries.
     """
     pause_s = FIRST_PAUSE_S
     for _ in range(TRIES - 1):
@@ -38,12 +39,12 @@ def _try_upload(folder: Path, repo_id: str, token: str | None, private: bool) ->
         return str(api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Adapter and card from lora-job"))
 
 
-def upload_if_possible(folder: Path, repo_id: str, token: str | None, private: bool) -> dict[str, str]:
-    """What to tell of an `upload`: its address, or what went wrong, whatever that is: a good run does not fail for it."""
+def upload_if_possible(folder: Path, repo_id: str, token: str | None, private: bool) -> tuple[str | None, str | None]:
+    """(address of what was uploaded, None), or (None, what went wrong), whatever that is: a good run does not fail for it."""
     try:
         address = upload(folder, repo_id, token, private)
     except Exception as error:
-        log.warning("PUSH_TO_HUB: not uploaded: %s The adapter is whole in %s; the same command tries again.", error, folder)
-        return {"hub_error": str(error)}
+        log.warning("PUSH_TO_HUB: not uploaded: %s The adapter is whole in %s; run the same command to try again.", error, folder)
+        return None, str(error)
     log.info("uploaded: %s", address)
-    return {"hub": address}
+    return address, None

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 
 log = logging.getLogger("job")
 
@@ -23,6 +24,12 @@ def configure(level: str) -> None:
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def tabulate(rows: Sequence[Sequence[str]]) -> str:
+    """`rows` of cells as lines whose columns are aligned; the last cell of a line is not padded."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -23,21 +23,21 @@ def write_text(path: Path, text: str) -> None:
 
 def replace_durably(partial: Path, path: Path) -> None:
     """Puts what was written to `partial` at `path`, on the disk."""
-    to_disk(partial)
+    flush_to_disk(partial)
     os.replace(partial, path)
-    to_disk(path.parent)
+    flush_to_disk(path.parent)
 
 
 def replace_folder_durably(partial: Path, folder: Path) -> None:
     """The same with a folder of files, whose modes become those that others of this person have."""
     for path in partial.iterdir():
         make_readable(path)
-        to_disk(path)
+        flush_to_disk(path)
     shutil.rmtree(folder, ignore_errors=True)
     replace_durably(partial, folder)
 
 
-def to_disk(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
     """Returns when the content of `path`, a file or a folder's list of files, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -1,6 +1,7 @@
 """What machine this is."""
 
 import functools
+import gc
 import os
 import time
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ import bitsandbytes
 import pynvml
 import torch
 
-from job.errors import HardwareError, SettingsError
+from job.errors import HardwareError, SettingsError, first_line
 
 GIB = 2**30
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 GPU_DEVICE = Path("/dev/nvidia0")
 """What the driver makes for the first GPU, also inside a container that was given it."""
 TOLERANCE = 0.05
@@ -55,7 +57,7 @@ def detect(device: str) -> Hardware:
         return hardware
     if device == "auto" and GPU_DEVICE.exists():
         raise HardwareError(
-            f"There is a GPU ({GPU_DEVICE}), but torch {torch.__version__} cannot use it: its driver is too old or mute. "
+            f"There is a GPU ({GPU_DEVICE}), but torch {torch.__version__} cannot use it: its driver is too old or not responding. "
             f"Install a driver for CUDA {torch.version.cuda or '12.8'} or newer (570 or newer); DEVICE=cpu trains without the GPU."
         )
     if device == "cuda":
@@ -87,8 +89,9 @@ def check_computes(hardware: Hardware, dtype: torch.dtype, int8: bool = False) -
         try:
             found, expected = compute(dtype, hardware.device)
         except RuntimeError as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise HardwareError(f"{hardware.describe()}: {name} in {dtype} fails: {reason}. Check driver and image.") from error
+            raise HardwareError(
+                f"{hardware.describe()}: {name} in {dtype} fails: {first_line(error)}. Check driver and image."
+            ) from error
         if not (found.float() - expected).norm() < TOLERANCE * expected.norm():
             raise HardwareError(f"{hardware.describe()}: {name} in {dtype} is wrong. Update the driver, or try another GPU.")
 
@@ -128,8 +131,15 @@ def _int8(dtype: torch.dtype, device: str) -> tuple[torch.Tensor, torch.Tensor]:
     return leaf.grad, torch.ones(16, 64, device=device) @ weights.to(device)
 
 
+def free_memory() -> None:
+    """Gives back what is no longer used, such as what an out-of-memory error left behind."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def gpu_energy_j() -> float | None:
-    """Joules that the GPU has used since its driver was loaded; None where NVML does not tell."""
+    """Joules that the GPU has used since its driver was loaded; None where NVML does not report them."""
     if not torch.cuda.is_available():
         return None
     try:

@@ -1,7 +1,7 @@
 """The hub's exceptions, turned into ours.
 
-huggingface_hub itself tries again, with backoff: five times each question (5xx, timeouts, no connection) and each download that
-breaks off.
+huggingface_hub itself retries, with backoff: five times each question (5xx, timeouts, no connection), each download that breaks
+off, and each part of an upload. It does not retry what makes a repository and commits to it: `publish.upload` does.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from job.errors import AccessDenied, InputMissing, JobError, SettingsError, Transient
+from job.errors import AccessDenied, InputMissing, JobError, SettingsError, Transient, first_line
 
 DENIED, MAY_PASS = (401, 403), (408, 429)
 """What a status of the hub means; 408 is a timeout, 429 too many questions at once."""
@@ -65,9 +65,9 @@ def _translate(error: BaseException, what: str) -> JobError | None:
     if status in DENIED:
         return AccessDenied(f"{what} denies access. Check that HF_TOKEN is valid and has the rights for it.")
     if 400 <= status < 500 and status not in (404, *MAY_PASS):
-        return SettingsError(f"{what} refuses: {str(error).strip().partition(chr(10))[0]} Mend what it names.")
+        return SettingsError(f"{what} refuses: {first_line(error)} Fix what it names.")
     if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
-        return InputMissing(f"{what} lacks a file that was expected: {str(error).strip().partition(chr(10))[0]}")
+        return InputMissing(f"{what} lacks a file that was expected: {first_line(error)}")
     if isinstance(error, httpx2.TransportError | LocalEntryNotFoundError | HfHubHTTPError | ConnectionError):
         return Transient(f"{what} cannot be reached ({type(error).__name__}). Try again, or check the network.")
     return None

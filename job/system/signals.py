@@ -38,10 +38,10 @@ class StopSignals:
     def raise_if_received(self) -> None:
         """Raises KeyboardInterrupt if a stop was asked for."""
         if self.received:
-            raise KeyboardInterrupt(f"stopped by {self.received}. Run the same command again to go on.")
+            raise KeyboardInterrupt(f"stopped by {self.received}. Run the same command again to resume.")
 
     def _receive(self, number: int, _frame: object) -> None:
-        if os.getpid() != self._process or self.received:  # a forked worker has nothing to tell; a second signal wants no delay
+        if os.getpid() != self._process or self.received:  # a forked worker has nothing to report; a second signal wants no delay
             os._exit(Interrupted.exit_code)
         self.received = signal.Signals(number).name
         if not self._deferred:

@@ -17,7 +17,7 @@ def load_function(spec: str, variable: str) -> Callable:
     try:
         module_spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise SettingsError(f"{variable}={spec}: importing {path} raised {describe(error)}. Mend the file.") from error
+        raise SettingsError(f"{variable}={spec}: importing {path} raised {describe(error)}. Fix the file.") from error
     function = getattr(module, name, None)
     if not callable(function):
         raise SettingsError(f"{variable}={spec}: {path} has no function {name}. Check the name.")

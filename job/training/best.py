@@ -12,7 +12,7 @@ WEIGHTS = "adapter_model.safetensors"
 
 
 def keep_adapter(model: PeftModel, checkpoints: Path, step: int) -> None:
-    """Writes the adapter as it is after `step`. Older ones go then, but for what a run that goes on from a checkpoint needs."""
+    """Writes the adapter as it is after `step`. Deletes older ones, except what a run that resumes from a checkpoint needs."""
     folder = checkpoints / f"{BEST}-{step}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -28,14 +28,14 @@ def keep_adapter(model: PeftModel, checkpoints: Path, step: int) -> None:
 
 
 def forget_after(step: int, checkpoints: Path) -> None:
-    """Deletes what was kept after `step`, where a run goes on: it comes again."""
+    """Deletes what was kept after `step`, where a run resumes: it will be made again."""
     for folder in checkpoints.glob(f"{BEST}-*"):
         if step_of(folder) > step:
             shutil.rmtree(folder)
 
 
 def take_best_adapter(model: PeftModel, checkpoints: Path) -> int | None:
-    """Gives `model` the adapter that was kept last; the step it is of, None if there is none."""
+    """Loads the adapter that was kept last into `model`; the step it is of, None if there is none."""
     folder = newest_whole(checkpoints, BEST)
     if folder is None:
         return None

@@ -7,13 +7,13 @@ import re
 import shutil
 from pathlib import Path
 
-from job.system.durable import make_readable, to_disk, write_json
+from job.system.durable import flush_to_disk, make_readable, write_json
 
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 STEP, BEST = "checkpoint", "best"
-"""Kinds of checkpoints, by their names: what training goes on from, and the adapter of the best evaluation so far."""
+"""Kinds of checkpoints, by their names: what training resumes from, and the adapter of the best evaluation so far."""
 KEPT = 2
 CHUNK_BYTES = 2**20
 
@@ -26,10 +26,10 @@ def seal(folder: Path) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(MANIFEST))
     for path in files:
         make_readable(path)
-        to_disk(path)
+        flush_to_disk(path)
     hashes = {str(path.relative_to(folder)): _sha256(path) for path in files}
     write_json(folder / MANIFEST, hashes)
-    to_disk(folder.parent)
+    flush_to_disk(folder.parent)
 
 
 def is_whole(folder: Path) -> bool:
@@ -50,7 +50,7 @@ def newest_whole(folder: Path, kind: str = STEP) -> Path | None:
         aside = checkpoint.with_name(f"torn-{checkpoint.name}")
         shutil.rmtree(aside, ignore_errors=True)
         checkpoint.rename(aside)
-        log.warning("%s is not whole, as after a kill while it was written: set aside as %s", checkpoint, aside.name)
+        log.warning("%s is incomplete, as after a kill while it was written: set aside as %s", checkpoint, aside.name)
     return None
 
 

@@ -85,10 +85,10 @@ def tag(name: str) -> str:
 
 def write_final_scores(folder: Path, settings: Mapping[str, object], scores: Mapping[str, float], step: int) -> None:
     """Adds the run to TensorBoard's table of runs (HPARAMS): its settings and `scores`, which are curves of one point as well."""
-    told = {name: value if type(value) in (int, float) else str(value) for name, value in settings.items()}
+    values = {name: value if type(value) in (int, float) else str(value) for name, value in settings.items()}
     tags = {f"final/{name}": value for name, value in scores.items()}
     with SummaryWriter(str(folder)) as writer:
-        for summary in hparams(told, tags):
+        for summary in hparams(values, tags):
             writer.file_writer.add_summary(summary)
         for name, value in tags.items():
             writer.add_scalar(name, value, step)

@@ -47,7 +47,7 @@ class ResumableTrainer(Trainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The library's, leaving no trace in the random state: a resumed run does not evaluate where the first one did."""
-        with untouched_randomness(self.args.device):
+        with preserved_random_state(self.args.device):
             metrics = super().evaluate(*args, **kwargs)
         self._evaluated_step, self._cut_off = self.state.global_step, False
         return metrics
@@ -57,7 +57,7 @@ class ResumableTrainer(Trainer):
         is_best = super()._determine_best_metric(metrics, trial)
         self.state.best_global_step = None  # else the library looks for a checkpoint that may be gone
         if is_best and self.args.should_save:
-            with disk_full_told(Path(self.args.output_dir)):
+            with disk_full_as_error(Path(self.args.output_dir)):
                 keep_adapter(self.model, Path(self.args.output_dir), self.state.global_step)
         if self._is_out_of_patience:
             patience = self.supervisor.supervision.patience
@@ -68,7 +68,7 @@ class ResumableTrainer(Trainer):
 
     @property
     def _is_out_of_patience(self) -> bool:
-        """Told by what was logged alone, so that a run that goes on knows it as well."""
+        """Whether patience is used up, by what was logged alone, so that a resumed run knows it as well."""
         name = f"eval_{self.args.metric_for_best_model}"
         values = [entry[name] for entry in self.state.log_history if name in entry]
         patience = self.supervisor.supervision.patience
@@ -108,7 +108,7 @@ class ResumableTrainer(Trainer):
             return
         check_finite(self.model, folder.parent)
         started = time.perf_counter()
-        with disk_full_told(folder):
+        with disk_full_as_error(folder):
             shutil.rmtree(folder, ignore_errors=True)
             super()._save_checkpoint(model, trial)
             if self.args.should_save:
@@ -135,7 +135,7 @@ class ResumableTrainer(Trainer):
         if save_s + step_s > grace_s and not self._told_grace:
             self._told_grace = True
             log.warning(
-                "a step and a checkpoint take %.0f s, GRACE_S=%d: after a sudden stop the run goes on from the last checkpoint; "
+                "a step and a checkpoint take %.0f s, GRACE_S=%d: after a sudden stop the run resumes from the last checkpoint; "
                 "CHECKPOINT_MINUTES says how old that may be", save_s + step_s, grace_s,
             )  # fmt: skip
 
@@ -179,7 +179,7 @@ class ResumableTrainer(Trainer):
 
 
 @contextlib.contextmanager
-def untouched_randomness(device: torch.device) -> Iterator[None]:
+def preserved_random_state(device: torch.device) -> Iterator[None]:
     """The random states of Python, numpy and torch are afterwards as they were."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
@@ -191,7 +191,7 @@ def untouched_randomness(device: torch.device) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def disk_full_told(folder: Path) -> Iterator[None]:
+def disk_full_as_error(folder: Path) -> Iterator[None]:
     """Raises DiskFull where no space is left for `folder`, which goes: the checkpoint before it stays."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""The order of the rows: rows of like length together, told by seed and epoch alone."""
+"""The order of the rows: rows of like length together, a function of seed and epoch alone."""
 
 from collections.abc import Iterator, Sequence
 

@@ -10,12 +10,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 log = logging.getLogger(__name__)
 
-REPORT_EVERY_S = 5.0
-"""How often a stage that goes on tells how far it is."""
+HEARTBEAT_EVERY_S = 5.0
+"""How often a running stage reports its progress."""
 
 
 class EvaluationStopped(Exception):
-    """Leaves an evaluation half done; the run that goes on does it again."""
+    """Leaves an evaluation half done; the resumed run does it again."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Supervision:
     """Takes step, total_steps, percent, eta_s, loss and last_checkpoint, every few seconds."""
     patience: int | None = None
     """Evaluations in a row without a new best one after which training ends."""
-    examine: Callable[[int], dict[str, float]] = lambda _: {}
-    """Measures the model after so many steps, beside its loss on the held-out rows: name -> score."""
+    score_answers: Callable[[int], dict[str, float]] = lambda _: {}
+    """Scores of the model's answers after so many steps, by name, beside its loss on the held-out rows."""
     checkpoint_s: float = float("inf")
     """Seconds after which a checkpoint is due, whatever the steps say."""
     deadline: float = float("inf")
@@ -66,7 +66,7 @@ class Supervisor(TrainerCallback):
             control.should_training_stop = True
         elif now >= self.supervision.deadline and state.global_step < state.max_steps:
             self.out_of_time = control.should_training_stop = True
-            log.warning("MAX_HOURS: training ends at step %d of %d; what was learnt is kept", state.global_step, state.max_steps)
+            log.warning("MAX_HOURS: training ends at step %d of %d; what was learned is kept", state.global_step, state.max_steps)
         self._report_now_and_then(state)
 
     def on_log(
@@ -85,7 +85,7 @@ class Supervisor(TrainerCallback):
         self._report_now_and_then(state)
 
     def _report_now_and_then(self, state: TrainerState) -> None:
-        if time.monotonic() - self._reported >= REPORT_EVERY_S:
+        if time.monotonic() - self._reported >= HEARTBEAT_EVERY_S:
             self._reported = time.monotonic()
             self._report(state)
 

@@ -10,11 +10,11 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from job.labels import IGNORED
+from job.system.hardware import GIB
 
 log = logging.getLogger(__name__)
 
 LINE_EVERY_S = 5.0
-GIB = 2**30
 
 
 class Telemetry:
@@ -36,7 +36,7 @@ class Telemetry:
             self.tokens = self.tokens + inputs["labels"].ne(IGNORED).sum()
 
     def read(self) -> dict[str, float]:
-        """Speed, padding share and peak memory (GiB) since the last reading; counting starts anew."""
+        """Speed, padding share and peak memory (GiB) since the last reading, which resets the counts."""
         elapsed_s, tokens = time.perf_counter() - self.started, int(self.tokens)
         reading = {
             "examples_per_second": self.rows / elapsed_s,

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """What a training did."""
 
     step: int
@@ -44,7 +44,7 @@ def train(
     tokenizer: PreTrainedTokenizerBase,
     supervision: Supervision,
     curves: Curves | None,
-) -> Trained:
+) -> TrainingResult:
     """Trains the adapter of `model` in place.
 
     data: training rows, held-out rows. A stop that `supervision` asks for ends it after the step that it is at, with a checkpoint.
@@ -55,7 +55,7 @@ def train(
     checkpoint = newest_whole(checkpoints)
     step = step_of(checkpoint) if checkpoint else 0
     if checkpoint:
-        log.info("goes on from %s", checkpoint)
+        log.info("resuming from %s", checkpoint)
     forget_after(step, checkpoints)
     _show_progress(trainer, curves, step)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -64,7 +64,7 @@ def train(
     return _summed_up(trainer, best)
 
 
-def _summed_up(trainer: LoraTrainer, best: int | None) -> Trained:
+def _summed_up(trainer: LoraTrainer, best: int | None) -> TrainingResult:
     state = trainer.state
     if best is not None and best != state.global_step:
         name = f"eval_{trainer.args.metric_for_best_model}"
@@ -72,7 +72,7 @@ def _summed_up(trainer: LoraTrainer, best: int | None) -> Trained:
     history = [entry for entry in state.log_history if "train_runtime" not in entry]
     speeds = [entry["examples_per_second"] for entry in history if "examples_per_second" in entry]
     examples_per_s = median(speeds[1:] or speeds or [0.0])
-    return Trained(state.global_step, state.max_steps, best or state.global_step, examples_per_s, history)
+    return TrainingResult(state.global_step, state.max_steps, best or state.global_step, examples_per_s, history)
 
 
 def _show_progress(trainer: LoraTrainer, curves: Curves | None, step: int) -> None:

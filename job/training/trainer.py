@@ -78,13 +78,13 @@ class LoraTrainer(ResumableTrainer):
         return (loss, {}) if return_outputs else loss
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """The library's, with the loss a label instead of the mean over batches of any size, and what `examine` measures."""
+        """The library's, with the loss a label instead of the mean over batches of any size, and what `score_answers` returns."""
         self._held_out.zero_()
         output = super().evaluation_loop(*args, **kwargs)
         total, count = self.accelerator.reduce(self._held_out.to(self.args.device, torch.float32)).tolist()
         output.metrics["eval_loss"] = total / count
-        examined = self.supervisor.supervision.examine(self.state.global_step)
-        output.metrics.update({f"eval_{name}": value for name, value in examined.items()})
+        scores = self.supervisor.supervision.score_answers(self.state.global_step)
+        output.metrics.update({f"eval_{name}": value for name, value in scores.items()})
         return output
 
     def _clip_grad_norm(self, model: torch.nn.Module) -> Tensor:

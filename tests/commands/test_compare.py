@@ -10,6 +10,10 @@ from scipy import stats
 
 from job.commands.compare import compare_runs
 
+PLAN = {
+    "model_id": "demo", "precision": "fp32", "quantization": "none", "micro_batch": 8, "checkpointed_blocks": 0,
+    "seconds": {"training": 75.2},
+}  # fmt: skip
 TRUTHS = [f"answer {number}" for number in range(60)]
 
 
@@ -18,7 +22,7 @@ def leave_run(folder: Path, name: str, scores: list[float], truths=TRUTHS, **set
     run = folder / name
     run.mkdir(parents=True)
     (run / "settings.json").write_text(json.dumps({"model_id": "demo", "lora_r": 16, "metrics": ["exact_match"]} | settings))
-    (run / "plan.json").write_text(json.dumps({"seconds": {"training": 75.2}}))
+    (run / "plan.json").write_text(json.dumps(PLAN))
     with (run / "evaluation.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["input", "ground_truth", "base_output", "adapter_output", "base_exact_match", "adapter_exact_match"])
@@ -81,11 +85,11 @@ def test_the_page_says_the_same_and_texts_are_no_markup(tmp_path, scores):
     assert "Scores of the adapters, with 95 % intervals" in page
 
 
-def test_a_run_that_is_not_there_is_named_with_those_that_are(job, scores):
+def test_a_run_that_is_not_there_is_named_with_those_that_are(run_job, scores):
     leave_run(Path("output"), "first", scores[0])
     leave_run(Path("output"), "second", scores[1])
-    code, said = job("compare", "first", "third")
+    code, said = run_job("compare", "first", "third")
     assert code == 66
     assert "OUTPUT_DIR=output has first, second. Name one of these." in said
-    assert job("compare", "first")[0] == 78
-    assert job("compare", "first", "second")[0] == 0
+    assert run_job("compare", "first")[0] == 78
+    assert run_job("compare", "first", "second")[0] == 0

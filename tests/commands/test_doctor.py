@@ -11,16 +11,16 @@ from job.system.hardware import Hardware, check_computes
 V100 = Hardware("cuda", "Tesla V100", 16 * 2**30, (7, 0))
 
 
-def test_a_machine_that_can_train_the_demo_is_green(job, capsys):
-    assert job("doctor")[0] == 0
+def test_a_machine_that_can_train_the_demo_is_green(run_job, capsys):
+    assert run_job("doctor")[0] == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0].strip() for line in lines] == ["ok"] * 8
     assert "encoder-decoder, 1 million parameters" in lines[5]
     assert "960 rows" in lines[7]
 
 
-def test_every_check_is_made_and_the_first_red_one_decides(job, capsys):
-    code, said = job("doctor", MODEL_ID="./nowhere", TRAIN_DATA="none.csv")
+def test_every_check_is_made_and_the_first_red_one_decides(run_job, capsys):
+    code, said = run_job("doctor", MODEL_ID="./nowhere", TRAIN_DATA="none.csv")
     assert code == 66
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["ok"] * 5 + ["FAILED"] * 3
@@ -28,9 +28,9 @@ def test_every_check_is_made_and_the_first_red_one_decides(job, capsys):
     assert said.splitlines()[-1] in lines[5]
 
 
-def test_shared_memory_that_is_too_small_names_the_option(job, capsys, monkeypatch):
+def test_shared_memory_that_is_too_small_names_the_option(run_job, capsys, monkeypatch):
     monkeypatch.setattr(doctor, "SHARED_BYTES", 2**60)
-    assert job("doctor")[0] == 73
+    assert run_job("doctor")[0] == 73
     assert "--shm-size 1g" in capsys.readouterr().out
 
 
@@ -60,7 +60,7 @@ def test_a_gpu_that_computes_wrong_or_not_at_all_is_refused(monkeypatch, broken)
         check_computes(V100, torch.float16)
 
 
-def test_a_machine_with_too_little_memory_is_told_how_much_the_model_needs(job, capsys, monkeypatch):
+def test_a_machine_with_too_little_memory_is_told_how_much_the_model_needs(run_job, capsys, monkeypatch):
     monkeypatch.setattr(doctor, "LIBRARIES_BYTES", 2**60)
-    assert job("doctor")[0] == 72
+    assert run_job("doctor")[0] == 72
     assert "MODEL_ID=demo needs 1073741824.0 GiB of the machine's memory" in capsys.readouterr().out

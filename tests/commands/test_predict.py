@@ -17,12 +17,12 @@ PARTIAL = Path("answers.jsonl.partial.jsonl")
 
 
 @pytest.fixture
-def trained(request, job, write_rows, questions):
+def trained(request, run_job, write_rows, questions):
     """Variables of a finished run of the model that the test names, and rows to ask in new.jsonl."""
 
     def train(kind: str) -> dict:
         variables = {"MODEL_ID": request.getfixturevalue(kind), "TRAIN_DATA": write_rows(questions)} | FEW
-        code, said = job(**variables)
+        code, said = run_job(**variables)
         assert code == 0, said
         write_rows([{"input": text, "number": number} for number, text in enumerate(ASKED)], "new.jsonl")
         return variables
@@ -34,10 +34,10 @@ def answers(path: str = "answers.jsonl") -> list[dict]:
     return [json.loads(line) for line in Path(path).read_text().splitlines()]
 
 
-def test_what_was_answered_before_is_not_answered_again(trained, job, monkeypatch):
+def test_what_was_answered_before_is_not_answered_again(trained, run_job, monkeypatch):
     variables = trained("t5_folder")
-    assert job("predict", "new.jsonl", "whole.jsonl", **variables)[0] == 0
-    monkeypatch.setattr(predict, "ROWS_AT_ONCE", 8)
+    assert run_job("predict", "new.jsonl", "whole.jsonl", **variables)[0] == 0
+    monkeypatch.setattr(predict, "ROWS_BETWEEN_WRITES", 8)
     real, calls = predict.generate_ids, []
 
     def cut_off(model, tokenizer, prompts, decoding):
@@ -47,31 +47,31 @@ def test_what_was_answered_before_is_not_answered_again(trained, job, monkeypatc
         return real(model, tokenizer, prompts, decoding)
 
     monkeypatch.setattr(predict, "generate_ids", cut_off)
-    assert job("predict", "new.jsonl", "answers.jsonl", **variables)[0] == 73
+    assert run_job("predict", "new.jsonl", "answers.jsonl", **variables)[0] == 73
     assert len(PARTIAL.read_text().splitlines()) == 1 + 16
     with PARTIAL.open("a") as file:
         file.write('{"row": 3, "outp')  # as after a power cut
-    code, said = job("predict", "new.jsonl", "answers.jsonl", **variables)
+    code, said = run_job("predict", "new.jsonl", "answers.jsonl", **variables)
     assert code == 0, said
-    assert "goes on with 16 rows answered before" in said
+    assert "resuming with 16 rows answered before" in said
     assert calls == [8, 8, 8, 8, 6]
     assert answers() == answers("whole.jsonl")
     assert [row["number"] for row in answers()] == list(range(30))
     assert not PARTIAL.exists()
 
 
-def test_answers_to_other_rows_are_not_taken(trained, job, write_rows):
+def test_answers_to_other_rows_are_not_taken(trained, run_job, write_rows):
     variables = trained("t5_folder")
-    assert job("predict", "new.jsonl", "answers.jsonl", **variables)[0] == 0
+    assert run_job("predict", "new.jsonl", "answers.jsonl", **variables)[0] == 0
     PARTIAL.write_text('{"fingerprint": "of something else"}\n{"row": 0, "output": "wrong"}\n')
-    assert job("predict", "new.jsonl", "answers.jsonl", **variables)[0] == 0
+    assert run_job("predict", "new.jsonl", "answers.jsonl", **variables)[0] == 0
     assert answers()[0]["output"] != "wrong"
 
 
 @pytest.mark.parametrize(("kind", "auto"), [("t5_folder", AutoPeftModelForSeq2SeqLM), ("llama_folder", AutoPeftModelForCausalLM)])
-def test_the_confidence_is_the_mean_log_probability_of_the_answers_tokens(kind, auto, trained, job):
+def test_the_confidence_is_the_mean_log_probability_of_the_answers_tokens(kind, auto, trained, run_job):
     variables = trained(kind)
-    code, said = job("predict", "new.jsonl", "answers.jsonl", **variables | {"PREDICT_CONFIDENCE": "true"})
+    code, said = run_job("predict", "new.jsonl", "answers.jsonl", **variables | {"PREDICT_CONFIDENCE": "true"})
     assert code == 0, said
     model, tokenizer = auto.from_pretrained("output/r/adapter").eval(), AutoTokenizer.from_pretrained("output/r/adapter")
     for row in answers()[:4]:
@@ -87,69 +87,69 @@ def test_the_confidence_is_the_mean_log_probability_of_the_answers_tokens(kind, 
         assert row["confidence"] < 0
 
 
-def test_a_place_that_cannot_be_written_is_told_before_the_first_answer(trained, job, monkeypatch):
+def test_a_place_that_cannot_be_written_is_told_before_the_first_answer(trained, run_job, monkeypatch):
     variables = trained("t5_folder")
     monkeypatch.setattr(predict, "generate_ids", None)
-    code, said = job("predict", "new.jsonl", "answers.docx", **variables)
+    code, said = run_job("predict", "new.jsonl", "answers.docx", **variables)
     assert code == 73
     assert "cannot write .docx" in said
 
 
-def test_inputs_are_cut_where_training_cut_and_never_in_silence(trained, job, write_rows):
+def test_inputs_are_cut_where_training_cut_and_never_in_silence(trained, run_job, write_rows):
     variables = trained("t5_folder")
-    code, said = job("predict", "new.jsonl", "answers.jsonl", **variables)
+    code, said = run_job("predict", "new.jsonl", "answers.jsonl", **variables)
     assert code == 0
-    assert "are cut" not in said, "longer than any training row, but not than the model takes"
+    assert "are truncated" not in said, "longer than any training row, but not than the model takes"
     tight = variables | {"RUN_NAME": "tight", "MAX_SOURCE_LENGTH": 19, "MAX_TRUNCATED_TARGETS": 1}
-    assert job(**tight)[0] == 0
-    code, said = job("predict", "new.jsonl", "tight.jsonl", **tight)
+    assert run_job(**tight)[0] == 0
+    code, said = run_job("predict", "new.jsonl", "tight.jsonl", **tight)
     assert code == 0
     longer = sum(len(AutoTokenizer.from_pretrained("output/r/adapter")(f"Input: {text}").input_ids) > 19 for text in ASKED)
     assert 0 < longer < 30
-    assert f"{longer} of 30 inputs are longer than 19 tokens and are cut" in said
+    assert f"{longer} of 30 inputs are longer than 19 tokens and are truncated" in said
 
 
-def test_a_text_file_gets_the_answers_alone_even_with_confidences(trained, job):
+def test_a_text_file_gets_the_answers_alone_even_with_confidences(trained, run_job):
     variables = trained("t5_folder")
-    assert job("predict", "new.jsonl", "answers.txt", **variables | {"PREDICT_CONFIDENCE": "true"})[0] == 0
+    assert run_job("predict", "new.jsonl", "answers.txt", **variables | {"PREDICT_CONFIDENCE": "true"})[0] == 0
     assert len(Path("answers.txt").read_text().splitlines()) == 30
     with pytest.raises(ValueError, match="could not convert"):
         float(Path("answers.txt").read_text().splitlines()[0])
 
 
-def test_a_limit_that_a_person_set_is_the_limit_even_if_no_training_row_was_as_long(trained, job):
+def test_a_limit_that_a_person_set_is_the_limit_even_if_no_training_row_was_as_long(trained, run_job):
     variables = trained("t5_folder") | {"RUN_NAME": "wide", "MAX_SOURCE_LENGTH": 400}
-    assert job(**variables)[0] == 0
-    code, said = job("predict", "new.jsonl", "answers.jsonl", **variables)
+    assert run_job(**variables)[0] == 0
+    code, said = run_job("predict", "new.jsonl", "answers.jsonl", **variables)
     assert code == 0
-    assert "are cut" not in said
+    assert "are truncated" not in said
 
 
 def test_a_causal_models_answers_are_as_long_as_answers_not_as_rows(trained):
     trained("llama_folder")
     assert json.loads(Path("output/r/adapter/job.json").read_text())["max_new_tokens"] == 6
-    from job.config import configs
+    from job.config.scoring import make_scoring
     from job.config.settings import Settings
     from job.data.prepare import load_prepared
 
     prepared = load_prepared(Path("output/r/data"))
     longest = max(sum(label >= 0 for label in labels) for labels in prepared.evaluation["labels"])
-    assert configs.scoring(Settings(), prepared).decoding.max_new_tokens == longest + longest // 4 + 1
+    assert make_scoring(Settings(), prepared).decoding.max_new_tokens == longest + longest // 4 + 1
     assert longest < min(map(len, prepared.evaluation["labels"]))
 
 
-def test_chats_are_asked_in_the_template_they_were_taught_in(job, llama_folder, write_rows):
+def test_chats_are_asked_in_the_template_they_were_taught_in(run_job, llama_folder, write_rows):
     chats = [
         {"messages": [{"role": "user", "content": f"{number} May"}, {"role": "assistant", "content": f"05-{number:02d}"}]}
         for number in range(1, 31)
     ]
     variables = {"MODEL_ID": llama_folder, "TRAIN_DATA": write_rows(chats, "chats.jsonl")} | FEW
-    code, said = job(**variables)
+    code, said = run_job(**variables)
     assert code == 0, said
     write_rows([{"messages": chat["messages"][:1]} for chat in chats[:3]], "open.jsonl")
     write_rows([{"input": chat["messages"][0]["content"]} for chat in chats[:3]], "texts.jsonl")
     for name in ("open", "texts"):
-        code, said = job("predict", f"{name}.jsonl", f"{name}-answers.jsonl", **variables)
+        code, said = run_job("predict", f"{name}.jsonl", f"{name}-answers.jsonl", **variables)
         assert code == 0, said
     model, tokenizer = (
         AutoPeftModelForCausalLM.from_pretrained("output/r/adapter"),
@@ -161,32 +161,32 @@ def test_chats_are_asked_in_the_template_they_were_taught_in(job, llama_folder, 
         assert row["output"] == text["output"] == tokenizer.decode(made, skip_special_tokens=True).strip()
 
 
-def test_answers_that_no_longer_hold_are_thrown_away_aloud(trained, job):
+def test_answers_that_no_longer_hold_are_thrown_away_aloud(trained, run_job):
     variables = trained("t5_folder")
     PARTIAL.write_text('{"fingerprint": "of something else"}\n{"row": 0, "output": "wrong"}\n')
-    code, said = job("predict", "new.jsonl", "answers.jsonl", **variables)
+    code, said = run_job("predict", "new.jsonl", "answers.jsonl", **variables)
     assert code == 0
-    assert "1 answers of other rows, settings or weights are thrown away" in said
+    assert "discarding 1 answers of other rows, settings or weights" in said
 
 
-def test_a_persons_own_column_stays_and_so_does_the_file_that_was_asked(trained, job, write_rows):
+def test_a_persons_own_column_stays_and_so_does_the_file_that_was_asked(trained, run_job, write_rows):
     variables = trained("t5_folder")
     write_rows([{"input": "the 3 of June", "output": "my note"}], "notes.jsonl")
-    assert job("predict", "notes.jsonl", "answers.jsonl", **variables)[0] == 0
+    assert run_job("predict", "notes.jsonl", "answers.jsonl", **variables)[0] == 0
     assert answers()[0]["output"] == "my note"
-    assert job("predict", "notes.jsonl", "answers.txt", **variables)[0] == 0
+    assert run_job("predict", "notes.jsonl", "answers.txt", **variables)[0] == 0
     assert Path("answers.txt").read_text().strip() == " ".join(answers()[0]["output_2"].split())
-    code, said = job("predict", "notes.jsonl", "notes.jsonl", **variables)
+    code, said = run_job("predict", "notes.jsonl", "notes.jsonl", **variables)
     assert code == 73
-    assert "would take the place of the questions" in said
+    assert "would overwrite the questions" in said
 
 
-def test_a_workbook_holds_texts_as_texts(trained, job, write_rows):
+def test_a_workbook_holds_texts_as_texts(trained, run_job, write_rows):
     from openpyxl import load_workbook
 
     variables = trained("t5_folder")
     write_rows([{"input": '=HYPERLINK("http://x")', "note": "a\x0bb" + "c" * 40_000, "number": 3}], "odd.jsonl")
-    code, said = job("predict", "odd.jsonl", "odd.xlsx", **variables)
+    code, said = run_job("predict", "odd.jsonl", "odd.xlsx", **variables)
     assert code == 0, said
     assert "1 cells lost control characters or what is beyond 32767 letters" in said
     cells = next(load_workbook("odd.xlsx").active.iter_rows(min_row=2))
@@ -195,8 +195,8 @@ def test_a_workbook_holds_texts_as_texts(trained, job, write_rows):
     assert cells[2].value == 3
 
 
-def test_another_column_may_be_asked(trained, job, write_rows):
+def test_another_column_may_be_asked(trained, run_job, write_rows):
     variables = trained("t5_folder")
     write_rows([{"Text": "the 3 of June"}], "other.jsonl")
-    assert job("predict", "other.jsonl", "a.jsonl", **variables)[0] == 65
-    assert job("predict", "other.jsonl", "a.jsonl", **variables | {"INPUT_COLUMN": "Text"})[0] == 0
+    assert run_job("predict", "other.jsonl", "a.jsonl", **variables)[0] == 65
+    assert run_job("predict", "other.jsonl", "a.jsonl", **variables | {"INPUT_COLUMN": "Text"})[0] == 0

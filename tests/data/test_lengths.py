@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from job.data.lengths import Limits, check_cut, choose_lengths, measure_cut
+from job.data.lengths import LengthLimits, check_truncation, choose_lengths, measure_truncation
 from job.errors import DataError, SettingsError
 
 SOURCES, TARGETS = list(range(1, 101)), [10] * 90 + [50] * 10
-FREE = Limits(None, None, shared=False)
+FREE = LengthLimits(None, None, shared=False)
 
 
 def test_auto_is_as_long_as_the_data_needs():
@@ -15,7 +15,7 @@ def test_auto_is_as_long_as_the_data_needs():
 
 
 def test_auto_does_not_go_beyond_what_the_model_was_made_for():
-    assert choose_lengths(SOURCES, TARGETS, ("auto", "auto"), Limits(64, None, shared=False)) == (64, 50)
+    assert choose_lengths(SOURCES, TARGETS, ("auto", "auto"), LengthLimits(64, None, shared=False)) == (64, 50)
 
 
 def test_percentiles_are_numpys():
@@ -24,31 +24,31 @@ def test_percentiles_are_numpys():
 
 
 def test_a_number_is_taken_as_it_is_unless_the_data_is_shorter():
-    assert choose_lengths(SOURCES, TARGETS, ("30", "200"), Limits(64, None, shared=False)) == (30, 50)
+    assert choose_lengths(SOURCES, TARGETS, ("30", "200"), LengthLimits(64, None, shared=False)) == (30, 50)
 
 
 def test_a_causal_model_shares_its_positions_between_input_and_answer():
-    assert choose_lengths(SOURCES, TARGETS, ("auto", "auto"), Limits(120, 120, shared=True)) == (70, 50)
+    assert choose_lengths(SOURCES, TARGETS, ("auto", "auto"), LengthLimits(120, 120, shared=True)) == (70, 50)
     with pytest.raises(
         SettingsError, match=r"MAX_SOURCE_LENGTH \+ MAX_TARGET_LENGTH: 140 tokens, but the model has positions for 120"
     ):
-        choose_lengths(SOURCES, TARGETS, ("90", "auto"), Limits(120, 120, shared=True))
+        choose_lengths(SOURCES, TARGETS, ("90", "auto"), LengthLimits(120, 120, shared=True))
 
 
 def test_more_than_the_positions_is_refused():
     with pytest.raises(SettingsError, match="MAX_SOURCE_LENGTH: 90 tokens, but the model has positions for 80"):
-        choose_lengths(SOURCES, TARGETS, ("90", "auto"), Limits(80, 80, shared=False))
+        choose_lengths(SOURCES, TARGETS, ("90", "auto"), LengthLimits(80, 80, shared=False))
 
 
 def test_what_is_cut_is_counted():
-    cut = measure_cut([5, 12, 20], [3, 4, 9], (10, 4))
+    cut = measure_truncation([5, 12, 20], [3, 4, 9], (10, 4))
     assert (cut.sources_cut, cut.source_tokens_cut, cut.targets_cut, cut.target_tokens_cut) == (2, 12, 1, 5)
     assert "cut: 2 inputs (12 tokens), 1 answers (5 tokens, their end marker lost)" in cut.describe("training rows")
 
 
 def test_the_allowed_share_of_cut_answers_is_a_bound():
-    cut = measure_cut([1] * 100, [5] * 99 + [6], (1, 5))
-    check_cut(cut, 0.01, "truncate")
+    cut = measure_truncation([1] * 100, [5] * 99 + [6], (1, 5))
+    check_truncation(cut, 0.01, "truncate")
     with pytest.raises(DataError, match=r"1 of 100 answers \(1.0%\)"):
-        check_cut(cut, 0.009, "truncate")
-    check_cut(cut, 0.0, "drop")
+        check_truncation(cut, 0.009, "truncate")
+    check_truncation(cut, 0.0, "drop")

@@ -6,23 +6,23 @@ from pathlib import Path
 import pytest
 
 from job.data import prepare as module
-from job.data.lengths import Limits
-from job.data.prepare import Reader, Request, load_prepared, prepare
+from job.data.lengths import LengthLimits
+from job.data.prepare import DataConfig, ModelSpec, load_prepared, prepare
 from job.data.read import Source
-from job.data.rows import Columns
+from job.data.rows import ColumnMapping
 
 
 @pytest.fixture
-def reader(tokenizer) -> Reader:
-    return Reader(tokenizer, True, Limits(512, None, shared=False))
+def reader(tokenizer) -> ModelSpec:
+    return ModelSpec(tokenizer, True, LengthLimits(512, None, shared=False))
 
 
 @pytest.fixture
-def request_(write_rows, questions) -> Request:
-    return Request(
+def request_(write_rows, questions) -> DataConfig:
+    return DataConfig(
         train=Source("TRAIN_DATA", str(write_rows(questions))),
         evaluation=None,
-        columns=Columns("input", "output_ground_truth", "messages", "Input: {input}"),
+        columns=ColumnMapping("input", "output_ground_truth", "messages", "Input: {input}"),
         eval_fraction=0.2,
         seed=42,
         max_lengths=("auto", "auto"),
@@ -46,7 +46,7 @@ def test_the_same_content_is_not_prepared_again_wherever_it_lies(request_, reade
         {"seed": 1},
         {"eval_fraction": 0.5},
         {"max_lengths": ("5", "auto")},
-        {"columns": Columns("input", "output_ground_truth", "messages", "{input}")},
+        {"columns": ColumnMapping("input", "output_ground_truth", "messages", "{input}")},
     ],
 )
 def test_other_settings_are_prepared_anew(request_, reader, tmp_path, change):
@@ -81,7 +81,7 @@ def test_rows_that_are_dropped_are_named(request_, reader, tmp_path, write_rows,
     questions[4]["input"] = "a very long question " * 10
     asked = replace(request_, train=Source("TRAIN_DATA", str(write_rows(questions))), max_lengths=("20", "auto"), too_long="drop")
     prepared = prepare(asked, reader, tmp_path / "data")
-    assert prepared.train_cut.dropped + prepared.eval_cut.dropped == ("row 6",)
+    assert prepared.train_truncation.dropped + prepared.eval_truncation.dropped == ("row 6",)
     assert len(prepared.train) + len(prepared.evaluation) == 39
 
 
@@ -93,5 +93,5 @@ def test_a_chat_whose_answer_was_cut_away_is_dropped_and_named(llama_folder, req
     chats[3][0]["content"] = "so many words that no place is left " * 3
     path = write_rows([{"messages": chat} for chat in chats], "chats.jsonl")
     asked = replace(request_, train=Source("TRAIN_DATA", str(path)), max_lengths=("30", "auto"), max_truncated_targets=0.5)
-    prepared = prepare(asked, Reader(tokenizer, False, Limits(256, 256, shared=True)), tmp_path / "data")
-    assert prepared.train_cut.dropped + prepared.eval_cut.dropped == ("row 4",)
+    prepared = prepare(asked, ModelSpec(tokenizer, False, LengthLimits(256, 256, shared=True)), tmp_path / "data")
+    assert prepared.train_truncation.dropped + prepared.eval_truncation.dropped == ("row 4",)

@@ -4,11 +4,11 @@ import pytest
 from datasets import Dataset
 
 from job.data.read import Source, Table
-from job.data.rows import Columns, to_examples
+from job.data.rows import ColumnMapping, to_examples
 from job.data.template import Template
 from job.errors import SettingsError
 
-COLUMNS = Columns("question", "answer", "messages", "{instruction}: {input} ({{year {year}}})")
+COLUMNS = ColumnMapping("question", "answer", "messages", "{instruction}: {input} ({{year {year}}})")
 
 
 def table(rows: list[dict]) -> Table:
@@ -46,7 +46,7 @@ def test_preprocess_rewrites_rows(tmp_path):
     (tmp_path / "own.py").write_text(
         "def up(row):\n    return {'input': row['question'].upper(), 'output_ground_truth': row['answer']}\n"
     )
-    columns = Columns("input", "output_ground_truth", "messages", "Input: {input}", f"{tmp_path}/own.py:up")
+    columns = ColumnMapping("input", "output_ground_truth", "messages", "Input: {input}", f"{tmp_path}/own.py:up")
     assert to_examples(table([{"question": "ab", "answer": "c"}]), columns, tmp_path / "a.arrow")["prompt"][:] == ["Input: AB"]
 
 

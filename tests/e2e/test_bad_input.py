@@ -14,9 +14,9 @@ def changed(index: int, column: str, value: object) -> list[dict]:
     return [row | {column: value} if place == index else row for place, row in enumerate(GOOD)]
 
 
-def fail(job, t5_folder, code: int, *fragments: str, **variables: object) -> None:
+def fail(run_job, t5_folder, code: int, *fragments: str, **variables: object) -> None:
     """Runs the job and checks the exit code, the message and that nothing half-made is left."""
-    found, said = job(**{"MODEL_ID": t5_folder, "RUN_NAME": "r"} | variables)
+    found, said = run_job(**{"MODEL_ID": t5_folder, "RUN_NAME": "r"} | variables)
     assert found == code, said
     message = said.splitlines()[-1]
     assert all(fragment in message for fragment in fragments), message
@@ -27,113 +27,113 @@ def fail(job, t5_folder, code: int, *fragments: str, **variables: object) -> Non
         assert (status["state"], status["exit_code"], status["error"]) == ("failed", code, message)
 
 
-def test_no_file(job, t5_folder):
-    fail(job, t5_folder, 66, "TRAIN_DATA=nothing.csv: no such file", TRAIN_DATA="nothing.csv")
+def test_no_file(run_job, t5_folder):
+    fail(run_job, t5_folder, 66, "TRAIN_DATA=nothing.csv: no such file", TRAIN_DATA="nothing.csv")
 
 
-def test_a_folder_without_data(job, t5_folder, tmp_path):
+def test_a_folder_without_data(run_job, t5_folder, tmp_path):
     (tmp_path / "empty").mkdir()
-    fail(job, t5_folder, 66, "no file there that ends in", TRAIN_DATA="empty")
+    fail(run_job, t5_folder, 66, "no file there that ends in", TRAIN_DATA="empty")
 
 
 @pytest.mark.parametrize("name", ["empty.csv", "empty.xlsx", "empty.jsonl", "empty.parquet"])
-def test_an_empty_file(job, t5_folder, name):
+def test_an_empty_file(run_job, t5_folder, name):
     Path(name).touch()
-    fail(job, t5_folder, 65, f"{name} is empty", TRAIN_DATA=name)
+    fail(run_job, t5_folder, 65, f"{name} is empty", TRAIN_DATA=name)
 
 
-def test_a_header_without_rows(job, t5_folder):
+def test_a_header_without_rows(run_job, t5_folder):
     Path("a.csv").write_text("input,output_ground_truth\n")
-    fail(job, t5_folder, 65, "TRAIN_DATA=a.csv: no rows", TRAIN_DATA="a.csv")
+    fail(run_job, t5_folder, 65, "TRAIN_DATA=a.csv: no rows", TRAIN_DATA="a.csv")
 
 
-def test_a_column_that_is_not_there(job, t5_folder):
+def test_a_column_that_is_not_there(run_job, t5_folder):
     Path("a.csv").write_text("dialogue,text\na,b\n")
     wanted = 'TRAIN_DATA=a.csv: no column "summary"; found "dialogue", "text". Set TARGET_COLUMN to one of them.'
-    fail(job, t5_folder, 65, wanted, TRAIN_DATA="a.csv", TARGET_COLUMN="summary", INPUT_COLUMN="dialogue")
+    fail(run_job, t5_folder, 65, wanted, TRAIN_DATA="a.csv", TARGET_COLUMN="summary", INPUT_COLUMN="dialogue")
 
 
 @pytest.mark.parametrize("value", [None, "", "  "])
-def test_an_empty_cell(job, t5_folder, write_rows, value):
+def test_an_empty_cell(run_job, t5_folder, write_rows, value):
     rows = changed(3, "output_ground_truth", value)
-    fail(job, t5_folder, 65, 'row 4, column "output_ground_truth": the cell is empty', TRAIN_DATA=write_rows(rows, "a.jsonl"))
+    fail(run_job, t5_folder, 65, 'row 4, column "output_ground_truth": the cell is empty', TRAIN_DATA=write_rows(rows, "a.jsonl"))
 
 
 @pytest.mark.parametrize(("value", "shown"), [(42, "found 42"), (4.5, "found 4.5"), (["a"], "found ['a']"), (True, "found True")])
-def test_a_cell_that_is_no_text(job, t5_folder, write_rows, value, shown):
-    fail(job, t5_folder, 65, 'row 4, column "input"', shown, TRAIN_DATA=write_rows(changed(3, "input", value), "a.jsonl"))
+def test_a_cell_that_is_no_text(run_job, t5_folder, write_rows, value, shown):
+    fail(run_job, t5_folder, 65, 'row 4, column "input"', shown, TRAIN_DATA=write_rows(changed(3, "input", value), "a.jsonl"))
 
 
-def test_a_column_of_numbers(job, t5_folder, write_rows):
+def test_a_column_of_numbers(run_job, t5_folder, write_rows):
     rows = [row | {"output_ground_truth": number} for number, row in enumerate(GOOD)]
-    fail(job, t5_folder, 65, 'row 1, column "output_ground_truth"', "found 0", TRAIN_DATA=write_rows(rows, "a.jsonl"))
+    fail(run_job, t5_folder, 65, 'row 1, column "output_ground_truth"', "found 0", TRAIN_DATA=write_rows(rows, "a.jsonl"))
 
 
-def test_a_number_in_a_spreadsheet_is_named_by_its_row_there(job, t5_folder):
+def test_a_number_in_a_spreadsheet_is_named_by_its_row_there(run_job, t5_folder):
     book = Workbook()
     for row in [("input", "output_ground_truth"), *[tuple(row.values()) for row in changed(3, "output_ground_truth", 42)]]:
         book.active.append(row)
     book.save("a.xlsx")
-    fail(job, t5_folder, 65, 'row 5, column "output_ground_truth": found 42, no text', TRAIN_DATA="a.xlsx")
+    fail(run_job, t5_folder, 65, 'row 5, column "output_ground_truth": found 42, no text', TRAIN_DATA="a.xlsx")
 
 
-def test_a_csv_that_is_not_utf_8(job, t5_folder):
+def test_a_csv_that_is_not_utf_8(run_job, t5_folder):
     Path("a.csv").write_bytes("input,output_ground_truth\na,b\ncafé,x\n".encode("latin-1"))
-    fail(job, t5_folder, 65, "line 3 is not UTF-8", "CSV UTF-8", TRAIN_DATA="a.csv")
+    fail(run_job, t5_folder, 65, "line 3 is not UTF-8", "CSV UTF-8", TRAIN_DATA="a.csv")
 
 
-def test_a_csv_with_ragged_rows(job, t5_folder):
+def test_a_csv_with_ragged_rows(run_job, t5_folder):
     Path("a.csv").write_text("input,output_ground_truth\na,b\nc,d,e\n")
-    fail(job, t5_folder, 65, "row 3 has 3 cells, the header has 2", TRAIN_DATA="a.csv")
+    fail(run_job, t5_folder, 65, "row 3 has 3 cells, the header has 2", TRAIN_DATA="a.csv")
 
 
-def test_a_csv_with_an_open_quote(job, t5_folder):
+def test_a_csv_with_an_open_quote(run_job, t5_folder):
     Path("a.csv").write_text('input,output_ground_truth\n"a,b\nc,d\n')
-    fail(job, t5_folder, 65, "Check the double quotes", TRAIN_DATA="a.csv")
+    fail(run_job, t5_folder, 65, "Check the double quotes", TRAIN_DATA="a.csv")
 
 
-def test_a_csv_with_a_column_twice(job, t5_folder):
+def test_a_csv_with_a_column_twice(run_job, t5_folder):
     Path("a.csv").write_text("input,input\na,b\n")
-    fail(job, t5_folder, 65, 'two columns are named "input"', TRAIN_DATA="a.csv")
+    fail(run_job, t5_folder, 65, 'two columns are named "input"', TRAIN_DATA="a.csv")
 
 
-def test_broken_json(job, t5_folder):
+def test_broken_json(run_job, t5_folder):
     Path("a.jsonl").write_text('{"input": "a", "output_ground_truth": "b"}\n{"input": "a",\n')
-    fail(job, t5_folder, 65, "line 2, character", "broken JSON", TRAIN_DATA="a.jsonl")
+    fail(run_job, t5_folder, 65, "line 2, character", "broken JSON", TRAIN_DATA="a.jsonl")
     Path("a.json").write_text('[\n{"input": "a"},\n{"input" "b"}\n]')
-    fail(job, t5_folder, 65, "line 3, character 10", TRAIN_DATA="a.json")
+    fail(run_job, t5_folder, 65, "line 3, character 10", TRAIN_DATA="a.json")
 
 
-def test_json_that_holds_no_rows(job, t5_folder):
+def test_json_that_holds_no_rows(run_job, t5_folder):
     Path("a.jsonl").write_text('"a"\n')
-    fail(job, t5_folder, 65, "row 1 is no object", TRAIN_DATA="a.jsonl")
+    fail(run_job, t5_folder, 65, "row 1 is no object", TRAIN_DATA="a.jsonl")
     Path("a.json").write_text("3")
-    fail(job, t5_folder, 65, "a list of objects was expected", TRAIN_DATA="a.json")
+    fail(run_job, t5_folder, 65, "a list of objects was expected", TRAIN_DATA="a.json")
 
 
-def test_a_file_that_is_not_what_its_ending_says(job, t5_folder):
+def test_a_file_that_is_not_what_its_ending_says(run_job, t5_folder):
     for name in ("a.xlsx", "a.parquet", "a.arrow"):
         Path(name).write_text("not that")
-        fail(job, t5_folder, 65, name, TRAIN_DATA=name)
+        fail(run_job, t5_folder, 65, name, TRAIN_DATA=name)
     Path("a.docx").write_text("x")
-    fail(job, t5_folder, 65, "cannot read .docx", TRAIN_DATA="a.docx")
+    fail(run_job, t5_folder, 65, "cannot read .docx", TRAIN_DATA="a.docx")
 
 
-def test_an_xlsx_without_that_sheet(job, t5_folder):
+def test_an_xlsx_without_that_sheet(run_job, t5_folder):
     book = Workbook()
     book.active.title = "answers"
     book.save("a.xlsx")
-    fail(job, t5_folder, 65, 'no sheet "questions"; found "answers"', "SHEET", TRAIN_DATA="a.xlsx", SHEET="questions")
+    fail(run_job, t5_folder, 65, 'no sheet "questions"; found "answers"', "SHEET", TRAIN_DATA="a.xlsx", SHEET="questions")
 
 
-def test_fewer_rows_than_a_split_needs(job, t5_folder, write_rows):
-    fail(job, t5_folder, 65, "too few to hold out", TRAIN_DATA=write_rows(GOOD[:1] * 5))
+def test_fewer_rows_than_a_split_needs(run_job, t5_folder, write_rows):
+    fail(run_job, t5_folder, 65, "too few to hold out", TRAIN_DATA=write_rows(GOOD[:1] * 5))
 
 
-def test_held_out_rows_that_are_training_rows(job, t5_folder, write_rows):
+def test_held_out_rows_that_are_training_rows(run_job, t5_folder, write_rows):
     train, held_out = write_rows(GOOD, "train.csv"), write_rows(changed(2, "input", "new")[2:5], "eval.csv")
     wanted = "2 of 3 rows are training rows too; the first is row 3, which is row 5 of TRAIN_DATA"
-    fail(job, t5_folder, 65, wanted, TRAIN_DATA=train, EVAL_DATA=held_out)
+    fail(run_job, t5_folder, 65, wanted, TRAIN_DATA=train, EVAL_DATA=held_out)
 
 
 @pytest.mark.parametrize(
@@ -146,69 +146,76 @@ def test_held_out_rows_that_are_training_rows(job, t5_folder, write_rows):
         ("{}", 65, 'no column ""'),
     ],
 )
-def test_a_template_that_cannot_be_filled(job, t5_folder, write_rows, template, code, wanted):
-    fail(job, t5_folder, code, wanted, TRAIN_DATA=write_rows(GOOD), PROMPT_TEMPLATE=template)
+def test_a_template_that_cannot_be_filled(run_job, t5_folder, write_rows, template, code, wanted):
+    fail(run_job, t5_folder, code, wanted, TRAIN_DATA=write_rows(GOOD), PROMPT_TEMPLATE=template)
 
 
-def test_a_model_path_without_config(job, t5_folder, write_rows, tmp_path):
+def test_a_model_path_without_config(run_job, t5_folder, write_rows, tmp_path):
     (tmp_path / "model").mkdir()
-    fail(job, t5_folder, 66, "no config.json in that folder", TRAIN_DATA=write_rows(GOOD), MODEL_ID=tmp_path / "model")
-    fail(job, t5_folder, 66, "no such folder", TRAIN_DATA=write_rows(GOOD), MODEL_ID="./elsewhere")
+    fail(run_job, t5_folder, 66, "no config.json in that folder", TRAIN_DATA=write_rows(GOOD), MODEL_ID=tmp_path / "model")
+    fail(run_job, t5_folder, 66, "no such folder", TRAIN_DATA=write_rows(GOOD), MODEL_ID="./elsewhere")
 
 
-def test_a_model_that_is_neither_kind(job, t5_folder, write_rows, tmp_path):
+def test_a_model_that_is_neither_kind(run_job, t5_folder, write_rows, tmp_path):
     from transformers import ViTConfig
 
     ViTConfig().save_pretrained(tmp_path / "vit")
     (tmp_path / "vit" / "tokenizer.json").write_bytes((t5_folder / "tokenizer.json").read_bytes())
     (tmp_path / "vit" / "tokenizer_config.json").write_bytes((t5_folder / "tokenizer_config.json").read_bytes())
-    fail(job, t5_folder, 78, "a vit model", "neither", TRAIN_DATA=write_rows(GOOD), MODEL_ID=tmp_path / "vit")
+    fail(run_job, t5_folder, 78, "a vit model", "neither", TRAIN_DATA=write_rows(GOOD), MODEL_ID=tmp_path / "vit")
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "config.json").write_text('{"model_type": "nonsense"}')
-    fail(job, t5_folder, 78, "not a model that transformers knows", TRAIN_DATA=write_rows(GOOD), MODEL_ID=tmp_path / "odd")
+    fail(run_job, t5_folder, 78, "not a model that transformers knows", TRAIN_DATA=write_rows(GOOD), MODEL_ID=tmp_path / "odd")
 
 
-def test_a_task_that_is_not_the_models(job, t5_folder, write_rows):
-    fail(job, t5_folder, 78, "TASK=causal", "is a seq2seq model", TRAIN_DATA=write_rows(GOOD), TASK="causal")
+def test_a_task_that_is_not_the_models(run_job, t5_folder, write_rows):
+    fail(run_job, t5_folder, 78, "TASK=causal", "is a seq2seq model", TRAIN_DATA=write_rows(GOOD), TASK="causal")
 
 
-def test_a_model_without_weights(job, t5_folder, write_rows, tmp_path):
+def test_a_model_without_weights(run_job, t5_folder, write_rows, tmp_path):
     (tmp_path / "bare").mkdir()
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         (tmp_path / "bare" / name).write_bytes((t5_folder / name).read_bytes())
-    found, said = job(MODEL_ID=tmp_path / "bare", TRAIN_DATA=write_rows(GOOD), RUN_NAME="r")
+    found, said = run_job(MODEL_ID=tmp_path / "bare", TRAIN_DATA=write_rows(GOOD), RUN_NAME="r")
     assert (found, "its weights cannot be loaded" in said) == (66, True)
     (tmp_path / "bare" / "tokenizer.json").unlink()
     (tmp_path / "bare" / "tokenizer_config.json").unlink()
-    found, said = job(MODEL_ID=tmp_path / "bare", TRAIN_DATA=write_rows(GOOD), RUN_NAME="r")
+    found, said = run_job(MODEL_ID=tmp_path / "bare", TRAIN_DATA=write_rows(GOOD), RUN_NAME="r")
     assert (found, "they do not belong together" in said) == (66, True)
 
 
-def test_lora_targets_that_match_nothing(job, t5_folder, write_rows):
-    found, said = job(MODEL_ID=t5_folder, TRAIN_DATA=write_rows(GOOD), RUN_NAME="r", TARGET_MODULES="q,q_proj")
+def test_lora_targets_that_match_nothing(run_job, t5_folder, write_rows):
+    found, said = run_job(MODEL_ID=t5_folder, TRAIN_DATA=write_rows(GOOD), RUN_NAME="r", TARGET_MODULES="q,q_proj")
     assert found == 78
     assert 'no module of the model is named "q_proj"; there are k, lm_head, o, q, v, wi_0, wi_1, wo' in said
     assert not Path("output/r/adapter").exists()
 
 
-def test_a_hub_id_that_is_not_in_the_cache_while_offline(job, t5_folder, write_rows):
-    fail(job, t5_folder, 66, "HF_HUB_OFFLINE is set", TRAIN_DATA=write_rows(GOOD), MODEL_ID="someone/some-model")
+def test_a_hub_id_that_is_not_in_the_cache_while_offline(run_job, t5_folder, write_rows):
+    fail(run_job, t5_folder, 66, "HF_HUB_OFFLINE is set", TRAIN_DATA=write_rows(GOOD), MODEL_ID="someone/some-model")
 
 
-def test_output_that_is_not_writable(job, t5_folder, write_rows):
+def test_output_that_is_not_writable(run_job, t5_folder, write_rows):
     Path("file").write_text("x")
-    found, said = job(MODEL_ID=t5_folder, TRAIN_DATA=write_rows(GOOD), OUTPUT_DIR="file")
+    found, said = run_job(MODEL_ID=t5_folder, TRAIN_DATA=write_rows(GOOD), OUTPUT_DIR="file")
     assert found == 73
     assert said.splitlines()[-1].startswith("OUTPUT_DIR: file cannot be written by uid ")
     assert "Choose another folder" in said
 
 
-def test_a_missing_gpu_when_one_was_asked_for(job, t5_folder, write_rows, monkeypatch):
+def test_a_missing_gpu_when_one_was_asked_for(run_job, t5_folder, write_rows, monkeypatch):
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     fail(
-        job, t5_folder, 71, "DEVICE=cuda: no GPU is visible", "nvidia-smi", "--gpus all", TRAIN_DATA=write_rows(GOOD), DEVICE="cuda"
+        run_job,
+        t5_folder,
+        71,
+        "DEVICE=cuda: no GPU is visible",
+        "nvidia-smi",
+        "--gpus all",
+        TRAIN_DATA=write_rows(GOOD),
+        DEVICE="cuda",
     )
 
 
@@ -222,17 +229,17 @@ def test_a_missing_gpu_when_one_was_asked_for(job, t5_folder, write_rows, monkey
         ("import nothing_like_this", "importing"),
     ],
 )
-def test_a_metric_function_that_fails_is_told_before_training(job, t5_folder, write_rows, code, wanted):
+def test_a_metric_function_that_fails_is_told_before_training(run_job, t5_folder, write_rows, code, wanted):
     Path("own.py").write_text(code)
-    found, said = job(MODEL_ID=t5_folder, TRAIN_DATA=write_rows(GOOD), RUN_NAME="r", METRIC="own.py:score")
+    found, said = run_job(MODEL_ID=t5_folder, TRAIN_DATA=write_rows(GOOD), RUN_NAME="r", METRIC="own.py:score")
     assert found == 78
     assert "METRIC=own.py:score" in said.splitlines()[-1]
     assert wanted in said.splitlines()[-1]
     assert not Path("output/r/checkpoints").exists()
 
 
-def test_a_metric_that_does_not_exist(job, t5_folder, write_rows):
-    found, said = job(MODEL_ID=t5_folder, TRAIN_DATA=write_rows(GOOD), RUN_NAME="r", METRICS="exact_match,bleurt")
+def test_a_metric_that_does_not_exist(run_job, t5_folder, write_rows):
+    found, said = run_job(MODEL_ID=t5_folder, TRAIN_DATA=write_rows(GOOD), RUN_NAME="r", METRICS="exact_match,bleurt")
     assert (found, 'no metric is named "bleurt"; there are exact_match' in said) == (78, True)
 
 
@@ -240,22 +247,24 @@ def test_a_metric_that_does_not_exist(job, t5_folder, write_rows):
     ("code", "wanted"),
     [("def change(row):\n    return row['nothing']", "raised KeyError"), ("def change(row):\n    pass", "a dict was expected")],
 )
-def test_a_preprocess_function_that_fails(job, t5_folder, write_rows, code, wanted):
+def test_a_preprocess_function_that_fails(run_job, t5_folder, write_rows, code, wanted):
     Path("own.py").write_text(code)
-    fail(job, t5_folder, 78, "PREPROCESS=own.py:change", wanted, "row 2", TRAIN_DATA=write_rows(GOOD), PREPROCESS="own.py:change")
+    fail(
+        run_job, t5_folder, 78, "PREPROCESS=own.py:change", wanted, "row 2", TRAIN_DATA=write_rows(GOOD), PREPROCESS="own.py:change"
+    )
 
 
-def test_too_many_cut_answers_stop_the_job_before_training(job, t5_folder, write_rows):
-    fail(job, t5_folder, 65, "would lose their end", "MAX_TRUNCATED_TARGETS", TRAIN_DATA=write_rows(GOOD), MAX_TARGET_LENGTH=2)
+def test_too_many_cut_answers_stop_the_job_before_training(run_job, t5_folder, write_rows):
+    fail(run_job, t5_folder, 65, "would lose their end", "MAX_TRUNCATED_TARGETS", TRAIN_DATA=write_rows(GOOD), MAX_TARGET_LENGTH=2)
 
 
-def test_rows_that_are_too_long_can_be_an_error(job, t5_folder, write_rows):
-    fail(job, t5_folder, 65, "TOO_LONG=error", TRAIN_DATA=write_rows(GOOD), MAX_SOURCE_LENGTH=2, TOO_LONG="error")
+def test_rows_that_are_too_long_can_be_an_error(run_job, t5_folder, write_rows):
+    fail(run_job, t5_folder, 65, "TOO_LONG=error", TRAIN_DATA=write_rows(GOOD), MAX_SOURCE_LENGTH=2, TOO_LONG="error")
 
 
-def test_more_tokens_than_the_model_has_positions_for(job, llama_folder, write_rows):
+def test_more_tokens_than_the_model_has_positions_for(run_job, llama_folder, write_rows):
     rows = [{"input": f"day {number} " + "x y " * 200, "output_ground_truth": "a"} for number in range(9)]
-    fail(job, llama_folder, 78, "positions for 256", TRAIN_DATA=write_rows(rows), MAX_SOURCE_LENGTH=300)
+    fail(run_job, llama_folder, 78, "positions for 256", TRAIN_DATA=write_rows(rows), MAX_SOURCE_LENGTH=300)
 
 
 @pytest.mark.parametrize(
@@ -267,16 +276,23 @@ def test_more_tokens_than_the_model_has_positions_for(job, llama_folder, write_r
         ([{"role": "user", "content": "x"}], "the last message must be the assistant's"),
     ],
 )
-def test_a_broken_chat(job, llama_folder, write_rows, chat, wanted):
+def test_a_broken_chat(run_job, llama_folder, write_rows, chat, wanted):
     good = [{"messages": [{"role": "user", "content": f"{n}"}, {"role": "assistant", "content": "x"}]} for n in range(9)]
-    fail(job, llama_folder, 65, 'row 10, column "messages"', wanted, TRAIN_DATA=write_rows([*good, {"messages": chat}], "a.jsonl"))
+    fail(
+        run_job,
+        llama_folder,
+        65,
+        'row 10, column "messages"',
+        wanted,
+        TRAIN_DATA=write_rows([*good, {"messages": chat}], "a.jsonl"),
+    )
 
 
-def test_chats_for_an_encoder_decoder(job, t5_folder, write_rows):
+def test_chats_for_an_encoder_decoder(run_job, t5_folder, write_rows):
     good = [{"messages": [{"role": "user", "content": f"{n}"}, {"role": "assistant", "content": "x"}]} for n in range(9)]
-    fail(job, t5_folder, 78, "need a causal model", TRAIN_DATA=write_rows(good, "a.jsonl"))
+    fail(run_job, t5_folder, 78, "need a causal model", TRAIN_DATA=write_rows(good, "a.jsonl"))
 
 
-def test_predict_without_an_adapter(job):
-    code, said = job("predict", "new.csv", RUN_NAME="never")
+def test_predict_without_an_adapter(run_job):
+    code, said = run_job("predict", "new.csv", RUN_NAME="never")
     assert (code, "no adapter there" in said) == (66, True)

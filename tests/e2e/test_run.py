@@ -20,10 +20,10 @@ FEW_STEPS = {"MAX_STEPS": 4, "LOGGING_STEPS": 1, "EVAL_STRATEGY": "no", "SAVE_ST
 
 
 @pytest.fixture
-def t5_run(job, t5_folder, write_rows, questions) -> tuple[dict, Path]:
+def t5_run(run_job, t5_folder, write_rows, questions) -> tuple[dict, Path]:
     """The variables of a finished run of a T5, and the run's folder."""
     variables = {"MODEL_ID": t5_folder, "TRAIN_DATA": write_rows(questions)} | FEW_STEPS
-    code, said = job(**variables)
+    code, said = run_job(**variables)
     assert code == 0, said
     return variables, Path("output/r")
 
@@ -76,33 +76,33 @@ def test_the_base_output_is_that_of_the_untouched_model(t5_run, t5_folder):
     assert tokenizer.decode(tokens[0], skip_special_tokens=True).strip() == row["base_output"]
 
 
-def test_a_finished_run_is_left_as_it_is(t5_run, job):
+def test_a_finished_run_is_left_as_it_is(t5_run, run_job):
     variables, folder = t5_run
 
     def written() -> dict:
         return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
 
     before = written()
-    code, said = job(**variables)
+    code, said = run_job(**variables)
     assert code == 0
     assert re.search(r"verdict: .* on 8 rows: ", said)
     assert before == written()
 
 
-def test_a_finished_run_is_not_overwritten_by_other_settings(t5_run, job):
+def test_a_finished_run_is_not_overwritten_by_other_settings(t5_run, run_job):
     variables, folder = t5_run
     before = (folder / "adapter" / "adapter_model.safetensors").read_bytes()
-    code, said = job(**variables | {"LEARNING_RATE": 0.5})
+    code, said = run_job(**variables | {"LEARNING_RATE": 0.5})
     assert code == 78
     assert "LEARNING_RATE was 0.001 and is 0.5" in said
     assert "OVERWRITE=true" in said
     assert (folder / "adapter" / "adapter_model.safetensors").read_bytes() == before
-    code, _ = job(**variables | {"LEARNING_RATE": 0.5, "OVERWRITE": "true"})
+    code, _ = run_job(**variables | {"LEARNING_RATE": 0.5, "OVERWRITE": "true"})
     assert code == 0
     assert (folder / "adapter" / "adapter_model.safetensors").read_bytes() != before
 
 
-def test_an_evaluation_that_was_lost_is_made_again_without_training(t5_run, job, caplog):
+def test_an_evaluation_that_was_lost_is_made_again_without_training(t5_run, run_job, caplog):
     variables, folder = t5_run
     before, evaluation = (
         (folder / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns,
@@ -110,45 +110,45 @@ def test_an_evaluation_that_was_lost_is_made_again_without_training(t5_run, job,
     )
     (folder / "evaluation.csv").unlink()
     (folder / "status.json").unlink()
-    assert job(**variables)[0] == 0
+    assert run_job(**variables)[0] == 0
     assert (folder / "evaluation.csv").read_text() == evaluation
     assert (folder / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns == before
 
 
-def test_evaluate_takes_new_evaluation_settings(t5_run, job):
+def test_evaluate_takes_new_evaluation_settings(t5_run, run_job):
     variables, folder = t5_run
-    code, said = job("evaluate", **variables | {"METRICS": "chrf", "EVAL_MAX_ROWS": 3})
+    code, said = run_job("evaluate", **variables | {"METRICS": "chrf", "EVAL_MAX_ROWS": 3})
     assert code == 0, said
     assert "on 3 rows: chrf" in said
     header = (folder / "evaluation.csv").read_text().splitlines()[0]
-    assert header == "input,ground_truth,base_output,adapter_output,trivial_output,base_chrf,adapter_chrf,trivial_chrf"
+    assert header == "input,ground_truth,base_output,adapter_output,baseline_output,base_chrf,adapter_chrf,baseline_chrf"
 
 
-def test_a_run_is_known_by_the_settings_that_it_was_evaluated_with_last(t5_run, job):
+def test_a_run_is_known_by_the_settings_that_it_was_evaluated_with_last(t5_run, run_job):
     variables, folder = t5_run
     newer = variables | {"METRICS": "chrf", "NUM_BEAMS": 2}
-    assert job("evaluate", **newer)[0] == 0
-    code, said = job(**newer)
+    assert run_job("evaluate", **newer)[0] == 0
+    code, said = run_job(**newer)
     assert code == 0
     assert "on 8 rows: chrf" in said
     assert json.loads((folder / "proof.json").read_text())["expected"]["num_beams"] == 2
-    assert job("merge", **newer)[0] == 0
-    code, said = job(**variables)
+    assert run_job("merge", **newer)[0] == 0
+    code, said = run_job(**variables)
     assert code == 0, "the same .env as ever; the run is finished, whatever it was evaluated with since"
-    assert "was finished before: nothing was done again. OVERWRITE=true starts it anew" in said
+    assert "is finished: nothing to do. OVERWRITE=true starts it again" in said
     assert "on 8 rows: chrf" in said
 
 
-def test_an_evaluation_that_fails_leaves_the_last_one(t5_run, job):
+def test_an_evaluation_that_fails_leaves_the_last_one(t5_run, run_job):
     variables, folder = t5_run
     before = (folder / "evaluation.csv").read_text()
     Path("mine.py").write_text("def late(output, truth):\n    late.calls = getattr(late, 'calls', 0) + 1\n"
                                "    if late.calls > 3: raise SystemExit(0)\n    return 1.0\n")  # fmt: skip
-    code, said = job("evaluate", **variables | {"METRIC": "mine.py:late"})
+    code, said = run_job("evaluate", **variables | {"METRIC": "mine.py:late"})
     assert code == 78
     assert "METRIC=mine.py:late raised SystemExit" in said
     assert (folder / "evaluation.csv").read_text() == before
-    assert job(**variables)[0] == 0
+    assert run_job(**variables)[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -160,47 +160,47 @@ def test_an_evaluation_that_fails_leaves_the_last_one(t5_run, job):
         ({"MODULES_TO_SAVE": "xx"}, 'MODULES_TO_SAVE: no module of the model is named "xx"'),
     ],
 )
-def test_what_cannot_be_is_told_and_is_no_bug(job, t5_folder, write_rows, questions, variables, expected):
-    code, said = job(MODEL_ID=t5_folder, TRAIN_DATA=write_rows(questions), **FEW_STEPS | variables)
+def test_what_cannot_be_is_told_and_is_no_bug(run_job, t5_folder, write_rows, questions, variables, expected):
+    code, said = run_job(MODEL_ID=t5_folder, TRAIN_DATA=write_rows(questions), **FEW_STEPS | variables)
     assert code == 78, said
     assert expected in said
 
 
-def test_evaluate_deletes_no_adapter(t5_run, job):
+def test_evaluate_deletes_no_adapter(t5_run, run_job):
     variables, folder = t5_run
-    assert job("evaluate", **variables | {"OVERWRITE": "true"})[0] == 0
+    assert run_job("evaluate", **variables | {"OVERWRITE": "true"})[0] == 0
     assert (folder / "adapter").exists()
-    code, said = job("evaluate", **variables | {"RUN_NAME": "none", "OVERWRITE": "true"})
+    code, said = run_job("evaluate", **variables | {"RUN_NAME": "none", "OVERWRITE": "true"})
     assert code == 66
     assert "no adapter there" in said
 
 
-def test_the_same_rows_and_seed_give_the_same_adapter(t5_run, job):
+def test_the_same_rows_and_seed_give_the_same_adapter(t5_run, run_job):
     variables, folder = t5_run
-    assert job(**variables | {"RUN_NAME": "again"})[0] == 0
+    assert run_job(**variables | {"RUN_NAME": "again"})[0] == 0
     first, second = (path / "adapter" / "adapter_model.safetensors" for path in (folder, Path("output/again")))
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_a_checkpoint_is_resumed_from(job, t5_folder, write_rows, questions, caplog):
+def test_a_checkpoint_is_resumed_from(run_job, t5_folder, write_rows, questions, caplog):
     variables = {"MODEL_ID": t5_folder, "TRAIN_DATA": write_rows(questions)} | FEW_STEPS
     whole = variables | {"SAVE_STRATEGY": "steps", "SAVE_STEPS": 2, "RUN_NAME": "whole"}
-    assert job("train", **whole)[0] == 0
+    assert run_job("train", **whole)[0] == 0
     import shutil
 
     shutil.rmtree("output/whole/checkpoints/checkpoint-4")
     adapter = Path("output/whole/adapter")
     before = (adapter / "adapter_model.safetensors").read_bytes()
     shutil.rmtree(adapter)
-    code, said = job("train", **whole)
+    code, said = run_job("train", **whole)
     assert code == 0
     assert "goes on from" in said
     assert "checkpoint-2" in said
     assert (adapter / "adapter_model.safetensors").read_bytes() == before
 
 
-def test_a_causal_model_is_trained_and_measured(job, llama_folder, write_rows, questions):
-    code, said = job(MODEL_ID=llama_folder, TRAIN_DATA=write_rows(questions), **FEW_STEPS)
+def test_a_causal_model_is_trained_and_measured(run_job, llama_folder, write_rows, questions):
+    code, said = run_job(MODEL_ID=llama_folder, TRAIN_DATA=write_rows(questions), **FEW_STEPS)
     assert code == 0, said
     assert re.search(r"verdict: .* on 8 rows: ", said)
     model = AutoPeftModelForCausalLM.from_pretrained("output/r/adapter")
@@ -208,12 +208,12 @@ def test_a_causal_model_is_trained_and_measured(job, llama_folder, write_rows, q
     assert any("lora_B" in name and parameter.abs().sum() > 0 for name, parameter in model.named_parameters())
 
 
-def test_chats_are_trained_on(job, llama_folder, write_rows):
+def test_chats_are_trained_on(run_job, llama_folder, write_rows):
     chats = [
         {"messages": [{"role": "user", "content": f"day {number}"}, {"role": "assistant", "content": f"05-{number:02d}"}]}
         for number in range(1, 21)
     ]
-    code, said = job(MODEL_ID=llama_folder, TRAIN_DATA=write_rows(chats, "chats.jsonl"), **FEW_STEPS)
+    code, said = run_job(MODEL_ID=llama_folder, TRAIN_DATA=write_rows(chats, "chats.jsonl"), **FEW_STEPS)
     assert code == 0, said
     with Path("output/r/evaluation.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -221,11 +221,11 @@ def test_chats_are_trained_on(job, llama_folder, write_rows):
     assert all(row["input"].startswith("day ") for row in rows)
 
 
-def test_data_prepared_elsewhere_is_trained_on_as_it_is(job, t5_folder, write_rows, questions):
+def test_data_prepared_elsewhere_is_trained_on_as_it_is(run_job, t5_folder, write_rows, questions):
     shared = {"MODEL_ID": t5_folder} | FEW_STEPS
-    assert job("prepare", TRAIN_DATA=write_rows(questions), **shared | {"RUN_NAME": "laptop"})[0] == 0
+    assert run_job("prepare", TRAIN_DATA=write_rows(questions), **shared | {"RUN_NAME": "laptop"})[0] == 0
     assert not Path("output/laptop/adapter").exists()
-    code, said = job(TRAIN_DATA="output/laptop/data/train", EVAL_DATA="output/laptop/data/eval", **shared)
+    code, said = run_job(TRAIN_DATA="output/laptop/data/train", EVAL_DATA="output/laptop/data/eval", **shared)
     assert code == 0, said
     here, there = (load_from_disk(f"output/{name}/data/train") for name in ("r", "laptop"))
     assert here["input_ids"][:] == there["input_ids"][:]
@@ -234,7 +234,7 @@ def test_data_prepared_elsewhere_is_trained_on_as_it_is(job, t5_folder, write_ro
 
 
 @pytest.mark.parametrize("name", ["new.xlsx", "new.csv", "new.jsonl", "new.txt"])
-def test_predict_answers_in_the_format_it_was_asked_in(t5_run, job, write_rows, name):
+def test_predict_answers_in_the_format_it_was_asked_in(t5_run, run_job, write_rows, name):
     variables, _ = t5_run
     asked = [f"the {number} of June" for number in range(1, 4)]
     if name.endswith(".xlsx"):
@@ -246,7 +246,7 @@ def test_predict_answers_in_the_format_it_was_asked_in(t5_run, job, write_rows, 
         Path(name).write_text("\n".join(asked) + "\n")
     else:
         write_rows([{"input": text} for text in asked], name)
-    code, said = job("predict", name, "answers/" + name, **variables)
+    code, said = run_job("predict", name, "answers/" + name, **variables)
     assert code == 0, said
     model, tokenizer = (
         AutoPeftModelForSeq2SeqLM.from_pretrained("output/r/adapter"),
@@ -271,7 +271,7 @@ def _answers(path: Path) -> list[str]:
     return path.read_text().splitlines()
 
 
-def test_trained_biases_do_not_leak_into_the_base_outputs(job, write_rows, questions, tmp_path, tokenizer):
+def test_trained_biases_do_not_leak_into_the_base_outputs(run_job, write_rows, questions, tmp_path, tokenizer):
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
@@ -281,8 +281,8 @@ def test_trained_biases_do_not_leak_into_the_base_outputs(job, write_rows, quest
     ).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     shared = {"MODEL_ID": folder, "TRAIN_DATA": write_rows(questions), "LEARNING_RATE": 0.05} | FEW_STEPS
-    assert job(**shared | {"LORA_BIAS": "all"})[0] == 0
-    assert job(**shared | {"RUN_NAME": "none"})[0] == 0
+    assert run_job(**shared | {"LORA_BIAS": "all"})[0] == 0
+    assert run_job(**shared | {"RUN_NAME": "none"})[0] == 0
     tables = []
     for name in ("r", "none"):
         with Path(f"output/{name}/evaluation.csv").open(newline="") as file:
@@ -308,32 +308,32 @@ def test_trained_biases_do_not_leak_into_the_base_outputs(job, write_rows, quest
     ],
     ids="+".join,
 )
-def test_every_kind_of_lora_and_training_makes_an_adapter_that_does_something(job, t5_folder, write_rows, questions, variables):
+def test_every_kind_of_lora_and_training_makes_an_adapter_that_does_something(run_job, t5_folder, write_rows, questions, variables):
     asked = {"MODEL_ID": t5_folder, "TRAIN_DATA": write_rows(questions), "LEARNING_RATE": 0.05} | FEW_STEPS | variables
-    code, said = job(**asked)
+    code, said = run_job(**asked)
     assert code == 0, said
     with Path("output/r/evaluation.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert np.mean([float(row["adapter_loss"]) for row in rows]) < np.mean([float(row["base_loss"]) for row in rows])
 
 
-def test_without_tensorboard_there_are_no_event_files(job, t5_folder, write_rows, questions):
-    assert job("train", MODEL_ID=t5_folder, TRAIN_DATA=write_rows(questions), REPORT_TO="none", **FEW_STEPS)[0] == 0
+def test_without_tensorboard_there_are_no_event_files(run_job, t5_folder, write_rows, questions):
+    assert run_job("train", MODEL_ID=t5_folder, TRAIN_DATA=write_rows(questions), REPORT_TO="none", **FEW_STEPS)[0] == 0
     assert not list(Path("logs/r").glob("events*"))
 
 
-def test_a_persons_own_metric_is_a_column(job, t5_folder, write_rows, questions):
+def test_a_persons_own_metric_is_a_column(run_job, t5_folder, write_rows, questions):
     Path("own.py").write_text("def longer(output, truth):\n    return len(output) - len(truth)\n")
     asked = {"MODEL_ID": t5_folder, "TRAIN_DATA": write_rows(questions), "METRIC": "own.py:longer", "METRICS": "exact_match"}
-    assert job(**asked | FEW_STEPS)[0] == 0
+    assert run_job(**asked | FEW_STEPS)[0] == 0
     with Path("output/r/evaluation.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert all(float(row["adapter_longer"]) == len(row["adapter_output"]) - len(row["ground_truth"]) for row in rows)
 
 
-def test_no_secret_is_in_anything_that_a_run_wrote(job, t5_folder, write_rows, questions, caplog):
+def test_no_secret_is_in_anything_that_a_run_wrote(run_job, t5_folder, write_rows, questions, caplog):
     secret = "hf_plantedsecret123"
-    assert job(MODEL_ID=t5_folder, TRAIN_DATA=write_rows(questions), HF_TOKEN=secret, **FEW_STEPS)[0] == 0
+    assert run_job(MODEL_ID=t5_folder, TRAIN_DATA=write_rows(questions), HF_TOKEN=secret, **FEW_STEPS)[0] == 0
     written = [path for folder in ("output", "logs") for path in Path(folder).rglob("*") if path.is_file()]
     assert written
     assert not [path for path in written if secret.encode() in path.read_bytes()]
@@ -361,22 +361,22 @@ def test_a_hub_model_in_the_cache_works_offline_and_the_adapter_names_its_id(t5_
     assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines), "only our own lines belong on a plain terminal"
 
 
-def test_the_demos_adapter_finds_its_base_from_any_clone(job, tmp_path, monkeypatch):
-    assert job(MAX_STEPS="2", EVAL_MAX_ROWS="4")[0] == 0
+def test_the_demos_adapter_finds_its_base_from_any_clone(run_job, tmp_path, monkeypatch):
+    assert run_job(MAX_STEPS="2", EVAL_MAX_ROWS="4")[0] == 0
     monkeypatch.chdir(Path(entrypoint.__file__).parent)
     adapted = AutoPeftModelForSeq2SeqLM.from_pretrained(tmp_path / "output" / "demo" / "adapter")
     assert adapted.get_nb_trainable_parameters()[1] == 1_307_776
     monkeypatch.chdir(tmp_path)
     Path("new.jsonl").write_text('{"input": "Lunch at 4pm on March 3rd, 2027?"}\n')
-    assert job("predict", "new.jsonl", "answers.jsonl")[0] == 0
+    assert run_job("predict", "new.jsonl", "answers.jsonl")[0] == 0
     assert "output" in json.loads(Path("answers.jsonl").read_text())
 
 
-def test_data_prepared_on_a_laptop_is_trained_as_the_other_machine_can(job, t5_folder, write_rows, questions):
+def test_data_prepared_on_a_laptop_is_trained_as_the_other_machine_can(run_job, t5_folder, write_rows, questions):
     variables = {"MODEL_ID": t5_folder, "TRAIN_DATA": write_rows(questions)} | FEW_STEPS
-    assert job("prepare", **variables)[0] == 0
+    assert run_job("prepare", **variables)[0] == 0
     plan = Path("output/r/plan.json")
     plan.write_text(json.dumps(json.loads(plan.read_text()) | {"precision": "bf16", "micro_batch": 2}))
-    assert job(**variables)[0] == 0
+    assert run_job(**variables)[0] == 0
     chosen = json.loads(plan.read_text())
     assert (chosen["precision"], chosen["micro_batch"]) == ("fp32", 8)

@@ -8,7 +8,8 @@ from transformers import AutoTokenizer
 
 from job.evaluation.evaluate import Scoring, base_only, evaluate
 from job.evaluation.generate import Decoding, generate, measure_losses, prompt_of
-from job.model.load import BaseModel, add_lora, load_base
+from job.model.load import BaseModel, load_base
+from job.model.lora import add_lora
 
 PROMPTS = [[20, 30, 40, 1], [25, 1], [50, 60, 70, 80, 90, 100, 1], [33, 44, 1], [99, 1]]
 
@@ -86,4 +87,4 @@ def test_rows_without_texts_are_compared_by_their_decoded_tokens(t5_folder):
     source, target = tokenizer("3 May").input_ids, tokenizer("05-03").input_ids
     rows = Dataset.from_list([{"input_ids": source, "labels": target}])
     found = evaluate(model, tokenizer, (rows, rows), Scoring(Decoding(1, 4, 1), ("exact_match",)))
-    assert (found.inputs, found.truths, found.trivial_outputs) == (["3 May"], ["05-03"], ["05-03"])
+    assert (found.inputs, found.truths, found.baseline_outputs) == (["3 May"], ["05-03"], ["05-03"])

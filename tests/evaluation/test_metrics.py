@@ -5,7 +5,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu import sentence_chrf
 
 from job.errors import SettingsError
-from job.evaluation.metrics import METRICS, check_metrics, check_own, exact_match, score, token_f1
+from job.evaluation.metrics import METRICS, CustomMetric, check_custom_metric, check_metrics, exact_match, score, token_f1
 
 OUTPUTS = ["the cat sat", "", "A dog\nbarks loudly", "x"]
 TRUTHS = ["the cat sat down", "nothing", "a dog barks\nvery loudly", "x "]
@@ -36,7 +36,7 @@ def test_chrf_is_sacrebleus():
 
 
 def test_only_what_was_asked_for_is_measured():
-    assert list(score(OUTPUTS, TRUTHS, ("token_f1",), ("own.py:length", lambda output, truth: len(output)))) == [
+    assert list(score(OUTPUTS, TRUTHS, ("token_f1",), CustomMetric("own.py:length", lambda output, truth: len(output)))) == [
         "token_f1",
         "length",
     ]
@@ -50,4 +50,4 @@ def test_an_unknown_metric_names_those_that_exist():
 @pytest.mark.parametrize("name", ["exact_match", "output", "eval_mine", "loss"])
 def test_a_persons_metric_may_not_take_a_name_that_is_taken(name):
     with pytest.raises(SettingsError, match=f"METRIC=my.py:{name}: the name {name} is taken"):
-        check_own((f"my.py:{name}", lambda output, truth: 1.0))
+        check_custom_metric(CustomMetric(f"my.py:{name}", lambda output, truth: 1.0))

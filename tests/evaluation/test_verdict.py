@@ -8,7 +8,7 @@ from datasets import Dataset
 from scipy import stats
 
 from job.errors import Diverged
-from job.evaluation.baseline import most_frequent_answer, trivial_outputs
+from job.evaluation.baseline import baseline_outputs, most_frequent_answer
 from job.evaluation.evaluate import Evaluation, write_csv
 from job.evaluation.verdict import bootstrap_intervals, read_verdict, rows_needed
 
@@ -17,10 +17,10 @@ from job.evaluation.verdict import bootstrap_intervals, read_verdict, rows_neede
 def verdict_of(tmp_path):
     """The verdict on scores of base and adapter, a dict of metrics each, with answers of the given text."""
 
-    def read(base: dict, adapter: dict, *, truth: str = "yes", changed: bool = True, trivial: dict | None = None):
+    def read(base: dict, adapter: dict, *, truth: str = "yes", changed: bool = True, baseline: dict | None = None):
         rows = len(next(iter(base.values())))
         outputs = ["a"] * rows, ["b" if changed else "a"] * rows, ["most"] * rows
-        write_csv(Evaluation(["q"] * rows, [truth] * rows, *outputs, base, adapter, trivial or {}), tmp_path / "evaluation.csv")
+        write_csv(Evaluation(["q"] * rows, [truth] * rows, *outputs, base, adapter, baseline or {}), tmp_path / "evaluation.csv")
         return read_verdict(tmp_path / "evaluation.csv")
 
     return read
@@ -69,12 +69,12 @@ def test_an_adapter_that_answers_as_its_base_changes_nothing(verdict_of):
     assert found.warning is None
 
 
-def test_the_line_says_means_difference_interval_and_the_trivial_answer(verdict_of):
+def test_the_line_says_means_difference_interval_and_the_baseline_answer(verdict_of):
     base, adapter = [0.0] * 30 + [1.0] * 10, [1.0] * 38 + [0.0] * 2
     found = verdict_of(
         {"exact_match": base, "loss": [2.0] * 40},
         {"exact_match": adapter, "loss": [0.5] * 40},
-        trivial={"exact_match": [0.25] * 40},
+        baseline={"exact_match": [0.25] * 40},
     )
     low, high = 100 * found.headline.low, 100 * found.headline.high
     assert str(found) == (
@@ -96,12 +96,12 @@ def test_too_few_rows_are_told_with_how_many_it_takes(verdict_of):
     assert "8 held-out rows are few" in str(verdict_of({"exact_match": [0.0] * 8}, {"exact_match": [1.0] * 8}))
 
 
-def test_an_adapter_that_is_no_better_than_the_trivial_answer_is_warned_of(verdict_of):
+def test_an_adapter_that_is_no_better_than_the_baseline_answer_is_warned_of(verdict_of):
     better = {"exact_match": [1.0] * 28 + [0.0] * 12}
-    found = verdict_of({"exact_match": [0.0] * 40}, better, trivial=better)
+    found = verdict_of({"exact_match": [0.0] * 40}, better, baseline=better)
     assert found.word == "better"
     assert 'It is not better than always "most", which gives 70.0 %' in str(found)
-    assert verdict_of({"exact_match": [0.0] * 40}, better, trivial={"exact_match": [0.0] * 40}).warning is None
+    assert verdict_of({"exact_match": [0.0] * 40}, better, baseline={"exact_match": [0.0] * 40}).warning is None
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf")])
@@ -142,19 +142,19 @@ def test_the_csv_keeps_texts_as_they_are(tmp_path):
         "ground_truth",
         "base_output",
         "adapter_output",
-        "trivial_output",
+        "baseline_output",
         "base_loss",
         "adapter_loss",
     ]
 
 
-def test_the_trivial_answer_is_the_most_frequent_one_or_the_first_sentence(tokenizer):
+def test_the_baseline_answer_is_the_most_frequent_one_or_the_first_sentence(tokenizer):
     train = Dataset.from_dict({"ground_truth": ["no", "yes", "yes", "no", "yes"]})
-    assert trivial_outputs(["a", "b"], ["yes", "no"], train, tokenizer) == ["yes", "yes"]
+    assert baseline_outputs(["a", "b"], ["yes", "no"], train, tokenizer) == ["yes", "yes"]
     long = ["one two three four five six seven"] * 2
-    assert trivial_outputs(["First one. Second.", "No end"], long, train, tokenizer) == ["First one.", "No end"]
+    assert baseline_outputs(["First one. Second.", "No end"], long, train, tokenizer) == ["First one.", "No end"]
     summary = ["\u4e00" * 300] * 2  # Chinese has no spaces
-    assert trivial_outputs(["\u4e8c\u3002 \u4e09"], summary, train, tokenizer) == ["\u4e8c\u3002"]
+    assert baseline_outputs(["\u4e8c\u3002 \u4e09"], summary, train, tokenizer) == ["\u4e8c\u3002"]
     prompts = [[-100] * length + tokenizer(text).input_ids for length, text in ((1, "no"), (2, "no"), (3, "yes"))]
     assert most_frequent_answer(Dataset.from_dict({"labels": prompts}), tokenizer) == "no"
     ids = [tokenizer(text).input_ids for text in ("yes", "no", "no")]

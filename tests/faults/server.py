@@ -15,7 +15,7 @@ import torch
 
 import entrypoint
 from job.commands import run  # noqa: F401  what a child would import
-from job.publish import prove
+from job.publish import verification
 from job.system.signals import stop_signals
 from tests.conftest import run_reload_here
 
@@ -29,7 +29,7 @@ def child(order: dict) -> None:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     stop_signals.watch()
-    prove.run_script = run_reload_here
+    verification.run_script = run_reload_here
     count_syncs(order.get("kill_at_sync"))
     with contextlib.suppress(BaseException):
         os._exit(entrypoint.main(["run"]))

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from openpyxl import Workbook
 from openpyxl.utils.exceptions import IllegalCharacterError
 
-from job.data.lengths import Limits
-from job.data.prepare import Reader, Request, load_prepared, prepare
+from job.data.lengths import LengthLimits
+from job.data.prepare import DataConfig, ModelSpec, load_prepared, prepare
 from job.data.read import Source
-from job.data.rows import Columns
+from job.data.rows import ColumnMapping
 from job.errors import JobError
 
 FUZZ = settings(database=None, max_examples=200, deadline=20_000, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -38,15 +38,15 @@ STARTS = (
 
 
 @pytest.fixture(scope="module")
-def reader(tokenizer) -> Reader:
-    return Reader(tokenizer, True, Limits(512, None, shared=False))
+def reader(tokenizer) -> ModelSpec:
+    return ModelSpec(tokenizer, True, LengthLimits(512, None, shared=False))
 
 
-def check(path: Path, reader: Reader) -> str:
+def check(path: Path, reader: ModelSpec) -> str:
     """What came of the file ("prepared" or "refused in one line"); fails where it is neither data nor a message."""
-    request = Request(
+    request = DataConfig(
         train=Source("TRAIN_DATA", str(path)), evaluation=None,
-        columns=Columns("input", "output_ground_truth", "messages", "{input}"), eval_fraction=0.2, seed=42,
+        columns=ColumnMapping("input", "output_ground_truth", "messages", "{input}"), eval_fraction=0.2, seed=42,
         max_lengths=("auto", "auto"), too_long="truncate", max_truncated_targets=0.01, num_proc=1,
     )  # fmt: skip
     folder = path.parent / "data"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from job.pipeline import run_folder
+from job.pipeline import status as status_module
 from job.system.signals import stop_signals
 from job.training.checkpoints import MANIFEST, newest_whole
 from job.training.supervision import Supervision, Supervisor
@@ -50,11 +50,11 @@ def at_step(monkeypatch) -> Callable[[int, Callable], None]:
 
 
 @pytest.fixture
-def begun(job, variables, at_step, monkeypatch) -> dict:
+def begun(run_job, variables, at_step, monkeypatch) -> dict:
     """The variables of a run that a signal has stopped after step 3."""
     with monkeypatch.context():
         at_step(3, lambda **_: setattr(stop_signals, "received", "SIGTERM"))
-        code, said = job(**variables)
+        code, said = run_job(**variables)
     assert code == 143, said
     stop_signals.received = None
     monkeypatch.undo()
@@ -107,14 +107,14 @@ def test_a_damaged_checkpoint_is_never_resumed_from(begun, tmp_path, count):
     count("damaged checkpoints, never resumed from", tried + 1)
 
 
-def test_a_run_whose_checkpoints_are_all_damaged_begins_anew_with_the_same_result(begun, job):
+def test_a_run_whose_checkpoints_are_all_damaged_begins_anew_with_the_same_result(begun, run_job):
     for path in Path("output/r/checkpoints").glob("*/adapter_model.safetensors"):
         DAMAGES["tail of zeros"](path)
-    code, said = job(**begun)
+    code, said = run_job(**begun)
     assert code == 0, said
     assert said.count("is not whole") == 2
     resumed = adapter()
-    assert job(**begun | {"OVERWRITE": "true"})[0] == 0
+    assert run_job(**begun | {"OVERWRITE": "true"})[0] == 0
     assert adapter() == resumed
 
 
@@ -124,8 +124,8 @@ def test_a_stop_leaves_a_sealed_checkpoint_and_nothing_that_looks_final(begun):
     told = status()
     assert (told["state"], told["exit_code"], told["retryable"], told["step"]) == ("failed", 143, True, 3)
     assert (told["last_checkpoint"], told["total_steps"], told["percent"]) == (3, 8, 37.5)
-    assert told["error"] == "stopped by SIGTERM. Run the same command again to go on."
-    assert told["fix"] == "Run the same command again to go on."
+    assert told["error"] == "stopped by SIGTERM. Run the same command again to resume."
+    assert told["fix"] == "Run the same command again to resume."
 
 
 @pytest.mark.parametrize(
@@ -137,57 +137,57 @@ def test_a_stop_leaves_a_sealed_checkpoint_and_nothing_that_looks_final(begun):
         ({"MAX_STEPS": 6}, "MAX_STEPS was 8 and is 6"),
     ],
 )
-def test_other_settings_are_refused(begun, job, changes, named):
-    code, said = job(**begun | changes)
+def test_other_settings_are_refused(begun, run_job, changes, named):
+    code, said = run_job(**begun | changes)
     assert code == 78, said
     assert named in said.splitlines()[-1]
 
 
-def test_other_rows_are_refused(begun, job):
+def test_other_rows_are_refused(begun, run_job):
     path = Path(begun["TRAIN_DATA"])
     path.write_text(path.read_text().replace("the 7 of May", "the 8 of May"))
-    code, said = job(**begun)
+    code, said = run_job(**begun)
     assert code == 78, said
     assert "the rows, or how they are read, changed since this run was begun" in said
 
 
-def test_another_base_model_at_the_same_path_is_refused(begun, job, t5_folder, tmp_path):
+def test_another_base_model_at_the_same_path_is_refused(begun, run_job, t5_folder, tmp_path):
     shutil.copytree(t5_folder, tmp_path / "base")
     weights = tmp_path / "base" / "model.safetensors"
-    code, said = job(**begun | {"MODEL_ID": tmp_path / "base"})
+    code, said = run_job(**begun | {"MODEL_ID": tmp_path / "base"})
     assert code == 78, "another path is another setting"
     assert "MODEL_ID was" in said
     shutil.rmtree("output")
     begun["MODEL_ID"] = tmp_path / "base"
-    assert job(**begun | {"MAX_STEPS": 2})[0] == 0
+    assert run_job(**begun | {"MAX_STEPS": 2})[0] == 0
     shutil.rmtree("output/r/adapter")
     Path("output/r/status.json").unlink()
     DAMAGES["tail of zeros"](weights)
-    code, said = job(**begun | {"MAX_STEPS": 2})
+    code, said = run_job(**begun | {"MAX_STEPS": 2})
     assert code == 78, said
     assert "begun with other content: the base model changed since" in said
 
 
-def test_what_does_not_change_the_result_may_change(begun, job):
-    code, said = job(**begun | {"LOGGING_STEPS": 2, "LOG_LEVEL": "debug", "SAVE_STEPS": 4, "MICRO_BATCH_SIZE": 2})
+def test_what_does_not_change_the_result_may_change(begun, run_job):
+    code, said = run_job(**begun | {"LOGGING_STEPS": 2, "LOG_LEVEL": "debug", "SAVE_STEPS": 4, "MICRO_BATCH_SIZE": 2})
     assert code == 0, said
     assert len([entry for entry in json.loads(Path("output/r/history.json").read_text()) if "loss" in entry]) > 3
 
 
-def test_more_epochs_are_allowed_and_told(job, variables, at_step, monkeypatch):
+def test_more_epochs_are_allowed_and_told(run_job, variables, at_step, monkeypatch):
     epochs = {name: value for name, value in variables.items() if name != "MAX_STEPS"} | {"NUM_TRAIN_EPOCHS": 2}
     at_step(3, lambda **_: setattr(stop_signals, "received", "SIGTERM"))
-    assert job(**epochs)[0] == 143
+    assert run_job(**epochs)[0] == 143
     stop_signals.received = None
     monkeypatch.setattr(Supervisor, "on_step_end", lambda *_, **__: None)
-    code, said = job(**epochs | {"NUM_TRAIN_EPOCHS": 3})
+    code, said = run_job(**epochs | {"NUM_TRAIN_EPOCHS": 3})
     assert code == 0, said
-    assert "NUM_TRAIN_EPOCHS was 2 and is 3: the run goes on to the new end" in said
+    assert "NUM_TRAIN_EPOCHS was 2 and is 3: the run trains to the new end" in said
 
 
-def test_a_stop_during_an_evaluation_is_obeyed_and_the_evaluation_is_made_again(job, variables, monkeypatch):
+def test_a_stop_during_an_evaluation_is_obeyed_and_the_evaluation_is_made_again(run_job, variables, monkeypatch):
     measured = variables | {"EVAL_STRATEGY": "steps", "EVAL_STEPS": 3}
-    assert job(**measured | {"RUN_NAME": "untouched"})[0] == 0
+    assert run_job(**measured | {"RUN_NAME": "untouched"})[0] == 0
     usual = Supervisor.on_prediction_step
     with monkeypatch.context() as patch:
 
@@ -196,10 +196,10 @@ def test_a_stop_during_an_evaluation_is_obeyed_and_the_evaluation_is_made_again(
             usual(self, args, state, control, **rest)
 
         patch.setattr(Supervisor, "on_prediction_step", stop)
-        assert job(**measured)[0] == 143
+        assert run_job(**measured)[0] == 143
     stop_signals.received = None
     assert newest_whole(Path("output/r/checkpoints")).name == "checkpoint-3"
-    assert job(**measured)[0] == 0
+    assert run_job(**measured)[0] == 0
 
     def losses(name: str) -> list:
         history = json.loads(Path(f"output/{name}/history.json").read_text())
@@ -221,7 +221,7 @@ def test_a_second_signal_ends_the_process_at_once():
         assert process.wait(5) == 143
 
 
-def test_one_writer_a_folder_and_a_dead_one_holds_nothing(job, variables):
+def test_one_writer_a_folder_and_a_dead_one_holds_nothing(run_job, variables):
     Path("output/r").mkdir(parents=True)
     code = (
         "import sys, time, pathlib; from job.system.lock import locked\n"
@@ -230,12 +230,12 @@ def test_one_writer_a_folder_and_a_dead_one_holds_nothing(job, variables):
     command = [sys.executable, "-c", f"{code}time.sleep(60)", str(Path("output/r").resolve())]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "go\n"
-        found, said = job(**variables)
+        found, said = run_job(**variables)
         assert found == 73
         assert f"in use by process {holder.pid} on {os.uname().nodename} since 20" in said
         assert "choose another RUN_NAME" in said
         holder.kill()
-    assert job(**variables | {"MAX_STEPS": 1})[0] == 0
+    assert run_job(**variables | {"MAX_STEPS": 1})[0] == 0
 
 
 @pytest.fixture
@@ -253,9 +253,11 @@ def small_disk(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def test_a_disk_that_fills_while_saving_is_74_and_leaves_the_earlier_checkpoint(job, variables, at_step, small_disk, monkeypatch):
-    assert job(**variables)[0] == 0
-    untouched, filler = adapter(), small_disk / "filler"
+def test_a_disk_that_fills_while_saving_is_74_and_leaves_the_earlier_checkpoint(
+    run_job, variables, at_step, small_disk, monkeypatch
+):
+    assert run_job(**variables)[0] == 0
+    preserved_state, filler = adapter(), small_disk / "filler"
 
     def fill(**_) -> None:
         with filler.open("wb") as file:
@@ -268,7 +270,7 @@ def test_a_disk_that_fills_while_saving_is_74_and_leaves_the_earlier_checkpoint(
 
     at_step(3, fill)
     small = variables | {"OUTPUT_DIR": small_disk / "output"}
-    code, said = job(**small)
+    code, said = run_job(**small)
     assert code == 74, said
     message = said.splitlines()[-1]
     assert "OUTPUT_DIR: no space left for" in message
@@ -276,27 +278,27 @@ def test_a_disk_that_fills_while_saving_is_74_and_leaves_the_earlier_checkpoint(
     assert newest_whole(small_disk / "output" / "r" / "checkpoints").name == "checkpoint-2"
     filler.unlink()
     monkeypatch.setattr(Supervisor, "on_step_end", lambda *_, **__: None)
-    assert job(**small)[0] == 0
-    assert (small_disk / "output" / "r" / "adapter" / "adapter_model.safetensors").read_bytes() == untouched
+    assert run_job(**small)[0] == 0
+    assert (small_disk / "output" / "r" / "adapter" / "adapter_model.safetensors").read_bytes() == preserved_state
 
 
-def test_a_disk_that_is_too_small_is_told_before_training(job, variables, small_disk):
+def test_a_disk_that_is_too_small_is_told_before_training(run_job, variables, small_disk):
     (small_disk / "filler").write_bytes(bytes(TMPFS_BYTES // 2))
-    code, said = job(**variables | {"OUTPUT_DIR": small_disk / "output"})
+    code, said = run_job(**variables | {"OUTPUT_DIR": small_disk / "output"})
     assert code == 74
     assert "this run will write about" in said.splitlines()[-1]
     assert not (small_disk / "output" / "r" / "checkpoints").exists()
 
 
-def test_max_hours_ends_the_training_but_not_the_run(job, variables):
-    code, said = job(**variables | {"MAX_HOURS": 0.0001})
+def test_max_hours_ends_the_training_but_not_the_run(run_job, variables):
+    code, said = run_job(**variables | {"MAX_HOURS": 0.0001})
     assert code == 0, said
-    assert "MAX_HOURS: training ends at step 1 of 8; what was learnt is kept" in said
+    assert "MAX_HOURS: training ends at step 1 of 8; what was learned is kept" in said
     assert status()["state"] == "done"
     assert json.loads(Path("output/r/adapter/job.json").read_text())["steps"] == 1
 
 
-def test_a_checkpoint_is_due_by_the_clock(job, variables):
+def test_a_checkpoint_is_due_by_the_clock(run_job, variables):
     del variables["SAVE_STEPS"]
     never_saves = variables | {"SAVE_STRATEGY": "no", "MAX_STEPS": 4}
     kept = []
@@ -308,78 +310,78 @@ def test_a_checkpoint_is_due_by_the_clock(job, variables):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Supervisor, "saved", saved)
-        assert job(**never_saves)[0] == 0
+        assert run_job(**never_saves)[0] == 0
         assert kept == []
-        assert job(**never_saves | {"RUN_NAME": "timed", "CHECKPOINT_MINUTES": 1e-9})[0] == 0
+        assert run_job(**never_saves | {"RUN_NAME": "timed", "CHECKPOINT_MINUTES": 1e-9})[0] == 0
     assert kept == [1, 2, 3, 4]
 
 
-def test_weights_that_blow_up_end_the_run_and_the_last_finite_checkpoint_is_named(job, variables, at_step):
+def test_weights_that_blow_up_end_the_run_and_the_last_finite_checkpoint_is_named(run_job, variables, at_step):
     def blow_up(model, **_) -> None:
         with torch.no_grad():
             next(parameter for parameter in model.parameters() if parameter.requires_grad).fill_(float("inf"))
 
     at_step(4, blow_up)
-    code, said = job(**variables)
+    code, said = run_job(**variables)
     assert code == 76, said
     assert "The last finite checkpoint is output/r/checkpoints/checkpoint-2." in said.splitlines()[-1]
     assert "lower LEARNING_RATE" in said.splitlines()[-1]
     assert not Path("output/r/adapter").exists()
 
 
-def test_kubernetes_reads_how_it_ended(job, variables, tmp_path, monkeypatch):
+def test_kubernetes_reads_how_it_ended(run_job, variables, tmp_path, monkeypatch):
     log = tmp_path / "termination-log"
     log.touch()
-    monkeypatch.setattr(run_folder, "TERMINATION_LOG", log)
-    assert job(**variables | {"MAX_STEPS": 1})[0] == 0
+    monkeypatch.setattr(status_module, "TERMINATION_LOG", log)
+    assert run_job(**variables | {"MAX_STEPS": 1})[0] == 0
     assert json.loads(log.read_text())["state"] == "done"
-    assert job(**variables | {"RUN_NAME": "x", "INPUT_COLUMN": "ü" * 5000})[0] == 65
+    assert run_job(**variables | {"RUN_NAME": "x", "INPUT_COLUMN": "ü" * 5000})[0] == 65
     assert len(log.read_bytes()) <= 4096
     assert json.loads(log.read_text())["exit_code"] == 65
 
 
-def test_others_of_this_person_can_read_everything(job, variables):
+def test_others_of_this_person_can_read_everything(run_job, variables):
     umask = os.umask(0o022)
     try:
-        assert job(**variables)[0] == 0
+        assert run_job(**variables)[0] == 0
     finally:
         os.umask(umask)
     unreadable = [path for path in Path("output/r").rglob("*") if path.is_file() and not path.stat().st_mode & 0o004]
     assert unreadable == []
 
 
-def test_an_evaluation_shows_signs_of_life(job, variables, monkeypatch):
+def test_an_evaluation_shows_signs_of_life(run_job, variables, monkeypatch):
     seen = []
-    usual = run_folder.RunFolder.tell
+    usual = status_module.write_status
 
-    def tell(self, state, **details):
-        seen.append(details)
-        usual(self, state, **details)
+    def write_status(folder, status):
+        seen.append(status)
+        usual(folder, status)
 
-    monkeypatch.setattr(run_folder.RunFolder, "tell", tell)
-    monkeypatch.setattr("job.pipeline.steps.REPORT_EVERY_S", 0)
-    assert job(**variables | {"MAX_STEPS": 1, "PER_DEVICE_EVAL_BATCH_SIZE": 4})[0] == 0
-    rows = [(details["computing"], details["rows"], details["total_rows"]) for details in seen if "computing" in details]
+    monkeypatch.setattr(status_module, "write_status", write_status)
+    monkeypatch.setattr(status_module, "HEARTBEAT_EVERY_S", 0)
+    assert run_job(**variables | {"MAX_STEPS": 1, "PER_DEVICE_EVAL_BATCH_SIZE": 4})[0] == 0
+    rows = [(status.computing, status.rows, status.total_rows) for status in seen if status.computing]
     assert rows == [("generate", 4, 8), ("generate", 8, 8)] * 2
-    assert all(details["stage"] == "evaluate" for details in seen if "computing" in details)
+    assert all(status.stage == "evaluate" for status in seen if status.computing)
 
 
-def test_the_grace_period_is_compared_with_a_step_and_a_save(job, variables):
-    code, said = job(**variables | {"GRACE_S": 1e-6})
+def test_the_grace_period_is_compared_with_a_step_and_a_save(run_job, variables):
+    code, said = run_job(**variables | {"GRACE_S": 1e-6})
     assert code == 0
     assert said.count("after a sudden stop the run goes on from the last checkpoint") == 1
     assert Supervision().grace_s == 30
 
 
 @pytest.mark.parametrize("evaluation", ["no", "epoch", "steps"])
-def test_a_run_that_was_killed_after_its_last_step_takes_no_further_one(job, t5_folder, write_rows, questions, evaluation):
+def test_a_run_that_was_killed_after_its_last_step_takes_no_further_one(run_job, t5_folder, write_rows, questions, evaluation):
     """Six steps, of four an epoch: the last one is in the middle of an epoch."""
     variables = {
         "MODEL_ID": t5_folder, "TRAIN_DATA": write_rows(questions), "MAX_STEPS": 6, "SAVE_STRATEGY": "steps", "SAVE_STEPS": 3,
         "LR_SCHEDULER_TYPE": "constant", "EVAL_STRATEGY": evaluation, "RUN_NAME": "r", "MAX_NEW_TOKENS": 4,
         "METRICS": "exact_match", "LOGGING_STEPS": 1,
     } | ({"EVAL_STEPS": 3} if evaluation == "steps" else {})  # fmt: skip
-    assert job("train", **variables)[0] == 0
+    assert run_job("train", **variables)[0] == 0
     folder = Path("output/r")
 
     def outcome() -> tuple:
@@ -395,6 +397,6 @@ def test_a_run_that_was_killed_after_its_last_step_takes_no_further_one(job, t5_
     expected = outcome()
     assert expected[1] == 6
     shutil.rmtree(folder / "adapter")
-    code, said = job("train", **variables)
+    code, said = run_job("train", **variables)
     assert code == 0, said
     assert outcome() == expected

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from job.model.load import add_lora
-from job.plan.known import known_config
+from job.model.lora import add_lora
+from job.plan.model_catalogue import known_config
 from job.system.hardware import GIB, check_computes, detect
-from job.training.rehearse import largest_micro_batch
+from job.training.memory_check import find_micro_batch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="NO GPU TEST RAN: there is no GPU")
 
@@ -26,8 +26,8 @@ def test_the_card_computes_right(dtype):
     [{}, {"PRECISION": "fp16"}, {"PRECISION": "fp32"}, {"QUANTIZATION": "nf4"}, {"QUANTIZATION": "nf4", "PRECISION": "fp16"},
      {"QUANTIZATION": "int8"}, {"GRADIENT_CHECKPOINTING": "true"}],
 )  # fmt: skip
-def test_every_way_of_holding_the_base_trains_and_measures_its_memory(job, variables):
-    code, said = job(RUN_NAME="r", **FEW_STEPS | variables)
+def test_every_way_of_holding_the_base_trains_and_measures_its_memory(run_job, variables):
+    code, said = run_job(RUN_NAME="r", **FEW_STEPS | variables)
     assert code == 0, said
     plan = json.loads(Path("output/r/plan.json").read_text())
     assert 0 < plan["measured_allocated_gib"] <= plan["measured_peak_gib"] <= plan["predicted_peak_gib"]
@@ -45,7 +45,7 @@ def test_a_cap_on_the_memory_halves_the_micro_batch_until_it_fits(tokenizer):
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(5 * GIB / total)
     try:
-        found = largest_micro_batch(model, rows, tokenizer, 32, 32)
+        found = find_micro_batch(model, rows, tokenizer, 32, 32)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert 1 <= found < 32

@@ -13,10 +13,11 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, T5Config, T5ForConditionalGeneration
 from transformers.activations import NewGELUActivation
 
-from job.config import configs
+from job.config.libraries import weight_format
 from job.errors import SettingsError
-from job.model.activations import fuse_gelu
-from job.model.load import BaseModel, add_lora, choose_targets, is_seq2seq, load_base
+from job.model.load import BaseModel, is_seq2seq, load_base
+from job.model.lora import add_lora, choose_targets
+from job.model.patches import fuse_gelu
 
 SIZES = {  # d_model, d_ff, layers, heads, all parameters, trainable with r=16 on q and v (DESIGN.md)
     "small": (512, 1024, 8, 6, 76_961_152, 688_128),
@@ -219,7 +220,7 @@ def test_nf4_weights_stay_as_they_are_when_a_model_only_answers(t5_folder, monke
     from bitsandbytes.nn import Linear4bit, modules
 
     monkeypatch.setattr(modules, "has_avx512bf16", lambda: True)
-    model = load_base(BaseModel(str(t5_folder)), True, *configs.weights("fp32", "nf4"), "cpu").eval()
+    model = load_base(BaseModel(str(t5_folder)), True, *weight_format("fp32", "nf4"), "cpu").eval()
     layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
     before = [layer.weight.data.view(torch.uint8).clone() for layer in layers]
     with torch.no_grad():

@@ -8,11 +8,11 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from job.model import objective
-from job.model.load import add_lora
+from job.model.lora import add_lora
 from job.model.loss import summed_cross_entropy
 from job.model.objective import Objective, frozen_last_head
 from job.model.packing import PACKED, accept_packed, can_pack, padding_collator
-from job.training.padding_free import packing_is_exact, packing_is_faster
+from job.training.packing_check import packing_is_exact, packing_is_faster
 
 LENGTHS = [(31, 7), (5, 12), (18, 3), (9, 4)]
 
@@ -147,7 +147,7 @@ def test_packing_is_exact_for_t5_and_causal_models(kind, dtype, request):
 
 def test_rows_that_see_each_other_are_noticed(t5_folder, monkeypatch, caplog):
     model = adapted(load(t5_folder))
-    monkeypatch.setattr("job.model.packing._give_biases", lambda block, args, kwargs: None)
+    monkeypatch.setattr("job.model.packing._row_biases", lambda block, kwargs: None)
     assert not packs_exactly(model, t5_folder, causal=False)
     assert "PADDING_FREE: " in caplog.text
     assert "is trained with padding" in caplog.text
@@ -180,6 +180,6 @@ def test_the_faster_way_is_found_by_the_clock(t5_folder, monkeypatch):
     data, tokenizer = Dataset.from_list(rows(causal=False)), AutoTokenizer.from_pretrained(t5_folder)
     for slow, expected in ((1.0, True), (1 / 9, False)):  # seconds of a padded round; a packed one takes a third
         times = iter([moment for _ in range(4) for moment in (0.0, slow, 0.0, 1 / 3)])
-        monkeypatch.setattr("job.training.padding_free.time.perf_counter", lambda times=times: next(times))
+        monkeypatch.setattr("job.training.packing_check.time.perf_counter", lambda times=times: next(times))
         assert packing_is_faster(model, data, tokenizer, 2) is expected
     assert all(parameter.grad is None for parameter in model.parameters())

@@ -5,8 +5,8 @@ import torch
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, DataCollatorForSeq2Seq
 
-from job.model.activations import checkpoint_blocks
-from job.model.load import add_lora
+from job.model.checkpointing import checkpoint_blocks
+from job.model.lora import add_lora
 from job.model.loss import count_labels, summed_cross_entropy
 from job.model.packing import PackingCollator, accept_packed, model_inputs
 

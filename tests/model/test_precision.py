@@ -7,8 +7,9 @@ import torch
 from peft import LoraConfig
 from transformers import T5Config, T5ForConditionalGeneration
 
-from job.config import configs
-from job.model.load import BaseModel, add_lora, load_base
+from job.config.libraries import weight_format
+from job.model.load import BaseModel, load_base
+from job.model.lora import add_lora
 from job.plan.memory import NF4_WIDTH
 
 
@@ -41,7 +42,7 @@ def wide_t5(tmp_path_factory) -> Path:
 
 
 def load(folder: Path, precision: str, quantization: str) -> T5ForConditionalGeneration:
-    return load_base(BaseModel(str(folder)), True, *configs.weights(precision, quantization), "cpu")
+    return load_base(BaseModel(str(folder)), True, *weight_format(precision, quantization), "cpu")
 
 
 def loss_and_gradient(folder: Path, precision: str, quantization: str, training: bool) -> tuple[float, torch.Tensor]:

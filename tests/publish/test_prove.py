@@ -8,40 +8,44 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from job.publish import prove
-from job.publish.prove import Answers, answer_in_fresh_process, diverge
+from job.publish import verification
+from job.publish.verification import Answers, answer_in_fresh_process, compare_answers
 
 FEW = {"MAX_STEPS": 4, "MAX_NEW_TOKENS": 6, "EVAL_STRATEGY": "no", "RUN_NAME": "r", "METRICS": "exact_match"}
 
 
 def test_answers_and_losses_are_compared():
-    found = diverge(Answers(["a", "b", "c"], [0.5, 4.0, 1.0]), Answers(["a", "x", "c"], [0.5, 5.0, 1.1]), tolerance=0.3)
+    found = compare_answers(Answers(["a", "b", "c"], [0.5, 4.0, 1.0]), Answers(["a", "x", "c"], [0.5, 5.0, 1.1]), tolerance=0.3)
     assert (found.rows, found.same_outputs) == (3, 2)
     assert found.largest_loss_difference == pytest.approx(0.2)  # 1 of 5
     assert not found.is_too_large
     assert str(found) == "2 of 3 answers the same, losses within 2.0e-01"
-    assert diverge(Answers(["a"], [0.5]), Answers(["a"], [0.9]), tolerance=0.3).is_too_large
+    assert compare_answers(Answers(["a"], [0.5]), Answers(["a"], [0.9]), tolerance=0.3).is_too_large
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_is_too_far(loss):
-    assert diverge(Answers(["a"], [loss]), Answers(["a"], [1.0]), tolerance=0.3).is_too_large
+    assert compare_answers(Answers(["a"], [loss]), Answers(["a"], [1.0]), tolerance=0.3).is_too_large
 
 
 def test_losses_of_the_base_model_are_not_the_adapters_however_wide_the_tolerance():
     base, adapter = [1.5, 1.4], [1.1, 1.2]
-    lost = diverge(Answers(["a", "b"], [1.45, 1.4]), Answers(["a", "b"], adapter), 0.5, base)
+    lost = compare_answers(Answers(["a", "b"], [1.45, 1.4]), Answers(["a", "b"], adapter), 0.5, base)
     assert lost.is_too_large
     assert "which are the base model's" in str(lost)
-    assert not diverge(Answers(["a", "b"], [1.2, 1.25]), Answers(["a", "b"], adapter), 0.5, base).is_too_large
-    assert not diverge(Answers(["a"], [1.15]), Answers(["a"], [1.0]), 0.5, [1.2]).is_too_large, "quantisation may decide that"
-    assert not diverge(Answers(["a"], [1.0001]), Answers(["a"], [1.0]), 0.5, [1.0002]).is_too_large, "an adapter that did nothing"
+    assert not compare_answers(Answers(["a", "b"], [1.2, 1.25]), Answers(["a", "b"], adapter), 0.5, base).is_too_large
+    assert not compare_answers(Answers(["a"], [1.15]), Answers(["a"], [1.0]), 0.5, [1.2]).is_too_large, (
+        "quantisation may decide that"
+    )
+    assert not compare_answers(Answers(["a"], [1.0001]), Answers(["a"], [1.0]), 0.5, [1.0002]).is_too_large, (
+        "an adapter that did nothing"
+    )
 
 
 def test_the_fresh_process_imports_nothing_of_the_job():
     imported = {
         name
-        for node in ast.walk(ast.parse(prove.SCRIPT.read_text()))
+        for node in ast.walk(ast.parse(verification.SCRIPT.read_text()))
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in ([node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
     }
@@ -49,11 +53,11 @@ def test_the_fresh_process_imports_nothing_of_the_job():
 
 
 @pytest.mark.parametrize("kind", ["t5_folder", "llama_folder"])
-def test_a_real_fresh_process_answers_as_recorded(kind, request, job, write_rows, questions, fresh_process):
-    processes, script = [], prove.run_script
+def test_a_real_fresh_process_answers_as_recorded(kind, request, run_job, write_rows, questions, fresh_process):
+    processes, script = [], verification.run_script
     fresh_process["run"] = lambda task: processes.append(script(task)) or processes[-1]
     variables = {"MODEL_ID": request.getfixturevalue(kind), "TRAIN_DATA": write_rows(questions)} | FEW
-    code, said = job(**variables)
+    code, said = run_job(**variables)
     assert code == 0, said
     assert processes[0].args[1].endswith("reload.py")
     proof = json.loads(Path("output/r/proof.json").read_text())["found"]
@@ -66,15 +70,15 @@ def test_a_real_fresh_process_answers_as_recorded(kind, request, job, write_rows
     assert line in json.loads(Path("output/r/status.json").read_text())["proof"]
 
 
-def test_an_adapter_that_changed_on_the_disk_is_found_out(job, t5_folder, write_rows, questions):
+def test_an_adapter_that_changed_on_the_disk_is_found_out(run_job, t5_folder, write_rows, questions):
     variables = {"MODEL_ID": t5_folder, "TRAIN_DATA": write_rows(questions), "LEARNING_RATE": 0.1} | FEW
-    assert job(**variables)[0] == 0
+    assert run_job(**variables)[0] == 0
     path = Path("output/r/adapter/adapter_model.safetensors")
     save_file({name: -2 * tensor for name, tensor in load_file(path).items()}, path, {"format": "pt"})
     proof = Path("output/r/proof.json")
     proof.write_text(json.dumps({"expected": json.loads(proof.read_text())["expected"]}))
     Path("output/r/status.json").unlink()
-    code, said = job(**variables)
+    code, said = run_job(**variables)
     assert code == 73
     assert "loaded by a fresh process it does not answer as evaluation.csv says" in said
     assert "run `evaluate`" in said
@@ -82,7 +86,7 @@ def test_an_adapter_that_changed_on_the_disk_is_found_out(job, t5_folder, write_
 
 
 def test_a_fresh_process_that_fails_is_told_with_its_last_line(tmp_path):
-    with pytest.raises(prove.OutputError, match=r"alone cannot use it: .*nowhere"):
+    with pytest.raises(verification.VerificationFailed, match=r"alone cannot use it: .*nowhere"):
         answer_in_fresh_process({"seq2seq": True, "dtype": "float32", "device": "cpu", "arguments": {"local_files_only": True},
                                  "quantization": None, "model": str(tmp_path / "nowhere"), "adapter": None})  # fmt: skip
 
@@ -96,9 +100,9 @@ def test_a_fresh_process_that_fails_is_told_with_its_last_line(tmp_path):
     ],
     ids=["GPU", "allocator", "killed"],
 )
-def test_no_room_for_a_second_model_is_no_failure_and_is_told(code, said, job, t5_folder, write_rows, questions, fresh_process):
-    fresh_process["run"] = lambda task: prove.subprocess.CompletedProcess([], code, "", said)
-    exit_code, log = job(MODEL_ID=t5_folder, TRAIN_DATA=write_rows(questions), **FEW)
+def test_no_room_for_a_second_model_is_no_failure_and_is_told(code, said, run_job, t5_folder, write_rows, questions, fresh_process):
+    fresh_process["run"] = lambda task: verification.subprocess.CompletedProcess([], code, "", said)
+    exit_code, log = run_job(MODEL_ID=t5_folder, TRAIN_DATA=write_rows(questions), **FEW)
     assert exit_code == 0, log
     assert "not loaded again in a fresh process: no room in memory" in log
     assert "not done, no room in memory" in Path("output/r/report.html").read_text()

@@ -10,10 +10,11 @@ from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from peft import LoraConfig, PeftConfig
 
-from job.errors import Diverged, OutputError
-from job.evaluation.verdict import Compared
-from job.model.load import BaseModel, add_lora, load_base
-from job.publish.adapter import read_job, save_adapter
+from job.errors import Diverged, VerificationFailed
+from job.evaluation.verdict import MetricComparison
+from job.model.load import BaseModel, load_base
+from job.model.lora import add_lora
+from job.publish.adapter import save_adapter
 from job.publish.card import write_card
 
 FACTS = {
@@ -26,10 +27,11 @@ FACTS = {
     "template": 'Say "{input}":\n',
     "max_new_tokens": 20,
     "proof": "8 of 8 answers the same, losses within 1.0e-06",
+    "versions": {"lora-job": "0.2.0", "torch": "2.10.0"},
 }
 SCORES = [
-    Compared("exact_match", 0.01, 0.9, 0.05, 0.89, 0.8, 0.95),
-    Compared("loss", 2.0, 0.5, None, -1.5, -1.7, -1.3),
+    MetricComparison("exact_match", 0.01, 0.9, 0.05, 0.89, 0.8, 0.95),
+    MetricComparison("loss", 2.0, 0.5, None, -1.5, -1.7, -1.3),
 ]
 
 
@@ -47,9 +49,8 @@ def rows(tokenizer):
 
 
 def test_the_adapter_names_the_hub_id_and_is_as_readable_as_other_files(adapted, tokenizer, rows, tmp_path):
-    job = {"base_model": "google/flan-t5-base", "prompt_template": "x"}
-    save_adapter(adapted, tokenizer, tmp_path / "adapter", job, rows)
-    assert read_job(tmp_path / "adapter") == job
+    save_adapter(adapted, tokenizer, tmp_path / "adapter", "google/flan-t5-base", {"job.json": {"prompt_template": "x"}}, rows)
+    assert json.loads((tmp_path / "adapter" / "job.json").read_text()) == {"prompt_template": "x"}
     assert PeftConfig.from_pretrained(tmp_path / "adapter").base_model_name_or_path == "google/flan-t5-base"
     (tmp_path / "other").touch()
     modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "adapter").iterdir()}
@@ -61,7 +62,7 @@ def test_an_adapter_with_nan_is_never_published(adapted, tokenizer, rows, tmp_pa
     with torch.no_grad():
         next(parameter for name, parameter in adapted.named_parameters() if "lora_B" in name).fill_(float("nan"))
     with pytest.raises(Diverged, match="holds NaN"):
-        save_adapter(adapted, tokenizer, tmp_path / "adapter", {"base_model": "b"}, rows)
+        save_adapter(adapted, tokenizer, tmp_path / "adapter", "b", {}, rows)
     assert not (tmp_path / "adapter").exists()
 
 
@@ -76,8 +77,8 @@ def test_an_adapter_that_is_not_on_the_disk_what_was_trained_is_never_published(
         path.write_bytes(content)
 
     monkeypatch.setattr(adapted, "save_pretrained", save_and_lose_a_bit)
-    with pytest.raises(OutputError, match="not what was trained"):
-        save_adapter(adapted, tokenizer, tmp_path / "adapter", {"base_model": "b"}, rows)
+    with pytest.raises(VerificationFailed, match="not what was trained"):
+        save_adapter(adapted, tokenizer, tmp_path / "adapter", "b", {}, rows)
     assert not (tmp_path / "adapter").exists()
 
 
@@ -95,8 +96,8 @@ def test_an_adapter_whose_config_tells_something_else_is_never_published(adapted
         path.write_text(json.dumps(json.loads(path.read_text()) | {"lora_alpha": 80}))
 
     monkeypatch.setattr(adapted, "save_pretrained", save_with_another_alpha)
-    with pytest.raises(OutputError, match="answers differently"):
-        save_adapter(adapted, tokenizer, tmp_path / "adapter", {"base_model": "b"}, rows)
+    with pytest.raises(VerificationFailed, match="answers differently"):
+        save_adapter(adapted, tokenizer, tmp_path / "adapter", "b", {}, rows)
     assert not (tmp_path / "adapter").exists()
 
 
@@ -116,7 +117,7 @@ def test_the_card_holds_what_the_hub_reads_and_what_a_person_needs(tmp_path):
     assert "| exact_match | 0.0100 | 0.9000 | 0.0500 | +0.8900 | +0.8000 to +0.9500 |" in text
     assert "| loss | 2.0000 | 0.5000 |  | -1.5000 | -1.7000 to -1.3000 |" in text
     assert "- `LORA_R`: 8" in text
-    assert "- `torch`: 2.10.0" in text
+    assert "- `lora-job`: 0.2.0\n- `torch`: 2.10.0" in text
 
 
 def test_the_code_in_the_card_is_python(tmp_path):

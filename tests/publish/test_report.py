@@ -76,9 +76,9 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_a_runs_report_is_whole_and_fetches_nothing(job, t5_folder, write_rows, questions):
+def test_a_runs_report_is_whole_and_fetches_nothing(run_job, t5_folder, write_rows, questions):
     few = {"MAX_STEPS": "4", "MAX_NEW_TOKENS": "4", "METRICS": "exact_match,loss"}
-    code, said = job(MODEL_ID=t5_folder, TRAIN_DATA=write_rows(questions), RUN_NAME="r", **few)
+    code, said = run_job(MODEL_ID=t5_folder, TRAIN_DATA=write_rows(questions), RUN_NAME="r", **few)
     assert code == 0, said
     text = Path("output/r/report.html").read_text()
     tags = Tags()

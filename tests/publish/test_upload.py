@@ -56,9 +56,9 @@ def test_it_ends_after_some_tries_and_at_once_where_access_is_denied(monkeypatch
     assert hub.pauses == []
 
 
-def test_a_run_uploads_adapter_and_card_last(monkeypatch, job, t5_folder, write_rows, questions):
+def test_a_run_uploads_adapter_and_card_last(monkeypatch, run_job, t5_folder, write_rows, questions):
     hub = Hub(monkeypatch)
-    code, said = job(MODEL_ID=t5_folder, TRAIN_DATA=write_rows(questions), PUSH_TO_HUB="true", HUB_MODEL_ID="me/mine", **FEW)
+    code, said = run_job(MODEL_ID=t5_folder, TRAIN_DATA=write_rows(questions), PUSH_TO_HUB="true", HUB_MODEL_ID="me/mine", **FEW)
     assert code == 0, said
     ((repository, files),) = hub.uploaded
     assert repository == "me/mine"
@@ -67,10 +67,10 @@ def test_a_run_uploads_adapter_and_card_last(monkeypatch, job, t5_folder, write_
 
 
 @pytest.mark.parametrize("error", [answer(401), RuntimeError("surprise")], ids=["denied", "surprise"])
-def test_a_run_whose_upload_fails_is_done(error, monkeypatch, job, t5_folder, write_rows, questions):
+def test_a_run_whose_upload_fails_is_done(error, monkeypatch, run_job, t5_folder, write_rows, questions):
     Hub(monkeypatch, error)
     variables = {"MODEL_ID": t5_folder, "TRAIN_DATA": write_rows(questions), "PUSH_TO_HUB": "true", "HUB_MODEL_ID": "me/mine"}
-    code, said = job(**variables, **FEW, HF_TOKEN="hf_secret_secret")
+    code, said = run_job(**variables, **FEW, HF_TOKEN="hf_secret_secret")
     assert code == 0
     assert "PUSH_TO_HUB: not uploaded" in said
     status = json.loads(Path("output/r/status.json").read_text())
@@ -79,21 +79,21 @@ def test_a_run_whose_upload_fails_is_done(error, monkeypatch, job, t5_folder, wr
     assert "hf_secret" not in said + json.dumps(status)
 
 
-def test_an_upload_needs_a_name(job):
-    code, said = job(PUSH_TO_HUB="true")
+def test_an_upload_needs_a_name(run_job):
+    code, said = run_job(PUSH_TO_HUB="true")
     assert code == 78
     assert "PUSH_TO_HUB=true needs HUB_MODEL_ID. Set it" in said
 
 
-def test_a_run_that_is_done_uploads_what_was_not_uploaded(monkeypatch, job, t5_folder, write_rows, questions):
+def test_a_run_that_is_done_uploads_what_was_not_uploaded(monkeypatch, run_job, t5_folder, write_rows, questions):
     variables = {"MODEL_ID": t5_folder, "TRAIN_DATA": write_rows(questions)} | FEW
-    assert job(**variables)[0] == 0
+    assert run_job(**variables)[0] == 0
     Hub(monkeypatch, answer(403))
     pushed = variables | {"PUSH_TO_HUB": "true", "HUB_MODEL_ID": "me/mine"}
-    assert job(**pushed)[0] == 0
+    assert run_job(**pushed)[0] == 0
     hub = Hub(monkeypatch)
     for _ in range(2):
-        assert job(**pushed)[0] == 0
+        assert run_job(**pushed)[0] == 0
     assert len(hub.uploaded) == 1, "once is enough"
     status = json.loads(Path("output/r/status.json").read_text())
     assert status["hub"] == "https://hub/me/mine"

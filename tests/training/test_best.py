@@ -8,7 +8,8 @@ import torch
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import load_file
 
-from job.model.load import BaseModel, add_lora, load_base
+from job.model.load import BaseModel, load_base
+from job.model.lora import add_lora
 from job.training.best import forget_after, keep_adapter, take_best_adapter
 
 EVALUATED = {
@@ -75,7 +76,7 @@ def evaluations(folder: str = "output/r", name: str = "eval_loss") -> dict[int, 
     return {entry["step"]: entry[name] for entry in history if name in entry}
 
 
-def test_the_adapter_is_that_of_the_lowest_loss(job, t5_folder, write_rows, questions):
+def test_the_adapter_is_that_of_the_lowest_loss(run_job, t5_folder, write_rows, questions):
     others = [
         {"input": f"on {row['input']}", "output_ground_truth": "wxyz quick"} for row in questions[:8]
     ]  # what helps with dates soon hurts here
@@ -84,24 +85,24 @@ def test_the_adapter_is_that_of_the_lowest_loss(job, t5_folder, write_rows, ques
         "TRAIN_DATA": write_rows(questions),
         "EVAL_DATA": write_rows(others, "others.csv"),
     } | EVALUATED
-    code, said = job(**variables)
+    code, said = run_job(**variables)
     assert code == 0, said
     losses = evaluations()
     best = min(losses, key=losses.get)
     assert best != 12, "the last step must not be the best one here"
     assert json.loads(Path("output/r/adapter/job.json").read_text())["adapter_step"] == best
     assert f"the adapter is that of step {best} of 12" in said
-    last = job(**variables | {"RUN_NAME": "last", "LOAD_BEST_MODEL_AT_END": "false"})
+    last = run_job(**variables | {"RUN_NAME": "last", "LOAD_BEST_MODEL_AT_END": "false"})
     assert last[0] == 0, last[1]
     assert json.loads(Path("output/last/adapter/job.json").read_text())["adapter_step"] == 12
     one, other = (load_file(f"output/{name}/adapter/adapter_model.safetensors") for name in ("r", "last"))
     assert not all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
-def test_patience_ends_the_run_and_a_score_can_choose(job, t5_folder, write_rows, questions):
+def test_patience_ends_the_run_and_a_score_can_choose(run_job, t5_folder, write_rows, questions):
     variables = {"MODEL_ID": t5_folder, "TRAIN_DATA": write_rows(questions)} | EVALUATED
     variables |= {"METRIC_FOR_BEST_MODEL": "chrf", "EARLY_STOPPING_PATIENCE": 2, "MAX_STEPS": 60, "LEARNING_RATE": 0.001}
-    code, said = job(**variables)
+    code, said = run_job(**variables)
     assert code == 0, said
     scores = list(evaluations(name="eval_chrf").values())
     best = scores.index(max(scores))
@@ -109,10 +110,10 @@ def test_patience_ends_the_run_and_a_score_can_choose(job, t5_folder, write_rows
     assert json.loads(Path("output/r/adapter/job.json").read_text())["adapter_step"] == 2 * (best + 1)
 
 
-def test_a_score_that_does_not_exist_is_told_before_training(job, t5_folder, write_rows, questions):
-    code, said = job(MODEL_ID=t5_folder, TRAIN_DATA=write_rows(questions), METRIC_FOR_BEST_MODEL="blue")
+def test_a_score_that_does_not_exist_is_told_before_training(run_job, t5_folder, write_rows, questions):
+    code, said = run_job(MODEL_ID=t5_folder, TRAIN_DATA=write_rows(questions), METRIC_FOR_BEST_MODEL="blue")
     assert code == 78
     assert 'METRIC_FOR_BEST_MODEL: no metric is named "blue"; there are exact_match' in said
-    code, said = job(EVAL_STRATEGY="no", EARLY_STOPPING_PATIENCE=1)
+    code, said = run_job(EVAL_STRATEGY="no", EARLY_STOPPING_PATIENCE=1)
     assert code == 78
     assert "EARLY_STOPPING_PATIENCE needs measurements, EVAL_STRATEGY=no is set" in said

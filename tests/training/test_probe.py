@@ -5,10 +5,11 @@ import torch
 from peft import LoraConfig
 from transformers import BatchEncoding, LlamaForCausalLM, T5Config, T5ForConditionalGeneration, T5PreTrainedModel
 
-from job.config import configs
+from job.config.libraries import weight_format
 from job.errors import Diverged
-from job.model.load import BaseModel, add_lora, load_base
-from job.training.probe import check_precision, in_float32
+from job.model.load import BaseModel, load_base
+from job.model.lora import add_lora
+from job.training.precision_check import check_precision, in_float32
 
 BATCH = BatchEncoding({
     "input_ids": torch.arange(3, 19).reshape(1, 16),
@@ -42,7 +43,7 @@ def adapted(folder, precision: str, quantization: str = "none"):
     torch.manual_seed(1)
     seq2seq = not (folder / "config.json").read_text().count("LlamaForCausalLM")
     kind, targets = ("SEQ_2_SEQ_LM", ["q", "v"]) if seq2seq else ("CAUSAL_LM", ["q_proj", "v_proj"])
-    base = load_base(BaseModel(str(folder)), seq2seq, *configs.weights(precision, quantization), "cpu")
+    base = load_base(BaseModel(str(folder)), seq2seq, *weight_format(precision, quantization), "cpu")
     return add_lora(base, LoraConfig(task_type=kind, target_modules=targets, r=4, lora_dropout=0.1))
 
 
@@ -96,8 +97,8 @@ def test_what_overflows_even_in_the_jobs_way_is_rejected_by_name(t5):
     check_precision(adapted(t5 / "middle", "bf16"), T5_BATCH)
 
 
-def test_a_run_probes_its_type_before_the_first_step(job, t5, tokenizer, write_rows, questions):
+def test_a_run_probes_its_type_before_the_first_step(run_job, t5, tokenizer, write_rows, questions):
     tokenizer.save_pretrained(t5 / "middle")
-    code, said = job(MODEL_ID=t5 / "middle", TRAIN_DATA=write_rows(questions), PRECISION="fp16", MAX_STEPS="1")
+    code, said = run_job(MODEL_ID=t5 / "middle", TRAIN_DATA=write_rows(questions), PRECISION="fp16", MAX_STEPS="1")
     assert code == 76
     assert "is not sound for this model: on the longest row the loss is nan" in said

@@ -7,18 +7,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from job.training import rehearse
+from job.training import memory_check
 from job.training.trainer import LoraTrainer
 
 FEW_STEPS = {"NUM_TRAIN_EPOCHS": "1", "LOGGING_STEPS": "1", "LORA_DROPOUT": "0", "MAX_NEW_TOKENS": "4", "EVAL_MAX_ROWS": "4"}
 
 
 @pytest.fixture
-def run(job, t5_folder, write_rows, questions):
+def run(run_job, t5_folder, write_rows, questions):
     """Runs a small training under the given name: (exit code, what was said, the adapter's weights as one vector)."""
 
     def run(name: str, **variables: str):
-        code, said = job(MODEL_ID=t5_folder, TRAIN_DATA=write_rows(questions), RUN_NAME=name, **FEW_STEPS | variables)
+        code, said = run_job(MODEL_ID=t5_folder, TRAIN_DATA=write_rows(questions), RUN_NAME=name, **FEW_STEPS | variables)
         weights = Path("output") / name / "adapter" / "adapter_model.safetensors"
         tensors = load_file(weights) if weights.exists() else {}
         return code, said, torch.cat([tensors[key].flatten() for key in sorted(tensors)]) if tensors else None
@@ -44,14 +44,14 @@ def same(found: torch.Tensor, expected: torch.Tensor) -> bool:
 @pytest.mark.parametrize("fits", [4, 2, 1])
 def test_what_does_not_fit_is_found_before_the_first_step_and_the_adapter_is_the_same(run, monkeypatch, fits):
     _, _, whole = run("whole")
-    original = rehearse.rehearse
+    original = memory_check.check_largest_step
 
     def limited(model, rows, tokenizer, micro_batch):
         if micro_batch > fits:
             raise torch.OutOfMemoryError("injected")
         original(model, rows, tokenizer, micro_batch)
 
-    monkeypatch.setattr(rehearse, "rehearse", limited)
+    monkeypatch.setattr(memory_check, "check_largest_step", limited)
     code, said, split = run("split")
     assert code == 0, said
     assert f"{fits} x {8 // fits} from here on" in said
@@ -97,10 +97,10 @@ def test_the_rehearsal_leaves_neither_gradients_nor_randomness_behind(run, monke
     tried = []
 
     def rehearse_all_the_same(*arguments):
-        rehearse.take_largest_step(*arguments)
+        memory_check.run_largest_step(*arguments)
         tried.append(arguments)
 
-    monkeypatch.setattr(rehearse, "rehearse", rehearse_all_the_same)
+    monkeypatch.setattr(memory_check, "check_largest_step", rehearse_all_the_same)
     _, _, with_rehearsal = run("with", LORA_DROPOUT="0.2")
     assert tried
     assert torch.equal(with_rehearsal, without)

@@ -11,7 +11,8 @@ from peft import LoraConfig
 from transformers import AutoTokenizer, TrainingArguments, set_seed
 
 from job.errors import Diverged
-from job.model.load import BaseModel, add_lora, load_base
+from job.model.load import BaseModel, load_base
+from job.model.lora import add_lora
 from job.training.supervision import Supervision
 from job.training.trainer import LoraTrainer
 
@@ -32,7 +33,13 @@ def rows(count: int, causal: bool) -> Dataset:
 
 
 def make_trainer(
-    folder, tmp_path, *, accumulation: int = 1, steps: int = 3, dtype: torch.dtype = torch.float32, rows_at_once: int | None = None
+    folder,
+    tmp_path,
+    *,
+    accumulation: int = 1,
+    steps: int = 3,
+    dtype: torch.dtype = torch.float32,
+    eval_batch_size: int | None = None,
 ) -> LoraTrainer:
     set_seed(0)
     seq2seq = "t5" in folder.name
@@ -42,7 +49,7 @@ def make_trainer(
     args = TrainingArguments(
         output_dir=str(tmp_path),
         max_steps=steps,
-        per_device_train_batch_size=rows_at_once or 8 // accumulation,
+        per_device_train_batch_size=eval_batch_size or 8 // accumulation,
         gradient_accumulation_steps=accumulation,
         learning_rate=1e-2,
         logging_steps=1,
@@ -207,7 +214,7 @@ def test_the_loss_of_the_held_out_rows_is_a_mean_over_labels_whatever_the_batch(
 
 def test_what_is_examined_at_an_evaluation_is_logged_with_it(t5_folder, tmp_path):
     trainer = make_trainer(t5_folder, tmp_path)
-    trainer.supervisor.supervision = Supervision(examine=lambda step: {"exact_match": step + 0.5})
+    trainer.supervisor.supervision = Supervision(score_answers=lambda step: {"exact_match": step + 0.5})
     trainer.train()
     assert trainer.evaluate()["eval_exact_match"] == 3.5
     assert trainer.state.log_history[-1]["eval_exact_match"] == 3.5

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from job.model.cpu import CpuDropout, attend, dropout, use_fast_dropout
+from job.model.cpu_dropout import CpuDropout, attend, dropout
+from job.model.patches import use_fast_dropout
 
 
 @pytest.mark.parametrize("p", [0.05, 0.1, 0.5])

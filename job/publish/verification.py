@@ -1,4 +1,4 @@
-"""Proof that what was published is what was trained: a fresh process loads it from the disk and answers rows again."""
+"""Whether what was published is what was trained: a fresh process loads it from the disk and answers rows again."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from job.errors import OutputError
+from job.errors import VerificationFailed
 
 SCRIPT = Path(__file__).with_name("reload.py")
 TOLERANCE = {"fp32": 1e-3, "fp16": 0.02, "bf16": 0.05}
@@ -18,9 +18,9 @@ QUANTISED_TOLERANCE = 0.5
 """The same where one side is quantised otherwise than the other: plain transformers leaves T5's `wo` as it is."""
 NO_ROOM = ("OutOfMemoryError", "MemoryError", "not enough memory")
 KILLED = -9
-"""Exit code of a process that the machine ended for want of memory."""
+"""Exit code of a process that the machine ended because it ran out of memory."""
 APART = 0.01
-"""What the losses of base and adapter must differ by, relative if above 1, to tell which of them a loss is nearer to."""
+"""What the losses of base and adapter must differ by, relative if above 1, to say which of them a loss is nearer to."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Divergence:
+class Difference:
     """How far two sides are from each other."""
 
     rows: int
@@ -54,12 +54,12 @@ class Divergence:
         return f"{text}, which are the base model's" if self.nearer_to_base else text
 
 
-def diverge(found: Answers, expected: Answers, tolerance: float, base_losses: Sequence[float] | None = None) -> Divergence:
+def compare_answers(found: Answers, expected: Answers, tolerance: float, base_losses: Sequence[float] | None = None) -> Difference:
     """How far `found` is from what was `expected` of an adapter; a loss that is not finite is infinitely far."""
     same = sum(one == other for one, other in zip(found.outputs, expected.outputs, strict=True))
     apart = [abs(one - other) / max(1.0, abs(other)) for one, other in zip(found.losses, expected.losses, strict=True)]
     largest = max(value if math.isfinite(value) else math.inf for value in apart)
-    return Divergence(
+    return Difference(
         len(found.outputs),
         same,
         largest,
@@ -83,7 +83,7 @@ def run_script(task: str) -> subprocess.CompletedProcess[str]:
 def answer_in_fresh_process(task: dict) -> Answers | None:
     """What `reload.answer` finds in a process of its own; None where the memory has no room for that.
 
-    Raises OutputError, with its last line, if it fails.
+    Raises VerificationFailed, with its last line, if it fails.
     """
     ended = run_script(json.dumps(task))
     if ended.returncode == 0:
@@ -92,7 +92,7 @@ def answer_in_fresh_process(task: dict) -> Answers | None:
     reason = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
     if ended.returncode == KILLED or any(sign in reason for sign in NO_ROOM):
         return None
-    raise OutputError(
+    raise VerificationFailed(
         f"{task['adapter'] or task['model']}: a fresh process with peft and transformers alone cannot use it: {reason}. "
         "Report it, with the log."
     )

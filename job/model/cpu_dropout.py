@@ -15,13 +15,6 @@ class CpuDropout(nn.Dropout):
         return dropout(input, self.p) if self.training else input
 
 
-def use_fast_dropout(model: nn.Module) -> None:
-    """Makes every dropout of `model`, the adapter's too, a CpuDropout."""
-    for module in model.modules():
-        if type(module) is nn.Dropout:
-            module.__class__ = CpuDropout
-
-
 def dropout(values: Tensor, p: float) -> Tensor:
     """`values` with a share `p` of them zero and the others scaled by 1 / (1 - p)."""
     return _Dropout.apply(values, p) if p > 0 else values

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from job.errors import DiskFull, OutputError
-from job.pipeline.run_folder import make_writable, share_with_group
+from job.system.folders import ensure_writable, share_with_group
 
 
 def message(monkeypatch: pytest.MonkeyPatch, folder: Path, number: int, error: type[Exception] = OutputError) -> str:
@@ -18,7 +18,7 @@ def message(monkeypatch: pytest.MonkeyPatch, folder: Path, number: int, error: t
 
     monkeypatch.setattr(Path, "write_text", fail)
     with pytest.raises(error) as raised:
-        make_writable(folder, "OUTPUT_DIR")
+        ensure_writable(folder, "OUTPUT_DIR")
     return str(raised.value)
 
 

@@ -11,7 +11,7 @@ UNGATED = ("gpt2", "opt", "gpt_neo", "gpt_neox", "gptj", "bloom", "phi", "falcon
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelDimensions:
     """A transformer's sizes. The T5 family's own terms are exact; other encoder-decoders are taken for one."""
 
     seq2seq: bool
@@ -77,7 +77,7 @@ class Shape:
         return 4 * (source * per_source + target * per_target) + quadratic
 
 
-def read_shape(config: PreTrainedConfig) -> Shape:
+def read_dimensions(config: PreTrainedConfig) -> ModelDimensions:
     """The shape that a model's `config` describes, with the names that transformers maps to each other."""
     text = config.get_text_config()
     is_t5 = config.model_type in T5_FAMILY
@@ -85,7 +85,7 @@ def read_shape(config: PreTrainedConfig) -> Shape:
     head_size = getattr(text, "head_dim", None) or getattr(text, "d_kv", None) or text.hidden_size // heads
     inner = next((size for name in INNER if (size := getattr(text, name, None))), 4 * text.hidden_size)
     gated = getattr(config, "is_gated_act", False) if config.is_encoder_decoder else config.model_type not in UNGATED
-    return Shape(
+    return ModelDimensions(
         seq2seq=bool(config.is_encoder_decoder),
         is_t5=is_t5,
         layers=text.num_hidden_layers,

@@ -36,7 +36,7 @@ def read_catalogue(path: Path = CATALOGUE) -> dict[str, Gpu]:
     return {name: Gpu(name, **entry | {"capability": tuple(entry["capability"]), "kind": name}) for name, entry in entries.items()}
 
 
-def like(name: str, memory_gib: float, capability: tuple[int, int]) -> Gpu:
+def closest_gpu(name: str, memory_gib: float, capability: tuple[int, int]) -> Gpu:
     """The GPU in a machine: rates and price of the catalogue's entry that is nearest to it."""
     entries = read_catalogue().values()
     nearest = min(entries, key=lambda gpu: (gpu.capability != capability, abs(gpu.memory_gib - memory_gib)))

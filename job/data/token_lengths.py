@@ -27,6 +27,6 @@ def answer_lengths(rows: Dataset) -> np.ndarray:
     return np.concatenate(counted or [[]]).astype(np.int64)
 
 
-def spread_out(counts: Mapping[str, int]) -> np.ndarray:
+def expand_counts(counts: Mapping[str, int]) -> np.ndarray:
     """The lengths that were counted, each as often as it was: (rows,), int64."""
     return np.repeat([int(length) for length in counts], list(counts.values()))

@@ -13,8 +13,9 @@ from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from job.model.objective import Objective
 from job.model.packing import PackingCollator, padding_collator
-from job.training.probe import in_float32, loss_and_gradient
-from job.training.rehearse import free_memory, untouched
+from job.system.hardware import free_memory
+from job.training.memory_check import preserved_state
+from job.training.precision_check import in_float32, loss_and_gradient
 from job.training.sampler import LengthGroupedSampler
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ TIMED_BATCHES, ROUNDS = 3, 4
 def packing_is_exact(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the longest and the median row have the loss and gradient packed that they have padded, in float32.
 
-    `model` accepts packed batches. A warning tells why not: another version of the library, a kind of attention that looks across
+    `model` accepts packed batches. A warning says why not: another version of the library, a kind of attention that looks across
     rows, such as state-space layers, or one that packed rows do not have, such as a sliding window.
     """
     order = np.argsort(rows["length"][:])
@@ -40,10 +41,10 @@ def packing_is_exact(model: PeftModel, rows: Dataset, tokenizer: PreTrainedToken
             loss, gradient, _ = loss_and_gradient(model, BatchEncoding(PackingCollator(model)(chosen)).to(model.device))
     except torch.OutOfMemoryError:
         free_memory()
-        log.info("two rows at once do not fit the memory: nothing to pack")
+        log.info("two rows do not fit the memory at once: there is nothing to pack")
         return False
     except (TypeError, ValueError, RuntimeError) as error:
-        log.warning("PADDING_FREE: %s takes no packed rows (%s): it is trained with padding", model.config.model_type, error)
+        log.warning("PADDING_FREE: %s takes no packed rows (%s): training pads", model.config.model_type, error)
         return False
     finally:
         model.train(was_training)
@@ -65,7 +66,7 @@ def packing_is_faster(model: PeftModel, rows: Dataset, tokenizer: PreTrainedToke
     collators = {"padded": padding_collator(model, tokenizer), "packed": PackingCollator(model)}
     objective, seconds = Objective(model), {name: [] for name in collators}
     try:
-        with untouched(model):
+        with preserved_state(model):
             for _ in range(ROUNDS):
                 for name, collate in collators.items():
                     seconds[name].append(

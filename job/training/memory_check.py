@@ -1,7 +1,6 @@
 """The largest step of a training, tried before the first: out of memory is found in seconds, not at step 900."""
 
 import contextlib
-import gc
 import logging
 from collections.abc import Iterator
 
@@ -10,15 +9,16 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-from job.data.tokens import token_lengths
+from job.data.token_lengths import token_lengths
 from job.errors import OutOfMemory
 from job.model.objective import Objective
 from job.model.packing import collator, padding_collator
+from job.system.hardware import free_memory
 
 log = logging.getLogger(__name__)
 
 
-def largest_micro_batch(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase, wanted: int, effective: int) -> int:
+def find_micro_batch(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase, wanted: int, effective: int) -> int:
     """The largest micro-batch up to `wanted`, a divisor of `effective`, whose longest possible step fits the memory.
 
     Raises OutOfMemory if one row does not.
@@ -26,15 +26,15 @@ def largest_micro_batch(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTo
     micro_batch = wanted
     while True:
         try:
-            rehearse(model, rows, tokenizer, micro_batch)
+            check_largest_step(model, rows, tokenizer, micro_batch)
             return micro_batch
         except torch.OutOfMemoryError:
             free_memory()
-            micro_batch = smaller(micro_batch, effective)
+            micro_batch = next_smaller_micro_batch(micro_batch, effective)
 
 
-def smaller(micro_batch: int, effective: int) -> int:
-    """The next smaller divisor of the effective batch, told as a warning. Raises OutOfMemory below 1."""
+def next_smaller_micro_batch(micro_batch: int, effective: int) -> int:
+    """The next smaller divisor of the effective batch, logged as a warning. Raises OutOfMemory below 1."""
     if micro_batch == 1:
         raise OutOfMemory(
             "One row does not fit the memory. Set GRADIENT_CHECKPOINTING=true, QUANTIZATION=nf4, a smaller MAX_SOURCE_LENGTH or a "
@@ -42,24 +42,27 @@ def smaller(micro_batch: int, effective: int) -> int:
         )
     found = next(size for size in range(micro_batch - 1, 0, -1) if effective % size == 0)
     log.warning(
-        "out of memory with %d rows at once: %d x %d from here on; the result is the same", micro_batch, found, effective // found
+        "out of memory with a micro-batch of %d rows: %d x %d from here on; the result is the same",
+        micro_batch,
+        found,
+        effective // found,
     )
     return found
 
 
-def rehearse(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase, micro_batch: int) -> None:
+def check_largest_step(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase, micro_batch: int) -> None:
     """Tries the largest step, on a GPU: a CPU that runs out of memory raises nothing that could be caught.
 
     Raises torch.OutOfMemoryError.
     """
     if model.device.type != "cpu":
-        take_largest_step(model, rows, tokenizer, micro_batch)
+        run_largest_step(model, rows, tokenizer, micro_batch)
 
 
-def take_largest_step(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase, micro_batch: int) -> None:
+def run_largest_step(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase, micro_batch: int) -> None:
     """One forward and backward pass with the longest input and the longest answer in every row; leaves no trace."""
     batch = BatchEncoding(collator(model, tokenizer)([longest_row(model, rows)] * micro_batch)).to(model.device)
-    with untouched(model):
+    with preserved_state(model):
         Objective(model)(model, batch).backward()
 
 
@@ -77,7 +80,7 @@ def longest_row(model: PeftModel, rows: Dataset) -> dict[str, list[int]]:
 
 
 @contextlib.contextmanager
-def untouched(model: PeftModel) -> Iterator[None]:
+def preserved_state(model: PeftModel) -> Iterator[None]:
     """The random state and the gradients are afterwards as they were."""
     devices = [model.device] if model.device.type == "cuda" else []
     model.train()
@@ -86,10 +89,3 @@ def untouched(model: PeftModel) -> Iterator[None]:
             yield
         finally:
             model.zero_grad(set_to_none=True)
-
-
-def free_memory() -> None:
-    """Gives back what an out-of-memory error left behind."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

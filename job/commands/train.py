@@ -1,0 +1,19 @@
+"""The command `train`."""
+
+import logging
+
+from job.config.identity import identity
+from job.config.settings import Settings
+from job.pipeline import train as step
+from job.pipeline.claim import claimed_run
+from job.pipeline.prepare import prepare_run
+
+log = logging.getLogger(__name__)
+
+
+def train(settings: Settings) -> None:
+    """Prepares and trains, unless there is an adapter already."""
+    with claimed_run(settings, identity(settings), settings.overwrite) as folder:
+        if not folder.adapter.exists():
+            step.train(prepare_run(settings, folder))
+        log.info("adapter: %s", folder.adapter)

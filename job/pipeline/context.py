@@ -1,0 +1,66 @@
+"""What the steps of one run share, and the clock that they are measured by."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from transformers import PreTrainedTokenizerBase
+
+from job.config.settings import Settings
+from job.data.prepare import PreparedData
+from job.evaluation.evaluate import Scoring
+from job.model.load import BaseModel
+from job.pipeline.records import PlanRecord
+from job.pipeline.run_folder import RunFolder
+from job.plan.memory import TrainingPlan
+from job.system.hardware import Hardware, gpu_energy_j
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """All that is known of a run before weights are loaded."""
+
+    settings: Settings
+    folder: RunFolder
+    hardware: Hardware
+    base: BaseModel
+    seq2seq: bool
+    """Whether the base model is an encoder-decoder; else it is causal."""
+    tokenizer: PreTrainedTokenizerBase
+    prepared: PreparedData
+    plan: TrainingPlan
+    scoring: Scoring
+    """How answers are generated and scored."""
+
+
+@contextlib.contextmanager
+def timed(folder: RunFolder, stage: str) -> Iterator[None]:
+    """Adds the seconds that this takes, interrupted or not, and the GPU's joules to those of `stage` in plan.json; logs them."""
+    started, energy_before_j = time.perf_counter(), gpu_energy_j()
+    try:
+        yield
+    finally:
+        taken_s, energy_after_j = time.perf_counter() - started, gpu_energy_j()
+        used_j = None if energy_before_j is None or energy_after_j is None else energy_after_j - energy_before_j
+        with contextlib.suppress(OSError):  # a full disk has an error of its own, or will have one
+            _add_to_plan(folder, stage, taken_s, used_j)
+    log.info("%s took %s", stage, timedelta(seconds=round(taken_s)))
+
+
+def _add_to_plan(folder: RunFolder, stage: str, taken_s: float, used_j: float | None) -> None:
+    plan = PlanRecord.read(folder.plan)
+    seconds = plan.seconds | {stage: round(plan.seconds.get(stage, 0) + taken_s, 1)}
+    energy_j = plan.energy_j
+    if used_j is not None:
+        energy_j = energy_j | {stage: round(energy_j.get(stage, 0) + used_j, 1)}
+    replace(plan, seconds=seconds, energy_j=energy_j).write(folder.plan)
+
+
+def update_plan(folder: RunFolder, **fields: object) -> None:
+    """Replaces some fields of plan.json."""
+    replace(PlanRecord.read(folder.plan), **fields).write(folder.plan)

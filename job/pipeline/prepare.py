@@ -1,0 +1,84 @@
+"""The first step: everything that can be known before weights are loaded."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from job.config.inputs import base_model, data_config
+from job.config.libraries import check_trackers, weight_format
+from job.config.scoring import make_scoring
+from job.config.settings import Settings
+from job.data.lengths import LengthLimits
+from job.data.prepare import ModelSpec, PreparedData, prepare
+from job.data.token_lengths import token_lengths
+from job.model.load import (
+    BaseModel,
+    check_vocabulary,
+    fingerprint,
+    is_seq2seq,
+    length_limits,
+    load_base,
+    load_config,
+    load_tokenizer,
+)
+from job.pipeline.claim import check_content
+from job.pipeline.context import RunContext, timed
+from job.pipeline.plan import choose_eval_batch_size, plan_run
+from job.pipeline.run_folder import RunFolder
+from job.pipeline.status import write_stage
+from job.pipeline.workload import measure_workload
+from job.system.hardware import DTYPES, Hardware, check_computes, check_quantization, choose_precision, detect
+
+log = logging.getLogger(__name__)
+
+TRAINING_DATA, BASE_MODEL = "the training data", "the base model"
+"""What a run's settings.json has fingerprints of."""
+
+
+def prepare_run(settings: Settings, folder: RunFolder) -> RunContext:
+    """The machine, the model's kind, the rows, the plan: what the other steps need, checked as far as it can be."""
+    write_stage(folder, "prepare")
+    with timed(folder, "preparation"):
+        check_trackers(settings)
+        hardware = check_hardware(settings)
+        base = base_model(settings)
+        config = load_config(base)
+        seq2seq = is_seq2seq(config, settings.task, base)
+        begun_with = folder.read_settings().content.get(TRAINING_DATA) if folder.is_begun else None
+        tokenizer, prepared = prepare_data(settings, base, config, seq2seq, folder.data, begun_with)
+        check_content(folder, {TRAINING_DATA: prepared.fingerprint, BASE_MODEL: fingerprint(base)})
+        log.info(prepared.train_truncation.describe("training rows"))
+        log.info(prepared.eval_truncation.describe("held-out rows"))
+        scoring = make_scoring(settings, prepared)
+        plan = plan_run(settings, folder, hardware, config, measure_workload(settings, prepared, seq2seq))
+        longest = int(token_lengths(prepared.evaluation, "input_ids").max()), scoring.decoding.max_new_tokens
+        batch_size = choose_eval_batch_size(settings, hardware, config, (plan.precision, plan.quantization), longest)
+        scoring = replace(scoring, decoding=replace(scoring.decoding, batch_size=batch_size))
+    return RunContext(settings, folder, hardware, base, seq2seq, tokenizer, prepared, plan, scoring)
+
+
+def check_hardware(settings: Settings) -> Hardware:
+    """This machine. Raises HardwareError or SettingsError for one that cannot compute what the settings ask for."""
+    hardware = detect(settings.device)
+    log.info("hardware: %s", hardware.describe())
+    check_quantization(settings.quantization, hardware)
+    check_computes(hardware, DTYPES[choose_precision(settings.precision, hardware)], settings.quantization == "int8")
+    return hardware
+
+
+def prepare_data(
+    settings: Settings, base: BaseModel, config: PreTrainedConfig, seq2seq: bool, folder: Path, expected: str | None = None
+) -> tuple[PreTrainedTokenizerBase, PreparedData]:
+    """The tokenizer, and the rows prepared in `folder`, whose fingerprint must be `expected` if that is given."""
+    tokenizer = load_tokenizer(base)
+    check_vocabulary(base, config, tokenizer)
+    limits = LengthLimits(*length_limits(config, tokenizer), shared=not seq2seq)
+    return tokenizer, prepare(data_config(settings), ModelSpec(tokenizer, seq2seq, limits), folder, expected)
+
+
+def load_base_model(context: RunContext) -> PreTrainedModel:
+    """The base model as this run's plan holds it."""
+    dtype, quantization = weight_format(context.plan.precision, context.plan.quantization)
+    return load_base(context.base, context.seq2seq, dtype, quantization, context.hardware.device)

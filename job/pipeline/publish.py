@@ -1,0 +1,58 @@
+"""The last step: model card, report, TensorBoard's table of runs, upload; then the run is done."""
+
+from dataclasses import replace
+
+from job.config.identity import hparams, variables
+from job.config.inputs import hub_token
+from job.config.settings import Settings
+from job.evaluation.verdict import Verdict
+from job.pipeline.context import RunContext
+from job.pipeline.evaluate import verdict_of
+from job.pipeline.records import AdapterRecord, ProofRecord, StatusRecord, versions
+from job.pipeline.report import data_name, report_facts
+from job.pipeline.run_folder import RunFolder
+from job.pipeline.status import write_status
+from job.publish.card import write_card
+from job.publish.report import write_report
+from job.publish.upload import upload_if_possible
+from job.training.curves import write_final_scores
+
+
+def publish(context: RunContext) -> None:
+    """Writes the model card and the report, adds the run to TensorBoard's table, calls the run done, uploads if wanted."""
+    folder, verdict = context.folder, verdict_of(context.folder)
+    adapter, proof = AdapterRecord.read(folder.adapter_record), ProofRecord.read(folder.proof)
+    changed = variables(context.settings, exclude_defaults=True)
+    write_card(folder.adapter / "README.md", _card_facts(context, adapter, proof, verdict), verdict.compared, changed)
+    write_report(folder.report, report_facts(context, verdict, proof))
+    if "tensorboard" in context.settings.report_to:
+        scores = {comparison.metric: comparison.adapter for comparison in verdict.compared}
+        write_final_scores(folder.logs, hparams(context.settings), scores, adapter.steps)
+    done = StatusRecord(
+        "done", adapter=str(folder.adapter), verdict=verdict.word, summary=str(verdict), headline=verdict.headline, proof=str(proof)
+    )
+    write_status(folder, done)
+    upload_once(context.settings, folder)
+
+
+def upload_once(settings: Settings, folder: RunFolder) -> None:
+    """Uploads the adapter of a run that is done, if that is wanted and was not done yet; status.json says how it went."""
+    status = StatusRecord.read(folder.status)
+    if settings.push_to_hub and settings.hub_model_id and status.hub is None:
+        address, error = upload_if_possible(folder.adapter, settings.hub_model_id, hub_token(settings), settings.hub_private_repo)
+        write_status(folder, replace(status, hub=address, hub_error=error))
+
+
+def _card_facts(context: RunContext, adapter: AdapterRecord, proof: ProofRecord, verdict: Verdict) -> dict[str, object]:
+    return {
+        "title": context.folder.name,
+        "base": adapter.base_model,
+        "data": data_name(context),
+        "train_rows": len(context.prepared.train),
+        "verdict": str(verdict),
+        "proof": str(proof),
+        "seq2seq": context.seq2seq,
+        "template": adapter.prompt_template,
+        "max_new_tokens": adapter.max_new_tokens,
+        "versions": versions(),
+    }

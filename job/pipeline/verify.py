@@ -1,0 +1,94 @@
+"""The step after the evaluation: a fresh process, without this job, answers a few rows again. Its result is proof.json."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from datasets import Dataset
+from peft import PeftModel
+
+from job.errors import VerificationFailed
+from job.evaluation.generate import Decoding, measure_losses, prompt_of
+from job.model.load import BaseModel
+from job.model.lora import base_only
+from job.pipeline.context import RunContext, timed
+from job.pipeline.records import ExpectedAnswers, ProofRecord
+from job.pipeline.status import write_stage
+from job.publish.verification import QUANTISED_TOLERANCE, TOLERANCE, answer_in_fresh_process, compare_answers
+from job.system.hardware import DTYPES, free_memory
+
+log = logging.getLogger(__name__)
+
+ROWS = 8
+"""Held-out rows that are answered once more."""
+NO_MEMORY = "no room in memory"
+
+
+def record_expected(context: RunContext, model: PeftModel, outputs: Sequence[str]) -> None:
+    """Begins proof.json with what `model` makes of the first held-out rows. outputs: its answers to them."""
+    rows = list(context.prepared.evaluation.select(range(min(ROWS, len(outputs)))))
+    decoding = context.scoring.decoding
+    losses = measure_losses(model, context.tokenizer, rows, decoding)
+    with base_only(model):
+        base_losses = measure_losses(model, context.tokenizer, rows, decoding)
+    expected = ExpectedAnswers(list(outputs[: len(rows)]), losses, base_losses, decoding.max_new_tokens, decoding.num_beams)
+    ProofRecord(expected).write(context.folder.proof)
+
+
+def verify(context: RunContext) -> None:
+    """Adds to proof.json how far a fresh process is from the evaluation, unless it is there.
+
+    Raises VerificationFailed where that is more than rounding.
+    """
+    proof, folder = ProofRecord.read(context.folder.proof), context.folder
+    if proof.is_complete:
+        return
+    write_stage(folder, "verify")
+    free_memory()
+    with timed(folder, "proof"):
+        found = answer_in_fresh_process(_task_with_adapter(context, proof.expected))
+    if found is None:
+        log.warning("the adapter was not loaded again in a fresh process: %s", NO_MEMORY)
+        replace(proof, skipped=NO_MEMORY).write(folder.proof)
+        return
+    tolerance = TOLERANCE[context.plan.precision] if context.plan.quantization == "none" else QUANTISED_TOLERANCE
+    difference = compare_answers(found, proof.expected.answers, tolerance, proof.expected.base_losses)
+    if difference.is_too_large:
+        raise VerificationFailed(
+            f"{folder.adapter}: loaded by a fresh process it does not answer as evaluation.csv says ({difference}; {tolerance} is "
+            "allowed). Check the disk, then run `evaluate`, which evaluates it once more."
+        )
+    replace(proof, found=difference).write(folder.proof)
+    log.info("loaded again by a fresh process, peft and transformers alone: %s", difference)
+
+
+def _task_with_adapter(context: RunContext, expected: ExpectedAnswers) -> dict:
+    rows = reload_rows(context.prepared.evaluation.select(range(len(expected.outputs))), context.seq2seq)
+    task = reload_task(context.base, context.seq2seq, context.hardware.device, context.plan.precision, rows, expected.decoding)
+    adapter = str(context.folder.adapter)
+    task |= {"adapter": adapter, "tokenizer": adapter}
+    if context.plan.quantization != "none" and context.hardware.device == "cuda":
+        task["quantization"] = _usual_quantization(context.plan.quantization, task["dtype"])
+    return task
+
+
+def reload_rows(rows: Dataset, seq2seq: bool) -> list[dict]:
+    """Prepared rows as `reload.answer` takes them."""
+    return [{"prompt": prompt_of(row, seq2seq), "input_ids": row["input_ids"], "labels": row["labels"]} for row in rows]
+
+
+def reload_task(base: BaseModel, seq2seq: bool, device: str, precision: str, rows: list[dict], decoding: Decoding) -> dict:
+    """A task of `reload.answer` for the untouched base model."""
+    return {
+        "model": base.model_id, "arguments": base.arguments(), "seq2seq": seq2seq, "device": device, "quantization": None,
+        "dtype": str(DTYPES[precision]).removeprefix("torch."), "rows": rows, "adapter": None, "tokenizer": base.model_id,
+        "max_new_tokens": decoding.max_new_tokens, "num_beams": decoding.num_beams,
+    }  # fmt: skip
+
+
+def _usual_quantization(quantization: str, dtype: str) -> dict[str, object]:
+    """As people load such a base elsewhere, without this job's care for T5's `wo`."""
+    if quantization == "int8":
+        return {"load_in_8bit": True}
+    nested = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": dtype}
+    return {"load_in_4bit": True} | nested
