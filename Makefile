@@ -91,7 +91,7 @@ doctor: ## check GPU, folders, model and data in seconds
 	@$(VENV)/python entrypoint.py doctor
 
 image: ## build the image
-	$(COMPOSE) build job
+	IMAGE_REVISION=$$(git describe --always --abbrev=40 --dirty --exclude '*' 2>/dev/null || echo unknown) $(COMPOSE) build job
 
 up: image ## TensorBoard in the background, then the job on the GPU in the foreground
 	$(COMPOSE) up --detach tensorboard
