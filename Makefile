@@ -1,6 +1,8 @@
 # All commands of the project. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-container pictures test-faults audit test-gpu bench bench-gpu bench-plan bench-scale profile lint format tensorboard plan doctor image up up-cpu logs down docs lock clean
+.PHONY: help demo test test-slow test-container pictures test-faults audit test-gpu bench bench-gpu bench-plan bench-scale profile \
+	lint lint-python lint-shell lint-image lint-workflows test-tools format tensorboard plan doctor image up up-cpu logs down docs \
+	lock clean
 
 PYTHON ?=
 export PYTHON
@@ -66,12 +68,23 @@ bench-plan: ## hold predicted memory against real steps, on the GPU if there is 
 	@./setup.sh
 	@$(VENV)/python -m bench.plan_accuracy
 
-lint: ## check style and format of Python, shell and Dockerfile
-	@./setup.sh test
+lint: lint-python lint-shell lint-image lint-workflows ## check Python, shell, Dockerfile and workflows
+
+lint-python: test-tools
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
+
+lint-shell: test-tools
 	@$(VENV)/shellcheck $$(git ls-files '*.sh' .ci/run)
+
+lint-image: test-tools
 	@$(VENV)/hadolint Dockerfile
+
+lint-workflows: test-tools
+	@$(VENV)/actionlint -shellcheck $(VENV)/shellcheck -pyflakes ''
+
+test-tools:
+	@./setup.sh test
 
 format: ## mend style and format
 	@./setup.sh test
@@ -118,5 +131,5 @@ lock: ## solve pyproject.toml into requirements.txt and requirements-test.txt (n
 		--group test --constraint requirements.txt --output-file requirements-test.txt
 
 clean: ## delete .venv and caches; runs, curves and data stay
-	rm -rf .venv .ruff_cache .pytest_cache
+	rm -rf .venv .ruff_cache .pytest_cache .mypy_cache
 	find job tests -name __pycache__ -type d -prune -exec rm -rf {} +
