@@ -9,6 +9,7 @@ export PYTHON
 VENV := .venv/bin
 COMPOSE := docker compose
 CPU := -f docker-compose.yml -f docker-compose.cpu.yml
+BUILT := $(if $(IMAGE),,image) # where IMAGE names a published image, it is pulled
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -106,11 +107,11 @@ doctor: ## check GPU, folders, model and data in seconds
 image: ## build the image
 	IMAGE_REVISION=$$(git describe --always --abbrev=40 --dirty --exclude '*' 2>/dev/null || echo unknown) $(COMPOSE) build job
 
-up: image ## TensorBoard in the background, then the job on the GPU in the foreground
+up: $(BUILT) ## TensorBoard in the background, then the job on the GPU in the foreground
 	$(COMPOSE) up --detach tensorboard
 	$(COMPOSE) up --no-log-prefix --exit-code-from job job
 
-up-cpu: image ## the same on a machine without a GPU
+up-cpu: $(BUILT) ## the same on a machine without a GPU
 	$(COMPOSE) $(CPU) up --detach tensorboard
 	$(COMPOSE) $(CPU) up --no-log-prefix --exit-code-from job job
 
