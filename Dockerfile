@@ -23,9 +23,6 @@ RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked \
  && /opt/venv/bin/pip install --disable-pip-version-check --require-hashes -r /requirements.txt
 
 FROM python AS job
-LABEL org.opencontainers.image.title="lora-job" \
-      org.opencontainers.image.description="Fine-tunes a language model with LoRA on a spreadsheet, and measures whether it helped"
-
 # Any UID works: it may write to these four folders, its home is /tmp, and USER stands in for a passwd entry.
 RUN groupadd --gid 10001 job \
  && useradd --uid 10001 --gid job --no-create-home --home-dir /tmp job \
@@ -46,6 +43,16 @@ COPY --from=packages /opt/venv /opt/venv
 COPY entrypoint.py /app/
 COPY job /app/job
 RUN python -m compileall -q /app
+
+# Last, so that a new commit does not copy the packages again. A test holds the version equal to job/__init__.py's.
+ARG IMAGE_REVISION=unknown
+ARG IMAGE_SOURCE=
+LABEL org.opencontainers.image.title="lora-job" \
+      org.opencontainers.image.description="Fine-tunes a language model with LoRA on a spreadsheet, and measures whether it helped" \
+      org.opencontainers.image.version="0.2.0" \
+      org.opencontainers.image.revision="${IMAGE_REVISION}" \
+      org.opencontainers.image.source="${IMAGE_SOURCE}" \
+      org.opencontainers.image.licenses="Apache-2.0"
 
 # The working directory is / so that data/mine.xlsx in .env means the same file in the container and outside.
 WORKDIR /

@@ -1,12 +1,15 @@
 # All commands of the project. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-container pictures test-faults audit test-gpu bench bench-gpu bench-plan bench-scale profile lint format tensorboard plan doctor image up up-cpu logs down docs lock clean
+.PHONY: help demo test test-slow test-container pictures test-faults audit test-gpu bench bench-gpu bench-plan bench-scale profile \
+	lint lint-python lint-shell lint-image lint-workflows test-tools format tensorboard plan doctor image up up-cpu logs down docs \
+	lock clean
 
 PYTHON ?=
 export PYTHON
 VENV := .venv/bin
 COMPOSE := docker compose
 CPU := -f docker-compose.yml -f docker-compose.cpu.yml
+BUILT := $(if $(IMAGE),,image) # where IMAGE names a published image, it is pulled
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,12 +69,23 @@ bench-plan: ## compare predicted memory with real steps, on the GPU if there is 
 	@./setup.sh
 	@$(VENV)/python -m bench.plan_accuracy
 
-lint: ## check style and format of Python, shell and Dockerfile
-	@./setup.sh test
+lint: lint-python lint-shell lint-image lint-workflows ## check Python, shell, Dockerfile and workflows
+
+lint-python: test-tools
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
+
+lint-shell: test-tools
 	@$(VENV)/shellcheck $$(git ls-files '*.sh' .ci/run)
+
+lint-image: test-tools
 	@$(VENV)/hadolint Dockerfile
+
+lint-workflows: test-tools
+	@$(VENV)/actionlint -shellcheck $(VENV)/shellcheck -pyflakes ''
+
+test-tools:
+	@./setup.sh test
 
 format: ## fix style and format
 	@./setup.sh test
@@ -91,13 +105,13 @@ doctor: ## check GPU, folders, model and data in seconds
 	@$(VENV)/python entrypoint.py doctor
 
 image: ## build the image
-	$(COMPOSE) build job
+	IMAGE_REVISION=$$(git describe --always --abbrev=40 --dirty --exclude '*' 2>/dev/null || echo unknown) $(COMPOSE) build job
 
-up: image ## TensorBoard in the background, then the job on the GPU in the foreground
+up: $(BUILT) ## TensorBoard in the background, then the job on the GPU in the foreground
 	$(COMPOSE) up --detach tensorboard
 	$(COMPOSE) up --no-log-prefix --exit-code-from job job
 
-up-cpu: image ## the same on a machine without a GPU
+up-cpu: $(BUILT) ## the same on a machine without a GPU
 	$(COMPOSE) $(CPU) up --detach tensorboard
 	$(COMPOSE) $(CPU) up --no-log-prefix --exit-code-from job job
 
@@ -118,5 +132,5 @@ lock: ## solve pyproject.toml into requirements.txt and requirements-test.txt (n
 		--group test --constraint requirements.txt --output-file requirements-test.txt
 
 clean: ## delete .venv and caches; runs, curves and data stay
-	rm -rf .venv .ruff_cache .pytest_cache
+	rm -rf .venv .ruff_cache .pytest_cache .mypy_cache
 	find job tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+import job
 from tests.container.clones import docker, said
 
 FEW_STEPS = ("--env", "MAX_STEPS=3", "--env", "EVAL_MAX_ROWS=4")
@@ -23,6 +24,12 @@ def test_the_user_is_not_root_and_the_entrypoint_needs_no_shell(image):
     assert config["User"] == "10001:10001"
     assert config["Entrypoint"] == ["python", "/app/entrypoint.py"]
     assert inside(image, "id", "-u").strip() == "10001"
+
+
+def test_a_plain_build_bears_the_version_of_the_code_in_it(image):
+    labels = json.loads(docker("image", "inspect", image).stdout)[0]["Config"]["Labels"]
+    assert labels["org.opencontainers.image.version"] == job.__version__
+    assert inside(image, "env", "PYTHONPATH=/app", "python", "-c", "import job; print(job.__version__)").strip() == job.__version__
 
 
 def test_the_installed_packages_agree(image):
