@@ -121,7 +121,7 @@ logs: ## follow what the job in its container says
 down: ## stop the containers; adapters, curves and downloaded models stay
 	$(COMPOSE) down
 
-docs: ## write env.example and the README's table of variables from the settings
+docs: ## write env.example and docs/variables.md from the settings
 	@./setup.sh
 	@$(VENV)/python -m job.config.docs
 

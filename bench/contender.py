@@ -83,7 +83,7 @@ def held_out_loss(folder: Path, adapter: Path) -> float:
 
 
 def mean_flops(folder: Path, percentiles: tuple[int, int]) -> float:
-    """Useful FLOPs a training row: of its real tokens alone, up to these percentiles of all lengths, nothing computed twice."""
+    """Useful FLOPs a training row: of its real tokens alone, up to these percentiles of all lengths, nothing recomputed."""
     model = AutoModelForSeq2SeqLM.from_pretrained(folder / "model", device_map="meta")
     dimensions = read_dimensions(model.config)
     rows = Dataset.from_csv(str(folder / "train.csv"))

@@ -1,4 +1,4 @@
-"""The README's speed section and its plot, from bench/results/: the last step of `make bench`."""
+"""The tables of docs/speed.md and their plot, from bench/results/: the last step of `make bench`."""
 
 import json
 from pathlib import Path
@@ -7,16 +7,16 @@ import matplotlib as mpl
 from matplotlib import pyplot as plt
 
 ROOT = Path(__file__).parents[1]
-RESULTS, PLOT, README = ROOT / "bench" / "results", ROOT / "docs" / "speed.svg", ROOT / "README.md"
+RESULTS, PLOT, PAGE = ROOT / "bench" / "results", ROOT / "docs" / "speed.svg", ROOT / "docs" / "speed.md"
 BEGIN, END = "<!-- speed -->\n", "<!-- /speed -->\n"
 HEADS = ("", "examples/s", "ratio (spread)", "padding", "peak memory", "loss, held-out rows")
 BLUE, GREY = "#2a6fbb", "#8a8a8a"
 
 
 def main() -> None:
-    """Writes both."""
+    """Writes the tables and the plot."""
     results = read_results()
-    README.write_text(with_tables(README.read_text(), results))
+    PAGE.write_text(with_tables(PAGE.read_text(), results))
     draw(results)
 
 

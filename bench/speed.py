@@ -50,9 +50,9 @@ ON_CPU = (
         PADDED | {"PRECISION": "fp32", "TRAIN_SAMPLING_STRATEGY": "random", "GRADIENT_CHECKPOINTING": "true"},
     ),
     Contender("and grouped by length", PADDED | {"PRECISION": "fp32", "GRADIENT_CHECKPOINTING": "true"}),
-    Contender("and nothing computed twice", PADDED | {"PRECISION": "fp32"}),
+    Contender("and nothing recomputed", PADDED | {"PRECISION": "fp32"}),
     Contender("and packed: the job in fp32", CUT | {"PRECISION": "fp32"}),
-    Contender("the same, blocks computed twice as in the recipe", CUT | {"PRECISION": "fp32", "GRADIENT_CHECKPOINTING": "true"}),
+    Contender("the same, blocks recomputed as in the recipe", CUT | {"PRECISION": "fp32", "GRADIENT_CHECKPOINTING": "true"}),
     Contender("the job in fp32, no row cut", {"PRECISION": "fp32"}),
     Contender("the job in bf16", CUT | {"PRECISION": "bf16"}),
 )

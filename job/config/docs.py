@@ -1,35 +1,71 @@
-"""`env.example` and the README's table of variables, both written from the settings: `make docs`."""
+"""`env.example` and `docs/variables.md`, both written from the settings: `make docs`."""
 
+import inspect
+import io
+import tokenize
 from pathlib import Path
 
 from job.config.settings import Settings
 
-HEAD = """\
+ENV_HEAD = """\
 # Every variable of the job with its default. Copy this file to .env, remove the # of a line and change its value.
 # An empty value means the default. A misspelt name is an error.
 """
-TABLE_STARTS, TABLE_ENDS = "<!-- variables: written by make docs -->\n", "<!-- end of variables -->\n"
+PAGE_HEAD = """\
+# Variables
+
+<!-- written by `make docs` from job/config/settings.py: change it there -->
+
+Every setting of the job is a variable, in the environment or in `.env` ([env.example](../env.example) lists all of them, ready to
+copy); where both set one, the environment wins. An empty value means the default. A name in `.env` that is not in this list is an
+error, and so is a name in the environment that looks like a misspelt one; the message says which name was meant. Values are checked
+before anything else starts, in a fraction of a second.
+"""
+INDENT = 4
+"""Column at which the fields of the class, and the headings above them, begin."""
+
+
+def groups() -> dict[str, list[str]]:
+    """Heading -> the fields below it, in the order of settings.py, where a heading is a comment on a line of its own.
+
+    Raises KeyError for a field above the first heading.
+    """
+    found: dict[str, list[str]] = {}
+    heading = ""
+    for token in tokenize.generate_tokens(io.StringIO(inspect.getsource(Settings)).readline):
+        if token.start[1] != INDENT:
+            continue
+        if token.type == tokenize.COMMENT:
+            heading = token.string.removeprefix("# ")
+            found.setdefault(heading, [])
+        elif token.type == tokenize.NAME and token.string in Settings.model_fields:
+            found[heading].append(token.string)
+    return found
 
 
 def env_example() -> str:
-    """The text of `env.example`: each variable's help, then `# NAME=default`."""
-    return HEAD + "".join(f"\n# {text}\n# {name}={default}\n" for name, default, text in _variables())
+    """The text of `env.example`: for each group its heading, then each variable's help and `# NAME=default`."""
+    return ENV_HEAD + "".join(f"\n## {heading}\n{''.join(map(_env_lines, names))}" for heading, names in groups().items())
 
 
-def with_table(readme: str) -> str:
-    """`readme` with the table of variables between its two markers written anew."""
-    rows = "".join(f"| `{name}` | {f'`{default}`' if default else ''} | {text} |\n" for name, default, text in _variables())
-    before, _, rest = readme.partition(TABLE_STARTS)
-    _, _, after = rest.partition(TABLE_ENDS)
-    return f"{before}{TABLE_STARTS}| variable | default | |\n|---|---|---|\n{rows}{TABLE_ENDS}{after}"
+def variables_page() -> str:
+    """The text of `docs/variables.md`: for each group its heading and a table."""
+    head = "| variable | default | |\n|---|---|---|\n"
+    return PAGE_HEAD + "".join(f"\n## {heading}\n\n{head}{''.join(map(_table_row, names))}" for heading, names in groups().items())
 
 
-def _variables() -> list[tuple[str, str, str]]:
-    """Name, default and help of each variable, in the order of the settings."""
-    return [(name.upper(), _text(field.default), field.description) for name, field in Settings.model_fields.items()]
+def _env_lines(name: str) -> str:
+    return f"\n# {Settings.model_fields[name].description}\n# {name.upper()}={_default(name)}\n"
 
 
-def _text(default: object) -> str:
+def _table_row(name: str) -> str:
+    default = _default(name)
+    return f"| `{name.upper()}` | {f'`{default}`' if default else ''} | {Settings.model_fields[name].description} |\n"
+
+
+def _default(name: str) -> str:
+    """The default as a person would set it; "" where there is none."""
+    default = Settings.model_fields[name].default
     if default is None:
         return ""
     if isinstance(default, tuple):
@@ -39,5 +75,4 @@ def _text(default: object) -> str:
 
 if __name__ == "__main__":
     Path("env.example").write_text(env_example())
-    readme = Path("README.md")
-    readme.write_text(with_table(readme.read_text()))
+    Path("docs/variables.md").write_text(variables_page())

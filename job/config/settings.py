@@ -1,4 +1,6 @@
-"""Every variable of the job, typed, with its default. The line under a field is its help in `env.example`.
+"""Every variable of the job, typed, with its default.
+
+The line under a field is its help in `env.example` and docs/variables.md, the comment above a group of fields is its heading there.
 
 Importing this module takes milliseconds: a wrong variable is answered before torch is imported.
 """
@@ -53,7 +55,7 @@ class Settings(BaseSettings):
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Only for models whose code you have read."""
     allow_pickle: bool = False
-    """Load weights that are no safetensors: such files can run code. Only for models that you trust."""
+    """Load weights that are not safetensors: such files can run code. Only for models that you trust."""
     hf_token: SecretStr | None = None
     """Hub token, for gated or private models."""
     hf_token_file: Path | None = None
@@ -159,23 +161,23 @@ class Settings(BaseSettings):
     checkpoint_minutes: PositiveFloat = 10
     """Minutes after which a checkpoint is written, whatever SAVE_STRATEGY says: what a sudden end may cost."""
     grace_s: PositiveFloat = 30
-    """Seconds that the machine gives between a stop signal and its end; the job tells when a checkpoint takes longer."""
+    """Seconds that the machine gives between a stop signal and its end; the job warns when a checkpoint takes longer."""
     max_hours: PositiveFloat | None = None
     """Hours that the job may take from start to end; training ends early enough to evaluate and publish within them."""
     full_determinism: bool = False
     """Bit for bit the same result on a GPU after an interruption too; slower. On a CPU it always is."""
     eval_strategy: Schedule = "epoch"
-    """When to measure the loss on the held-out rows while training."""
+    """When to evaluate on the held-out rows while training."""
     eval_steps: PositiveInt | None = None
-    """Steps between two measurements, with EVAL_STRATEGY=steps."""
+    """Steps between two evaluations, with EVAL_STRATEGY=steps."""
     eval_samples: int = Field(5, ge=0)
-    """Held-out rows whose answers TensorBoard shows at each measurement, always the same ones."""
+    """Held-out rows whose answers TensorBoard shows at each evaluation, always the same ones."""
     load_best_model_at_end: bool = True
     """Take the adapter as it was when METRIC_FOR_BEST_MODEL was best; else, and with EVAL_STRATEGY=no, the last one."""
     metric_for_best_model: str = "loss"
-    """By what the best adapter is told: loss, or any score, for which the held-out rows are answered at each measurement."""
+    """What decides which adapter is the best: loss, or any score, for which the held-out rows are answered at each evaluation."""
     early_stopping_patience: PositiveInt | None = None
-    """Measurements in a row without a new best one after which training ends."""
+    """Evaluations in a row without a new best one after which training ends."""
     report_to: Words = ("tensorboard",)
     """Trackers, comma separated, as transformers names them; none for none."""
 
@@ -201,7 +203,7 @@ class Settings(BaseSettings):
 
     # Plan
     plan_gpu: str | None = None
-    """GPU of job/plan/gpus.toml that `plan` tells all of, such as V100-16GB; all of them in a table if not set."""
+    """GPU of job/plan/gpus.toml that `plan` describes in full, such as V100-16GB; a table of all of them if not set."""
     plan_source_lengths: Lengths = "150/220/256"
     """Median, 95th percentile and longest of the inputs in tokens that `plan` assumes where TRAIN_DATA is not set."""
     plan_target_lengths: Lengths = "30/48/56"

@@ -1,10 +1,15 @@
-"""The README's speed section is what was measured."""
+"""The tables of docs/speed.md are what was measured."""
 
-from bench.show import README, read_results, with_tables
+from bench.show import BEGIN, END, PAGE, read_results, with_tables
 
 
-def test_the_readme_has_the_tables_of_the_results():
+def test_the_page_of_speed_has_the_tables_of_the_results():
     results = read_results()
     assert results
-    assert README.read_text() == with_tables(README.read_text(), results), "run: python -m bench.show"
-    assert all(f"| {row['name']} |" in README.read_text() for result in results for row in result["table"])
+    assert PAGE.read_text() == with_tables(PAGE.read_text(), results), "run: python -m bench.show"
+    assert all(f"| {row['name']} |" in PAGE.read_text() for result in results for row in result["table"])
+
+
+def test_the_page_of_speed_has_one_place_for_the_tables():
+    """Without its marks the tables would be written at the end of the page, once more each time."""
+    assert (PAGE.read_text().count(BEGIN), PAGE.read_text().count(END)) == (1, 1)
