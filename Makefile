@@ -1,8 +1,8 @@
 # All commands of the project. `make` alone lists them.
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-container pictures test-faults audit test-gpu bench bench-gpu bench-plan bench-scale profile \
-	lint lint-python lint-shell lint-image lint-workflows test-tools format tensorboard plan doctor image up up-cpu logs down docs \
-	lock clean
+	lint lint-python lint-types lint-shell lint-image lint-workflows test-tools format tensorboard plan doctor image up up-cpu \
+	logs down docs lock clean
 
 PYTHON ?=
 export PYTHON
@@ -69,11 +69,14 @@ bench-plan: ## compare predicted memory with real steps, on the GPU if there is 
 	@./setup.sh
 	@$(VENV)/python -m bench.plan_accuracy
 
-lint: lint-python lint-shell lint-image lint-workflows ## check Python, shell, Dockerfile and workflows
+lint: lint-python lint-types lint-shell lint-image lint-workflows ## check Python, shell, Dockerfile and workflows
 
 lint-python: test-tools
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
+
+lint-types: test-tools
+	@$(VENV)/mypy
 
 lint-shell: test-tools
 	@$(VENV)/shellcheck $$(git ls-files '*.sh' .ci/run)

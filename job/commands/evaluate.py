@@ -1,4 +1,4 @@
-"""The command `evaluate`."""
+"""The command `evaluate`: adapter against base once more, with other metrics or another decoding."""
 
 from job.commands.run import report_done
 from job.config.identity import training_identity

@@ -6,6 +6,7 @@ import warnings
 from dataclasses import asdict
 from pathlib import Path
 
+from datasets import Dataset
 from peft import PeftModel
 
 from job.config.inputs import base_model
@@ -64,11 +65,11 @@ def merge(settings: Settings) -> None:
 
 def _merge_and_compare(settings: Settings, folder: RunFolder, partial: Path) -> dict[str, Difference]:
     """Writes the merged model to `partial`; how far it is from what. Raises VerificationFailed."""
-    adapter, expected = AdapterRecord.read(folder.adapter_record), _expected(folder)
+    adapter, (expected, evaluation) = AdapterRecord.read(folder.adapter_record), _recorded(folder)
     base = base_model(settings, adapter.base_model)
     precision = adapter.precision if settings.merge_precision == "auto" else settings.merge_precision
     device = _device(settings, base, precision)
-    rows = reload_rows(load_prepared(folder.data).evaluation.select(range(len(expected.outputs))), adapter.seq2seq)
+    rows = reload_rows(evaluation.select(range(len(expected.outputs))), adapter.seq2seq)
     task = reload_task(base, adapter.seq2seq, device, precision, rows, expected.decoding)
     log.info("merging %s into %s in %s on the %s", folder.adapter, base.model_id, precision, device)
     unmerged = _merge(base, folder.adapter, task, expected.decoding, precision, partial)
@@ -99,11 +100,12 @@ def _merge(base: BaseModel, adapter: Path, task: dict, decoding: Decoding, preci
     return unmerged
 
 
-def _expected(folder: RunFolder) -> ExpectedAnswers:
-    """What the run's evaluation found on its first rows. Raises InputMissing where there is nothing to compare with."""
-    if not folder.proof.exists() or load_prepared(folder.data) is None:
+def _recorded(folder: RunFolder) -> tuple[ExpectedAnswers, Dataset]:
+    """What the run's evaluation found on its first rows, and its rows. Raises InputMissing where they are not there."""
+    prepared = load_prepared(folder.data)
+    if prepared is None or not folder.proof.exists():
         raise InputMissing(f"{folder.path}: data/ and proof.json are needed to compare with. Run `evaluate` first.")
-    return ProofRecord.read(folder.proof).expected
+    return ProofRecord.read(folder.proof).expected, prepared.evaluation
 
 
 def _check(differences: dict[str, Difference], adapter: Path, precision: str) -> None:

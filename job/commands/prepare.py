@@ -1,4 +1,4 @@
-"""The command `prepare`."""
+"""The command `prepare`: data read, split and tokenised, without a GPU."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""The command `run`, the whole way:
+"""The command `run`: the whole way, from the environment to an evaluated adapter.
 
 environment -> Settings -> Hardware -> prepared data -> plan -> model + LoRA -> training -> evaluation -> artefacts.
 """

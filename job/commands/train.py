@@ -1,4 +1,4 @@
-"""The command `train`."""
+"""The command `train`: an adapter, without its evaluation."""
 
 import logging
 

@@ -1,10 +1,12 @@
-"""`env.example` and `docs/variables.md`, both written from the settings: `make docs`."""
+"""What `make docs` writes: `env.example` and `docs/variables.md` from the settings, the list of files in `docs/architecture.md`."""
 
+import ast
 import inspect
 import io
 import tokenize
 from pathlib import Path
 
+from job.config.identity import format_value
 from job.config.settings import Settings
 
 ENV_HEAD = """\
@@ -21,6 +23,10 @@ copy); where both set one, the environment wins. An empty value means the defaul
 error, and so is a name in the environment that looks like a misspelt one; the message says which name was meant. Values are checked
 before anything else starts, in a fraction of a second.
 """
+JOB = Path(__file__).parents[1]
+FOLDERS = ("commands", "pipeline", "config", "training", "evaluation", "plan", "publish", "model", "data", "system", "demo", "")
+"""From the top down."""
+FILES_START, FILES_END = "<!-- files: written by make docs -->\n", "\n<!-- end of files -->\n"
 INDENT = 4
 """Column at which the fields of the class, and the headings above them, begin."""
 
@@ -65,14 +71,29 @@ def _table_row(name: str) -> str:
 
 def _default(name: str) -> str:
     """The default as a person would set it; "" where there is none."""
-    default = Settings.model_fields[name].default
-    if default is None:
-        return ""
-    if isinstance(default, tuple):
-        return ",".join(default)
-    return str(default).lower() if isinstance(default, bool) else str(default)
+    return format_value(Settings.model_fields[name].default)
+
+
+def with_list_of_files(page: str) -> str:
+    """`page` with the list of the files of `job/` between its two markers written from their docstrings."""
+    before, _, rest = page.partition(FILES_START)
+    _, _, after = rest.partition(FILES_END)
+    return f"{before}{FILES_START}{''.join(map(_folder, FOLDERS))}{FILES_END}{after}"
+
+
+def _folder(folder: str) -> str:
+    files = "".join(map(_file_row, sorted((JOB / folder).glob("[a-z]*.py"))))
+    name = f"job/{folder}/" if folder else "job/"
+    return f"\n### {name}\n\n| | |\n|---|---|\n{files}"
+
+
+def _file_row(path: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+    return f"| `{path.name}` | {docstring.partition(chr(10))[0]} |\n"
 
 
 if __name__ == "__main__":
     Path("env.example").write_text(env_example())
     Path("docs/variables.md").write_text(variables_page())
+    architecture = Path("docs/architecture.md")
+    architecture.write_text(with_list_of_files(architecture.read_text()))

@@ -120,7 +120,7 @@ def _columns_of_records(where: str, records: list) -> Cells:
 
 
 def _columns(names: list[str], rows: Iterable[Sequence]) -> Cells:
-    columns = {name: [] for name in names}
+    columns: Cells = {name: [] for name in names}
     appenders = [columns[name].append for name in names]
     for row in rows:
         for append, cell in zip(appenders, row, strict=True):

@@ -7,6 +7,9 @@ import numpy as np
 
 from job.errors import DataError, SettingsError
 
+Lengths = Sequence[int] | np.ndarray
+"""Tokens of each row."""
+
 
 @dataclass(frozen=True)
 class LengthLimits:
@@ -51,9 +54,7 @@ class Truncation:
         return asdict(self)
 
 
-def choose_lengths(
-    sources: Sequence[int], targets: Sequence[int], wanted: tuple[str, str], limits: LengthLimits
-) -> tuple[int, int]:
+def choose_lengths(sources: Lengths, targets: Lengths, wanted: tuple[str, str], limits: LengthLimits) -> tuple[int, int]:
     """The longest source and the longest target to keep, in tokens.
 
     sources, targets: lengths of the training rows. wanted: MAX_SOURCE_LENGTH and MAX_TARGET_LENGTH ("auto", "p85", "256").
@@ -76,7 +77,7 @@ def choose_lengths(
     return max_source, max_target
 
 
-def _resolve(lengths: Sequence[int], wanted: str) -> int:
+def _resolve(lengths: Lengths, wanted: str) -> int:
     if wanted == "auto":
         return int(np.max(lengths))
     if wanted.startswith("p"):
@@ -89,7 +90,7 @@ def _check_positions(length: int, hard: int | None, variable: str) -> None:
         raise SettingsError(f"{variable}: {length} tokens, but the model has positions for {hard}. Set it to at most {hard}.")
 
 
-def measure_truncation(sources: Sequence[int], targets: Sequence[int], longest: tuple[int, int]) -> Truncation:
+def measure_truncation(sources: Lengths, targets: Lengths, longest: tuple[int, int]) -> Truncation:
     """What keeping `longest` (source, target) tokens would cut from rows of these lengths."""
     over_source = np.maximum(np.asarray(sources) - longest[0], 0)
     over_target = np.maximum(np.asarray(targets) - longest[1], 0)

@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,7 @@ SUMMARY, CUT_ROWS = "summary.json", "truncated.csv"
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What a person asks for; see the variables of the same names in `settings`."""
+    """Which rows to prepare, and how; see the variables of the same names in `settings`."""
 
     train: Source
     evaluation: Source | None
@@ -43,7 +42,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """The model that will read the data."""
+    """What of the model matters to its data."""
 
     tokenizer: PreTrainedTokenizerBase
     seq2seq: bool
@@ -67,17 +66,17 @@ class PreparedData:
     target_lengths: dict[str, int] = field(default_factory=dict)
 
 
-def prepare(request: DataConfig, reader: ModelSpec, folder: Path, expected: str | None = None) -> PreparedData:
+def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | None = None) -> PreparedData:
     """The prepared data in `folder`, made if it is not there yet for this very content. Raises DataError and its like.
 
     expected: the fingerprint that a run was begun with. Raises SettingsError if the content has another, and leaves `folder` alone.
     """
-    train = read_table(request.train)
-    evaluation = read_table(request.evaluation) if request.evaluation else None
-    fingerprint = _fingerprint(request, reader, [train, evaluation])
+    train = read_table(config.train)
+    evaluation = read_table(config.evaluation) if config.evaluation else None
+    fingerprint = _fingerprint(config, model, [train, evaluation])
     if expected not in (None, fingerprint):
         raise SettingsError(
-            f"TRAIN_DATA={request.train.location}: the rows, or how they are read, changed since this run was begun. Bring them "
+            f"TRAIN_DATA={config.train.location}: the rows, or how they are read, changed since this run was begun. Bring them "
             "back, choose another RUN_NAME, or set OVERWRITE=true."
         )
     if (found := load_prepared(folder)) and found.fingerprint == fingerprint:
@@ -87,50 +86,63 @@ def prepare(request: DataConfig, reader: ModelSpec, folder: Path, expected: str 
     work.mkdir(parents=True)
     try:
         if _is_tokenised(train):
-            prepared = _adopt(train, evaluation, request, fingerprint)
+            prepared = _adopt(train, evaluation, config, fingerprint)
         else:
-            prepared = _tokenise_and_cut(train, evaluation, request, reader, work)
+            prepared = _tokenise_and_cut(train, evaluation, config, model, work)
         _save(replace(prepared, fingerprint=fingerprint), folder, work / CUT_ROWS)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return load_prepared(folder)
+    return _read(folder)
 
 
 def load_prepared(folder: Path) -> PreparedData | None:
-    """What `prepare` left in `folder`, memory-mapped; None if there is nothing whole."""
-    if not (folder / SUMMARY).exists():
-        return None
+    """What `prepare` left in `folder`, memory-mapped; None if there is nothing complete."""
+    return _read(folder) if (folder / SUMMARY).exists() else None
+
+
+def _read(folder: Path) -> PreparedData:
     summary = json.loads((folder / SUMMARY).read_text())
-    cuts = [Truncation(**{**summary[name], "dropped": tuple(summary[name]["dropped"])}) for name in ("train_cut", "eval_cut")]
-    kind = (summary.get("chat", False), summary.get("source_lengths", {}), summary.get("target_lengths", {}))
-    train, evaluation = (load_from_disk(str(folder / part)) for part in ("train", "eval"))
-    return PreparedData(train, evaluation, *cuts, summary["fingerprint"], *kind)
+    train_truncation, eval_truncation = (
+        Truncation(**{**summary[name], "dropped": tuple(summary[name]["dropped"])}) for name in ("train_cut", "eval_cut")
+    )
+    return PreparedData(
+        train=load_from_disk(str(folder / "train")),
+        evaluation=load_from_disk(str(folder / "eval")),
+        train_truncation=train_truncation,
+        eval_truncation=eval_truncation,
+        fingerprint=summary["fingerprint"],
+        chat=summary.get("chat", False),
+        source_lengths=summary.get("source_lengths", {}),
+        target_lengths=summary.get("target_lengths", {}),
+    )
 
 
-def _tokenise_and_cut(train: Table, evaluation: Table | None, request: DataConfig, reader: ModelSpec, work: Path) -> PreparedData:
+def _tokenise_and_cut(train: Table, evaluation: Table | None, config: DataConfig, model: ModelSpec, work: Path) -> PreparedData:
     """work: folder of what is between the steps, on disk so that rows of any number take the same memory."""
-    examples, held_out, tables = _examples(train, evaluation, request, work)
+    examples, held_out, tables = _examples(train, evaluation, config, work)
     tokenised = [
-        tokenise(part, reader.tokenizer, reader.seq2seq, request.num_proc, work / f"tokenised-{name}.arrow")
+        tokenise(part, model.tokenizer, model.seq2seq, config.num_proc, work / f"tokenised-{name}.arrow")
         for name, part in (("train", examples), ("eval", held_out))
     ]
     chat = "messages" in examples.column_names
-    layout = "seq2seq" if reader.seq2seq else "chat" if chat else "causal"
+    layout = "seq2seq" if model.seq2seq else "chat" if chat else "causal"
     sources, targets = token_lengths(tokenised[0], "source_ids"), token_lengths(tokenised[0], "target_ids")
-    limits = replace(reader.limits, shared=layout == "causal")
-    wanted = (request.max_lengths[0],) * 2 if chat else request.max_lengths
+    limits = replace(model.limits, shared=layout == "causal")
+    wanted = (config.max_lengths[0],) * 2 if chat else config.max_lengths
     longest = choose_lengths(sources, targets, wanted, limits)
-    check_truncation(measure_truncation(sources, targets, longest), request.max_truncated_targets, request.too_long)
-    eos = reader.tokenizer.eos_token_id
+    check_truncation(measure_truncation(sources, targets, longest), config.max_truncated_targets, config.too_long)
+    eos = model.tokenizer.eos_token_id
     assembled = [assemble(part, longest, eos, layout, work / f"assembled-{i}.arrow") for i, part in enumerate(tokenised)]
-    parts, cuts = zip(*map(partial(_cut, longest=longest, too_long=request.too_long), tokenised, assembled), strict=True)
+    kept = [_cut(*part, longest=longest, too_long=config.too_long) for part in zip(tokenised, assembled, strict=True)]
+    (train_rows, train_truncation), (eval_rows, eval_truncation) = kept
     _list_cut_rows(work / CUT_ROWS, dict(zip(("train", "eval"), tokenised, strict=True)), longest)
-    for part, table in zip(parts, tables, strict=True):
-        if len(part) == 0:
+    for rows, table in zip((train_rows, eval_rows), tables, strict=True):
+        if len(rows) == 0:
             raise DataError(f"{table.source}: no row is left after the cut. Raise MAX_SOURCE_LENGTH and MAX_TARGET_LENGTH.")
     if chat:  # whose input and answers are one sequence, of which the answers are a part
         targets = answer_lengths(assembled[0])
-    return PreparedData(*parts, *cuts, "", chat, _counted(sources), _counted(targets))
+    counts = _counted(sources), _counted(targets)
+    return PreparedData(train_rows, eval_rows, train_truncation, eval_truncation, "", chat, *counts)
 
 
 def _counted(lengths: np.ndarray) -> dict[str, int]:
@@ -139,16 +151,16 @@ def _counted(lengths: np.ndarray) -> dict[str, int]:
 
 
 def _examples(
-    train: Table, evaluation: Table | None, request: DataConfig, work: Path
+    train: Table, evaluation: Table | None, config: DataConfig, work: Path
 ) -> tuple[Dataset, Dataset, tuple[Table, Table]]:
     """Training examples, held-out examples, the tables they come from; each with its row's name in `row`."""
-    examples = to_examples(train, request.columns, work / "train.arrow")
-    digests = digest_keys(_keys(examples), request.seed)
+    examples = to_examples(train, config.columns, work / "train.arrow")
+    digests = digest_keys(_keys(examples), config.seed)
     if evaluation is None:
-        training, held_out = split_rows(digests, request.eval_fraction, train)
+        training, held_out = split_rows(digests, config.eval_fraction, train)
         return examples.select(training), examples.select(held_out), (train, train)
-    held_out = to_examples(evaluation, request.columns, work / "eval.arrow")
-    check_overlap(digests, digest_keys(_keys(held_out), request.seed), train, evaluation)
+    held_out = to_examples(evaluation, config.columns, work / "eval.arrow")
+    check_overlap(digests, digest_keys(_keys(held_out), config.seed), train, evaluation)
     return examples, held_out, (train, evaluation)
 
 
@@ -194,32 +206,34 @@ def _is_tokenised(table: Table) -> bool:
     return {"input_ids", "labels"} <= set(table.rows.column_names)
 
 
-def _adopt(train: Table, evaluation: Table | None, request: DataConfig, fingerprint: str) -> PreparedData:
+def _adopt(train: Table, evaluation: Table | None, config: DataConfig, fingerprint: str) -> PreparedData:
     """Rows that were tokenised elsewhere, as they are."""
     if evaluation is not None and not _is_tokenised(evaluation):
         raise DataError(f"{evaluation.source}: no tokenised rows, but {train.source} has. Prepare both the same way.")
     if evaluation is None:
         keys = (str(ids) for batch in train.rows.iter(batch_size=ROWS_AT_ONCE) for ids in batch["input_ids"])
-        indices = split_rows(digest_keys(keys, request.seed), request.eval_fraction, train)
+        indices = split_rows(digest_keys(keys, config.seed), config.eval_fraction, train)
         parts = [train.rows.select(side) for side in indices]
     else:
         parts = [train.rows, evaluation.rows]
     parts = [_with_length(part.remove_columns("length") if "length" in part.column_names else part) for part in parts]
-    cuts = [
-        Truncation(len(part), int(token_lengths(part, "input_ids").max()), int(token_lengths(part, "labels").max()), 0, 0, 0, 0)
-        for part in parts
-    ]
-    return PreparedData(*parts, *cuts, fingerprint)
+    train_rows, eval_rows = parts
+    return PreparedData(train_rows, eval_rows, _untruncated(train_rows), _untruncated(eval_rows), fingerprint)
 
 
-def _fingerprint(request: DataConfig, reader: ModelSpec, tables: list[Table | None]) -> str:
+def _untruncated(rows: Dataset) -> Truncation:
+    longest = int(token_lengths(rows, "input_ids").max()), int(token_lengths(rows, "labels").max())
+    return Truncation(len(rows), *longest, 0, 0, 0, 0)
+
+
+def _fingerprint(config: DataConfig, model: ModelSpec, tables: list[Table | None]) -> str:
     digest = hashlib.sha256()
-    asked = {name: value for name, value in asdict(request).items() if name not in ("train", "evaluation", "num_proc")}
-    digest.update(json.dumps([asked, asdict(reader.limits), reader.seq2seq], sort_keys=True).encode())
-    digest.update(json.dumps(reader.tokenizer.get_vocab(), sort_keys=True).encode())
-    digest.update(str(reader.tokenizer.chat_template).encode())
-    if request.columns.preprocess:
-        digest.update(Path(request.columns.preprocess.rpartition(":")[0]).read_bytes())
+    asked = {name: value for name, value in asdict(config).items() if name not in ("train", "evaluation", "num_proc")}
+    digest.update(json.dumps([asked, asdict(model.limits), model.seq2seq], sort_keys=True).encode())
+    digest.update(json.dumps(model.tokenizer.get_vocab(), sort_keys=True).encode())
+    digest.update(str(model.tokenizer.chat_template).encode())
+    if config.columns.preprocess:
+        digest.update(Path(config.columns.preprocess.rpartition(":")[0]).read_bytes())
     for table in tables:
         if table is not None:
             digest.update(_content(table.rows))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from datasets import Dataset
@@ -158,7 +159,7 @@ def _check_filled(table: Table, column: str) -> None:
         )
 
 
-def _cells(table: Table, column: str) -> Iterator[object]:
+def _cells(table: Table, column: str) -> Iterator[Any]:
     """The cells of a column, few of them in memory at once."""
     for batch in table.rows.select_columns([column]).iter(batch_size=ROWS_AT_ONCE):
         yield from batch[column]

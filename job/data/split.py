@@ -25,7 +25,8 @@ def split_rows(digests: np.ndarray, eval_fraction: float, table: Table) -> tuple
     order = np.lexsort(digests.T[::-1])
     first = np.r_[True, (digests[order][1:] != digests[order][:-1]).any(1)]
     groups = np.split(order, np.flatnonzero(first)[1:])
-    held_out, wanted = [], max(1, round(len(digests) * eval_fraction))
+    held_out: list[int] = []
+    wanted = max(1, round(len(digests) * eval_fraction))
     for group in groups:
         if len(held_out) + len(group) <= wanted or not held_out:
             held_out += group.tolist()

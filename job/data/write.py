@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 from openpyxl import Workbook
-from openpyxl.cell import WriteOnlyCell
+from openpyxl.cell import Cell, WriteOnlyCell
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
 from job.errors import OutputError
@@ -76,7 +76,7 @@ def _write_workbook(rows: list[tuple], path: Path) -> None:
     book = Workbook(write_only=True)
     sheet, changed = book.create_sheet("predictions"), 0
     for row in rows:
-        cells = []
+        cells: list[int | float | Cell | None] = []
         for value in row:
             if value is None or isinstance(value, int | float):
                 cells.append(value)

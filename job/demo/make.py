@@ -131,7 +131,7 @@ def write_spreadsheet(path: Path, rng: random.Random) -> None:
     book = Workbook(write_only=True)
     sheet = book.create_sheet("appointments")
     sheet.append(["input", "output_ground_truth"])
-    seen = set()
+    seen: set[str] = set()
     while len(seen) < ROWS:
         moment, sentence = appointment(rng)
         if sentence not in seen:

@@ -5,9 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
-from transformers import DataCollatorForSeq2Seq, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import BatchEncoding, DataCollatorForSeq2Seq, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from job.errors import OutOfMemory
 from job.labels import IGNORED
@@ -145,7 +144,7 @@ def _in_batches(lengths: list[int], decoding: Decoding, name: str, compute: Call
             decoding.report(name, len(lengths) - len(left), len(lengths))
 
 
-def _pad_left(prompts: list[Ids], tokenizer: PreTrainedTokenizerBase) -> dict[str, Tensor]:
+def _pad_left(prompts: list[Ids], tokenizer: PreTrainedTokenizerBase) -> BatchEncoding:
     side, tokenizer.padding_side = tokenizer.padding_side, "left"
     try:
         return tokenizer.pad({"input_ids": prompts}, padding=True, return_tensors="pt")

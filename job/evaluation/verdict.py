@@ -125,7 +125,7 @@ def _warning(headline: MetricComparison, differences: np.ndarray) -> str | None:
 def _no_better_than_baseline(headline: MetricComparison, rows: list[dict[str, str]]) -> str | None:
     """Against the baseline, row by row: an adapter that is no better may have learned nothing else."""
     column = f"baseline_{headline.metric}"
-    if column not in rows[0]:
+    if column not in rows[0] or headline.baseline is None:
         return None
     gained = np.array([[float(row[f"adapter_{headline.metric}"]) - float(row[column])] for row in rows])
     if bootstrap_intervals(gained)[0][0] > 0:

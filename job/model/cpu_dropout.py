@@ -1,8 +1,9 @@
 """Dropout and T5's attention on a CPU, where torch draws one random number after another and keeps four bytes for each."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 
 LEVELS = 2**16
 """A probability is rounded to a 65536th."""
@@ -22,7 +23,7 @@ def dropout(values: Tensor, p: float) -> Tensor:
 
 class _Dropout(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, values: Tensor, p: float) -> Tensor:
+    def forward(ctx: Any, values: Tensor, p: float) -> Tensor:
         dropped = round(p * LEVELS)
         draws = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
         kept = (draws[: values.numel()] >= dropped - LEVELS // 2).view(values.shape)
@@ -31,7 +32,7 @@ class _Dropout(torch.autograd.Function):
         return torch.where(kept, values, 0).mul_(ctx.scale)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, slope: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
         (kept,) = ctx.saved_tensors
         return torch.where(kept, slope, 0).mul_(ctx.scale), None
 

@@ -64,9 +64,14 @@ def frozen_last_head(model: PeftModel) -> nn.Linear | None:
         inputs["decoder_input_ids"] = inputs["input_ids"]
     logits = 1000 * torch.randn(1, 2, head.out_features, generator=torch.Generator().manual_seed(0)).to(head.weight)
     was_training, seen = model.training, []
+
+    def keep(hidden: Tensor) -> Tensor:
+        seen.append(hidden)
+        return logits
+
     model.eval()
     try:
-        with torch.no_grad(), head_computes(head, lambda hidden: seen.append(hidden) or logits):
+        with torch.no_grad(), head_computes(head, keep):
             is_last = torch.equal(model(**inputs).logits.to(logits), logits)
         with torch.no_grad(), headless(head):
             return head if is_last and torch.equal(model(**inputs).logits, seen[0]) else None
@@ -85,9 +90,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     """Keeps the gradient of `hidden` alone for the backward pass. weight: (vocabulary, width)."""
 
     @staticmethod
-    def forward(
-        ctx: torch.autograd.function.FunctionCtx, hidden: Tensor, labels: Tensor, weight: Tensor, bias: Tensor | None
-    ) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, labels: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         wide = at_least_float32(hidden)
         total = torch.zeros((), dtype=wide, device=hidden.device)
         gradient = torch.empty_like(hidden)
@@ -104,6 +107,6 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, slope: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
         return gradient * (slope / SCALE).to(gradient.dtype), None, None, None

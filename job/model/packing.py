@@ -75,6 +75,10 @@ class Packing:
     source: PackedRows
     target: PackedRows | None
 
+    def rows_of(self, decoder: bool) -> PackedRows:
+        """Where the tokens are that an encoder-decoder's decoder, or its encoder, or a causal model computes."""
+        return self.target if decoder and self.target else self.source
+
 
 class PackingCollator:
     """Makes one packed batch of rows of `input_ids` and `labels`.
@@ -127,7 +131,7 @@ def model_inputs(batch: dict[str, Tensor]) -> dict[str, Any]:
     if "decoder_slots" in batch:
         target = PackedRows(batch["decoder_attention_mask"], batch["decoder_slots"])
     no_mask = torch.zeros(1, 1, 1, 1, device=batch["input_ids"].device)  # 4-D: transformers makes none of its own
-    inputs = {name: batch[name] for name in ("input_ids", "decoder_input_ids", "position_ids") if name in batch}
+    inputs: dict[str, Any] = {name: batch[name] for name in ("input_ids", "decoder_input_ids", "position_ids") if name in batch}
     inputs |= {"attention_mask": no_mask, "packing": Packing(PackedRows(batch["attention_mask"], batch["slots"]), target)}
     return inputs | ({"decoder_attention_mask": no_mask} if target else {"use_cache": False})
 
@@ -141,7 +145,7 @@ def accept_packed(model: PreTrainedModel) -> None:
         replace_shared_biases(model, _row_biases)
 
 
-def _row_biases(block: nn.Module, kwargs: dict[str, Any]) -> tuple[Tensor, Tensor | None] | None:
+def _row_biases(block: Any, kwargs: dict[str, Any]) -> tuple[Tensor, Tensor | None] | None:
     """The biases that all blocks of a T5's stack share, masks included, made once a step for rows instead of the pack.
 
     Position bias: (rows or 1, heads, longest, longest); the decoder's cross bias: (rows, 1, 1, longest), bool.
@@ -150,7 +154,7 @@ def _row_biases(block: nn.Module, kwargs: dict[str, Any]) -> tuple[Tensor, Tenso
     if packing is None:
         return None
     attention = block.layer[0].SelfAttention
-    mask = (packing.target if block.is_decoder else packing.source).mask
+    mask = packing.rows_of(decoder=block.is_decoder).mask
     longest = mask.shape[1]
     bias = attention.compute_bias(longest, longest, device=mask.device)
     if block.is_decoder:  # what follows a row is behind its last token: causality alone hides it
@@ -168,9 +172,8 @@ def packed_attention(  # noqa: PLR0913  the library's own signature
     """SDPA within each row. query, key, value: (1, heads, tokens, width); the result is (1, tokens, heads, width)."""
     if packing is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, position_bias=position_bias, **kwargs)
-    decodes = packing.target is not None and module.is_decoder
-    query_rows = packing.target if decodes else packing.source
-    key_rows = packing.target if decodes and module.is_causal else packing.source
+    decodes = packing.target is not None and bool(module.is_decoder)
+    query_rows, key_rows = packing.rows_of(decodes), packing.rows_of(decodes and bool(module.is_causal))
     query, key, value = query_rows.spread(query), key_rows.spread(key), key_rows.spread(value)
     if query.device.type == "cpu" and position_bias is not None and kwargs["dropout"]:
         found = attend(query, key, value, position_bias, kwargs["dropout"])

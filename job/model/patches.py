@@ -13,6 +13,7 @@ from bitsandbytes.nn import Linear4bit
 from torch import Tensor, nn
 from transformers import BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel
 from transformers.activations import NewGELUActivation
+from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 from job.model.cpu_dropout import CpuDropout
 
@@ -21,7 +22,9 @@ POSITION_BIAS, CROSS_BIAS = 2, 5
 
 
 @contextlib.contextmanager
-def quantised_wo(auto: type, config: PreTrainedConfig, quantization: BitsAndBytesConfig | None) -> Iterator[None]:
+def quantised_wo(
+    auto: type[_BaseAutoModelClass], config: PreTrainedConfig, quantization: BitsAndBytesConfig | None
+) -> Iterator[None]:
     """While this holds, NF4 quantises T5's `wo` as well, 18 % of XL: transformers leaves out what it keeps in float32.
 
     T5 then casts activations to the type that `wo` is stored in, which must be a float: see `bnb_4bit_quant_storage`.
@@ -96,7 +99,7 @@ def replace_shared_biases(model: PreTrainedModel, make_biases: Callable[..., tup
 @contextlib.contextmanager
 def head_computes(head: nn.Module, function: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """While this holds, `head` computes `function`: transformers models cannot be asked for hidden states without logits."""
-    head.forward = function  # type: ignore[method-assign]
+    head.forward = function
     try:
         yield
     finally:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -61,6 +62,6 @@ def _add_to_plan(folder: RunFolder, stage: str, taken_s: float, used_j: float | 
     replace(plan, seconds=seconds, energy_j=energy_j).write(folder.plan)
 
 
-def update_plan(folder: RunFolder, **fields: object) -> None:
+def update_plan(folder: RunFolder, **fields: Any) -> None:
     """Replaces some fields of plan.json."""
     replace(PlanRecord.read(folder.plan), **fields).write(folder.plan)

@@ -4,6 +4,7 @@ Bytes that a block keeps for the backward pass, a token, with dropout and LoRA o
 transformers 5.23. b is the width of the base's type.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from job.model.objective import chunk_tokens
@@ -104,7 +105,7 @@ def activation_bytes(dimensions: ModelDimensions, plan: TrainingPlan, batch: Bat
     return sum(blocks[plan.checkpointed_blocks :]) + sum(inputs) + max(again, logits) + dequantised
 
 
-def _block_bytes(dimensions: ModelDimensions, b: int, batch: Batch) -> list[float]:
+def _block_bytes(dimensions: ModelDimensions, b: int, batch: Batch) -> Sequence[float]:
     """What each block keeps, the encoder's first."""
     d, di, rows, source, target = dimensions.width, dimensions.attention, batch.rows, batch.source_length, batch.target_length
     if not dimensions.seq2seq:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -10,13 +10,20 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 class Score(Protocol):
     """One metric's means, and the difference adapter - base with its 95 % interval."""
 
-    metric: str
-    base: float
-    adapter: float
-    baseline: float | None
-    difference: float
-    low: float
-    high: float
+    @property
+    def metric(self) -> str: ...
+    @property
+    def base(self) -> float: ...
+    @property
+    def adapter(self) -> float: ...
+    @property
+    def baseline(self) -> float | None: ...
+    @property
+    def difference(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
 
 
 TEXT = """\
@@ -66,7 +73,7 @@ licence hold for the adapter too.
 """
 
 
-def write_card(path: Path, facts: Mapping[str, object], scores: Sequence[Score], settings: Mapping[str, str]) -> None:
+def write_card(path: Path, facts: Mapping[str, Any], scores: Sequence[Score], settings: Mapping[str, str]) -> None:
     """Writes the card to `path`.
 
     facts: title, base, data, train_rows, verdict, seq2seq, template, max_new_tokens, proof, versions.
@@ -91,7 +98,7 @@ def _row(score: Score) -> str:
     return f"| {score.metric} | {score.base:.4f} | {score.adapter:.4f} | {baseline} | {score.difference:+.4f} | {interval} |"
 
 
-def _metadata(facts: Mapping[str, object], scores: Sequence[Score]) -> ModelCardData:
+def _metadata(facts: Mapping[str, Any], scores: Sequence[Score]) -> ModelCardData:
     base, task = str(facts["base"]), "text2text-generation" if facts["seq2seq"] else "text-generation"
     results = [
         EvalResult(

@@ -2,7 +2,8 @@
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -14,7 +15,7 @@ VARIABLES = {INK: "var(--ink)", FIRST: "var(--first)", SECOND: "var(--second)"}
 """Colours that no plot has, and what the page puts in their place."""
 SIZE = (6.4, 2.6)
 BINS = 30
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "report", "font.size": 9, "font.family": "sans-serif", "text.color": INK,
     "axes.edgecolor": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False,
     "axes.spines.right": False, "legend.frameon": False,
@@ -23,7 +24,7 @@ STYLE = {
 Points = Sequence[tuple[float, float]]
 
 
-def curve(lines: dict[str, Points], label: str) -> str:
+def curve(lines: Mapping[str, Points], label: str) -> str:
     """Lines of (step, value), in two colours."""
 
     def draw(axes: Axes) -> None:

@@ -32,16 +32,16 @@ class Hardware:
     """"cuda" or "cpu"."""
     name: str
     memory_bytes: int
-    capability: tuple[int, int] | None = None
-    """Compute capability of the GPU."""
+    capability: tuple[int, int] = (0, 0)
+    """Compute capability of the GPU; (0, 0) of a CPU."""
 
     @property
     def has_bf16(self) -> bool:
         """Whether the GPU multiplies bfloat16 in hardware."""
-        return self.capability is not None and self.capability >= (8, 0)
+        return self.capability >= (8, 0)
 
     def describe(self) -> str:
-        kind = f", compute capability {self.capability[0]}.{self.capability[1]}" if self.capability else ""
+        kind = f", compute capability {self.capability[0]}.{self.capability[1]}" if self.device == "cuda" else ""
         return f"{self.name}, {self.memory_bytes / GIB:.1f} GiB{kind}"
 
 
@@ -108,8 +108,14 @@ def _attention(dtype: torch.dtype, device: str) -> tuple[torch.Tensor, torch.Ten
     for kind in (dtype, torch.float32):
         leaf = query.to(kind).requires_grad_()
         torch.nn.functional.scaled_dot_product_attention(leaf, leaf, leaf, attn_mask=bias.to(kind)).sum().backward()
-        gradients.append(leaf.grad)
+        gradients.append(_gradient(leaf))
     return gradients[0], gradients[1]
+
+
+def _gradient(leaf: torch.Tensor) -> torch.Tensor:
+    if leaf.grad is None:
+        raise RuntimeError("no gradient was computed")
+    return leaf.grad
 
 
 def _nf4(dtype: torch.dtype, device: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -118,7 +124,7 @@ def _nf4(dtype: torch.dtype, device: str) -> tuple[torch.Tensor, torch.Tensor]:
     weights, state = quantise(torch.randn(64, 64, device=device, dtype=dtype), quant_type="nf4")
     leaf = torch.randn(16, 64, device=device, dtype=dtype, requires_grad=True)
     bitsandbytes.matmul_4bit(leaf, weights.t(), quant_state=state).sum().backward()
-    return leaf.grad, torch.ones(16, 64, device=device) @ dequantise(weights, state).float()
+    return _gradient(leaf), torch.ones(16, 64, device=device) @ dequantise(weights, state).float()
 
 
 def _int8(dtype: torch.dtype, device: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -128,7 +134,7 @@ def _int8(dtype: torch.dtype, device: str) -> tuple[torch.Tensor, torch.Tensor]:
     layer.weight = bitsandbytes.nn.Int8Params(weights.half(), requires_grad=False, has_fp16_weights=False)
     leaf = torch.randn(16, 64, device=device, dtype=dtype, requires_grad=True)
     layer.to(device)(leaf).sum().backward()
-    return leaf.grad, torch.ones(16, 64, device=device) @ weights.to(device)
+    return _gradient(leaf), torch.ones(16, 64, device=device) @ weights.to(device)
 
 
 def free_memory() -> None:

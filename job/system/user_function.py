@@ -1,8 +1,9 @@
 """A person's own Python function, from `file.py:function`."""
 
-import importlib.util
 from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 
 from job.errors import SettingsError
 
@@ -12,10 +13,11 @@ def load_function(spec: str, variable: str) -> Callable:
     path, _, name = spec.rpartition(":")
     if not Path(path).is_file():
         raise SettingsError(f"{variable}={spec}: no such file as {path}. Check the path.")
-    module_spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    module = importlib.util.module_from_spec(module_spec)
+    loader = SourceFileLoader(Path(path).stem, path)
+    module = ModuleType(loader.name)
+    module.__file__ = path
     try:
-        module_spec.loader.exec_module(module)
+        loader.exec_module(module)
     except (Exception, SystemExit) as error:
         raise SettingsError(f"{variable}={spec}: importing {path} raised {describe(error)}. Fix the file.") from error
     function = getattr(module, name, None)

@@ -43,7 +43,8 @@ class Curves(TrainerCallback):
         """settings: variables of the run. lengths: tokens of each training row, by what they are the length of. has_score:
         whether an evaluation measures more than the loss."""
         self.folder, self.settings, self.lengths, self.has_score = folder, settings, lengths, has_score
-        self.writer: SummaryWriter | None = None
+        self.writer: Any = None
+        """SummaryWriter, from `start` on."""
 
     def start(self, step: int) -> None:
         """Opens the files; what a run that was cut off wrote after `step` vanishes."""

@@ -44,7 +44,7 @@ def packing_is_exact(model: PeftModel, rows: Dataset, tokenizer: PreTrainedToken
         log.info("two rows do not fit the memory at once: there is nothing to pack")
         return False
     except (TypeError, ValueError, RuntimeError) as error:
-        log.warning("PADDING_FREE: %s takes no packed rows (%s): training pads", model.config.model_type, error)
+        log.warning("PADDING_FREE: %s takes no packed rows (%s): it is trained with padding", model.config.model_type, error)
         return False
     finally:
         model.train(was_training)
@@ -64,7 +64,8 @@ def packing_is_faster(model: PeftModel, rows: Dataset, tokenizer: PreTrainedToke
     starts = [len(order) * part // TIMED_BATCHES for part in range(TIMED_BATCHES)]
     batches = [_ids(rows, order[start : start + micro_batch]) for start in starts]
     collators = {"padded": padding_collator(model, tokenizer), "packed": PackingCollator(model)}
-    objective, seconds = Objective(model), {name: [] for name in collators}
+    objective = Objective(model)
+    seconds: dict[str, list[float]] = {name: [] for name in collators}
     try:
         with preserved_state(model):
             for _ in range(ROUNDS):

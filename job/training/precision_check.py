@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -87,7 +88,9 @@ def in_float32(model: nn.Module) -> Iterator[None]:
     frozen = [parameter for parameter in model.parameters() if parameter.dtype in HALF and not parameter.requires_grad]
     matrices = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
     small = {parameter: parameter.data for parameter in frozen if id(parameter) not in matrices}
-    quantised = {module: module.compute_dtype for module in model.modules() if getattr(module, "compute_dtype", None) is not None}
+    quantised: dict[Any, Any] = {
+        module: module.compute_dtype for module in model.modules() if getattr(module, "compute_dtype", None) is not None
+    }
     try:
         for parameter in small:
             parameter.data = parameter.data.float()
@@ -117,11 +120,11 @@ class _WideLinear(torch.autograd.Function):
     """`input @ weight.T + bias` in float32; what is kept for the backward pass is the narrow weight, frozen."""
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         ctx.save_for_backward(weight)
         return F.linear(rows.float(), weight.float(), None if bias is None else bias.float())
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (weight,) = ctx.saved_tensors
         return gradient @ weight.float(), None, None

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from datasets import Dataset
@@ -70,7 +70,7 @@ class LoraTrainer(ResumableTrainer):
         total = self.objective(model, inputs)
         if model.training:
             self.telemetry.count(inputs)
-            loss = total / num_items_in_batch * self.accelerator.num_processes
+            loss = total / cast(Tensor, num_items_in_batch) * self.accelerator.num_processes
         else:
             count = count_labels(inputs["labels"], self.shift)
             self._held_out += torch.stack([total.double(), count]).cpu()

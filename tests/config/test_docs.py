@@ -1,16 +1,16 @@
-"""env.example, docs/variables.md and the settings say the same."""
+"""What `make docs` writes is what the settings and the docstrings say."""
 
 import re
 from pathlib import Path
 
 from dotenv import dotenv_values
 
-from job.config.docs import env_example, groups, variables_page
+from job.config.docs import env_example, groups, variables_page, with_list_of_files
 from job.config.environment import KNOWN, read_settings
 from job.config.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE, PAGE = ROOT / "env.example", ROOT / "docs" / "variables.md"
+EXAMPLE, PAGE, ARCHITECTURE = ROOT / "env.example", ROOT / "docs" / "variables.md", ROOT / "docs" / "architecture.md"
 
 
 def test_env_example_is_what_the_settings_say():
@@ -42,6 +42,18 @@ def test_env_example_lists_every_variable_once_with_help():
 
 def test_the_page_of_variables_lists_every_variable_once():
     assert sorted(re.findall(r"^\| `([A-Z_]+)` \|", PAGE.read_text(), re.MULTILINE)) == sorted(KNOWN)
+
+
+def test_the_list_of_files_is_what_their_docstrings_say():
+    page = ARCHITECTURE.read_text()
+    assert with_list_of_files(page) == page, "run: make docs"
+
+
+def test_every_module_is_in_the_list_of_files_and_says_what_it_is():
+    listed = re.findall(r"^\| `([a-z_]+\.py)` \| (.+) \|$", ARCHITECTURE.read_text(), re.MULTILINE)
+    there = [path.name for path in ROOT.glob("job/**/*.py") if path.name != "__init__.py"]
+    assert sorted(name for name, _ in listed) == sorted(there)
+    assert all(len(text) > 20 for _, text in listed)
 
 
 def test_no_help_breaks_the_table_of_variables():
