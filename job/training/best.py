@@ -3,12 +3,9 @@
 import shutil
 from pathlib import Path
 
-from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load_file, save_file
+from peft import PeftModel
 
-from job.training.checkpoints import BEST, STEP, checkpoints_of, newest_whole, seal, step_of
-
-WEIGHTS = "adapter_model.safetensors"
+from job.training.checkpoints import BEST, STEP, checkpoints_of, load_adapter, newest_whole, save_adapter, seal, step_of
 
 
 def keep_adapter(model: PeftModel, checkpoints: Path, step: int) -> None:
@@ -16,8 +13,7 @@ def keep_adapter(model: PeftModel, checkpoints: Path, step: int) -> None:
     folder = checkpoints / f"{BEST}-{step}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
-    save_file({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, folder / WEIGHTS)
+    save_adapter(model, folder)
     seal(folder)
     steps = sorted(map(step_of, checkpoints_of(checkpoints, BEST)))
     needed = set(steps[-1:])
@@ -39,5 +35,5 @@ def take_best_adapter(model: PeftModel, checkpoints: Path) -> int | None:
     folder = newest_whole(checkpoints, BEST)
     if folder is None:
         return None
-    set_peft_model_state_dict(model, load_file(folder / WEIGHTS))
+    load_adapter(model, folder)
     return step_of(folder)

@@ -1,21 +1,88 @@
-"""Checkpoints that are whole or not there: sealed by a manifest written last, with the sha256 of every file."""
+"""Checkpoints that are complete or not there: sealed by a manifest written last, with the sha256 of every file.
+
+One holds the trained weights and the optimizer's tensors as safetensors, and `progress.json`. Nothing in it is a pickle, and nothing
+in it depends on the number of ranks.
+"""
 
 import hashlib
 import json
 import logging
 import re
 import shutil
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.optim import Optimizer
+
+from job.errors import SettingsError
 from job.system.durable import flush_to_disk, make_readable, write_json
+from job.training.optimizer import restore_state, state_of
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"
+MANIFEST, ADAPTER, OPTIMIZER, PROGRESS = "manifest.json", "adapter.safetensors", "optimizer.safetensors", "progress.json"
 STEP, BEST = "checkpoint", "best"
 """Kinds of checkpoints, by their names: what training resumes from, and the adapter of the best evaluation so far."""
 KEPT = 2
 CHUNK_BYTES = 2**20
+
+
+@dataclass
+class Progress:
+    """How far a training is: what a checkpoint holds beside tensors."""
+
+    step: int = 0
+    """Optimizer steps taken."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    """Every logged point of the curves, from the first step on."""
+    loss_since_log: float = 0.0
+    steps_since_log: int = 0
+    loss_scale: dict[str, float] = field(default_factory=dict)
+    """Of float16."""
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    """What the optimizer remembers beside tensors."""
+
+
+def write_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, progress: Progress) -> None:
+    """Writes and seals a checkpoint in `folder`, replacing one that is there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    save_adapter(model, folder)
+    tensors, progress.optimizer = state_of(optimizer)
+    save_file(tensors, folder / OPTIMIZER)
+    write_json(folder / PROGRESS, asdict(progress))
+    seal(folder)
+
+
+def read_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer) -> Progress:
+    """Restores `model` and `optimizer` from the checkpoint in `folder`. Raises SettingsError for one of lora-job 0.1.0."""
+    if not (folder / ADAPTER).exists():
+        raise SettingsError(
+            f"{folder} was written by lora-job 0.1.0, whose unfinished runs cannot be resumed. Choose another RUN_NAME, or set "
+            "OVERWRITE=true to start again."
+        )
+    progress = Progress(**json.loads((folder / PROGRESS).read_text()))
+    load_adapter(model, folder)
+    restore_state(optimizer, load_file(folder / OPTIMIZER), progress.optimizer)
+    return progress
+
+
+def save_adapter(model: nn.Module, folder: Path) -> None:
+    """Writes the trained weights of `model`, by their names in it."""
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    save_file({name: parameter.detach().cpu().contiguous() for name, parameter in trained.items()}, folder / ADAPTER)
+
+
+def load_adapter(model: nn.Module, folder: Path) -> None:
+    """Puts the weights that `save_adapter` wrote back into `model`."""
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, weight in load_file(folder / ADAPTER).items():
+            parameters[name].copy_(weight)
 
 
 def seal(folder: Path) -> None:

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 SPEED = ("examples_per_second", "tokens_per_second")
 GROUPS = {"memory": ("peak_memory_gib",), "data": ("padding_share",), "speed": SPEED}
 """Which curves are not of the group "train"."""
-DROPPED = ("eval_steps_per_second", "epoch", "total_flos")
+DROPPED = ("epoch", "step")
 SCORE = "eval/(?!loss).*"
 LAYOUT = {
     "What matters": {
@@ -34,8 +33,8 @@ Answer = tuple[str, str, str]
 """Input, right answer, what the model answers."""
 
 
-class Curves(TrainerCallback):
-    """Writes what the Trainer logs, and what is the same for the whole run, to `folder`."""
+class Curves:
+    """Writes what a training logs, and what is the same for the whole run, to `folder`."""
 
     def __init__(
         self, folder: Path, settings: Mapping[str, object], lengths: Mapping[str, np.ndarray], has_score: bool = False
@@ -46,7 +45,7 @@ class Curves(TrainerCallback):
         self.writer: Any = None
         """SummaryWriter, from `start` on."""
 
-    def start(self, step: int) -> None:
+    def start(self, step: int, total_steps: int) -> None:  # noqa: ARG002  what every reporter is given
         """Opens the files; what a run that was cut off wrote after `step` vanishes."""
         self.writer = SummaryWriter(str(self.folder), purge_step=step + 1 if step else 0)
         if step:
@@ -59,19 +58,18 @@ class Curves(TrainerCallback):
             self.writer.add_histogram(f"data/{name}_tokens", lengths, 0, bins=min(BINS, int(np.ptp(lengths)) + 1))
         self.writer.flush()
 
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float] | None = None, **_: Any
-    ) -> None:
-        for name, value in (logs or {}).items():
-            if name not in DROPPED and not name.startswith("train_"):
-                self.writer.add_scalar(tag(name), value, state.global_step)
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """A point of each curve."""
+        for name, value in values.items():
+            if name not in DROPPED:
+                self.writer.add_scalar(tag(name), value, step)
         self.writer.flush()
 
     def show(self, answers: Sequence[Answer], step: int) -> None:
         """A table of the model's answers after `step`."""
         self.writer.add_text("answers", markdown_table(("input", "right answer", "answer"), answers), step)
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def close(self) -> None:
         self.writer.close()
 
 

@@ -2,12 +2,14 @@
 
 import logging
 import resource
+import sys
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from tqdm import tqdm
 
 from job.labels import IGNORED
 from job.system.hardware import GIB
@@ -26,7 +28,7 @@ class Telemetry:
     def _reset(self) -> None:
         self.started, self.rows, self.places, self.tokens = time.perf_counter(), 0, 0, 0
 
-    def count(self, inputs: dict[str, Any]) -> None:
+    def count(self, inputs: Mapping[str, Any]) -> None:
         """Adds one micro-batch, padded or packed. Causal models have input and answer in one sequence."""
         self.rows += len(inputs["attention_mask"])
         self.places += inputs["input_ids"].numel()
@@ -55,23 +57,29 @@ def peak_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-class ProgressLines(TrainerCallback):
-    """Without a terminal: one plain line every few seconds, with step, loss, speed and the time left."""
+class ProgressLines:
+    """The terminal: a bar, or without a terminal a plain line every few seconds, with step, loss, speed and the time left."""
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.started, self.first_step, self.last_line = time.perf_counter(), state.global_step, 0.0
+    def start(self, step: int, total_steps: int) -> None:
+        self.started, self.first_step, self.total_steps, self.last_line = time.perf_counter(), step, total_steps, 0.0
+        self.bar = tqdm(total=total_steps, initial=step, unit="step", disable=not sys.stderr.isatty())
 
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float] | None = None, **_: Any
-    ) -> None:
-        now, done = time.perf_counter(), state.global_step - self.first_step
-        is_due = now - self.last_line >= LINE_EVERY_S or state.global_step == state.max_steps
-        if not logs or "loss" not in logs or not is_due or done == 0:
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Shows what was logged after `step`."""
+        if "loss" not in values:
+            return
+        self.bar.update(step - self.bar.n)
+        self.bar.set_postfix(loss=f"{values['loss']:.4f}")
+        now, done = time.perf_counter(), step - self.first_step
+        is_due = now - self.last_line >= LINE_EVERY_S or step == self.total_steps
+        if not self.bar.disable or not is_due or done == 0:
             return
         self.last_line = now
-        left_s = (now - self.started) / done * (state.max_steps - state.global_step)
+        left_s = (now - self.started) / done * (self.total_steps - step)
         log.info(
-            "step %d/%d (%d %%), loss %.4f, %.1f examples/s, %s left",
-            state.global_step, state.max_steps, 100 * state.global_step // state.max_steps,
-            logs["loss"], logs["examples_per_second"], timedelta(seconds=round(left_s)),
+            "step %d/%d (%d %%), loss %.4f, %.1f examples/s, %s left", step, self.total_steps, 100 * step // self.total_steps,
+            values["loss"], values["examples_per_second"], timedelta(seconds=round(left_s)),
         )  # fmt: skip
+
+    def close(self) -> None:
+        self.bar.close()

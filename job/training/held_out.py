@@ -1,0 +1,54 @@
+"""The loss of the held-out rows while training, computed by all ranks and counted once."""
+
+import logging
+from collections.abc import Callable
+
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from transformers import BatchEncoding
+
+from job.data.token_lengths import token_lengths
+from job.errors import OutOfMemory
+from job.model.loss import count_labels
+from job.model.objective import Objective
+from job.model.packing import Collator
+from job.system.hardware import free_memory
+from job.system.ranks import Ranks
+from job.training.order import deal
+
+log = logging.getLogger(__name__)
+
+
+def held_out_loss(
+    model: PeftModel, rows: Dataset, collate: Collator, micro_batch: int, ranks: Ranks, on_batch: Callable[[], None]
+) -> float:
+    """Mean cross-entropy a label of all `rows`. on_batch: called before each batch; what it raises ends the evaluation.
+
+    Raises OutOfMemory if one row does not fit the memory.
+    """
+    lengths = (token_lengths(rows, "input_ids") + token_lengths(rows, "labels")).tolist()
+    left = deal(range(len(rows)), lengths, ranks.world_size)[ranks.rank]
+    objective, shift = Objective(model), not model.config.is_encoder_decoder
+    found = torch.zeros(2, dtype=torch.float64, device=model.device)
+    model.eval()
+    try:
+        while left:
+            on_batch()
+            batch = BatchEncoding(dict(collate([rows[place] for place in left[:micro_batch]])))
+            count = count_labels(batch["labels"], shift)
+            try:
+                with torch.no_grad():
+                    found += torch.stack([objective(model, batch.to(model.device)).double(), count.to(found)])
+            except torch.OutOfMemoryError as error:
+                if micro_batch == 1:
+                    raise OutOfMemory(f"evaluation: one row of {lengths[left[0]]} tokens does not fit. Set MAX_SOURCE_LENGTH.") from error
+                micro_batch = min(micro_batch, len(left)) // 2
+                log.warning("evaluation: out of memory, %d rows at once from here on", micro_batch)
+                free_memory()
+                continue
+            left = left[micro_batch:]
+    finally:
+        model.train()
+    total, labels = ranks.sum(found).tolist()
+    return total / labels

@@ -1,0 +1,141 @@
+"""One optimizer step: the gradient of an effective batch, over micro-batches and ranks, clipped and applied."""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from torch import Tensor
+from torch.optim import Optimizer
+from transformers import BatchEncoding
+
+from job.labels import IGNORED
+from job.model.objective import Objective
+from job.model.packing import Collator
+from job.system.hardware import free_memory
+from job.system.ranks import Ranks
+from job.training.memory_check import next_smaller_micro_batch
+from job.training.order import deal, micro_batches
+from job.training.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+FIRST_SCALE, SCALE_GROWS_AFTER = 2.0**16, 2000
+"""torch's GradScaler: it halves at each step that is not finite, and doubles after so many in a row that are."""
+Rows = Sequence[dict[str, list[int]]]
+
+
+@dataclass
+class LossScale:
+    """What a loss is multiplied by so that float16 holds its gradients; 1 and constant beside wider types."""
+
+    value: float = 1.0
+    good_steps: int = 0
+    skipped_in_a_row: int = 0
+    skipped_steps: int = 0
+
+    def update(self, is_finite: bool) -> None:
+        """Takes note of a step; one that is not finite is skipped."""
+        self.good_steps = self.good_steps + 1 if is_finite else 0
+        self.skipped_in_a_row = 0 if is_finite else self.skipped_in_a_row + 1
+        self.skipped_steps += not is_finite
+        if not is_finite:
+            self.value /= 2
+        elif self.good_steps % SCALE_GROWS_AFTER == 0:
+            self.value *= 2
+
+
+@dataclass(frozen=True)
+class Requests:
+    """What ranks want beside a step; what one of them wants, all do."""
+
+    stop: bool = False
+    checkpoint: bool = False
+
+
+class Stepper:
+    """Takes the steps of a training. Every rank calls it with the same rows."""
+
+    def __init__(self, model: PeftModel, collate: Collator, micro_batch: int, ranks: Ranks, telemetry: Telemetry) -> None:
+        self.model, self.collate, self.micro_batch, self.ranks, self.telemetry = model, collate, micro_batch, ranks, telemetry
+        self.objective = Objective(model)
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.scale = LossScale(FIRST_SCALE if model.dtype == torch.float16 else 1.0)
+
+    def gradient(self, rows: Rows, effective_batch_size: int, seeds: tuple[int, int], requests: Requests) -> tuple[Tensor, Requests]:
+        """Leaves the gradient of the mean loss a label over all `rows`; that loss, and what any rank wants.
+
+        seeds: the training's seed and the step. Out of memory, on any rank, halves the micro-batch and computes the same rows again.
+        """
+        while True:
+            try:
+                loss = self._backward(rows, seeds)
+                failed = False
+            except torch.OutOfMemoryError:
+                loss, failed = torch.zeros((), device=self.model.device), True
+            loss, requests, failed = self._agree(loss, requests, failed)
+            if not failed:
+                return loss, requests
+            self.clear()
+            free_memory()
+            self.micro_batch = next_smaller_micro_batch(self.micro_batch, effective_batch_size)
+
+    def apply(self, optimizer: Optimizer, max_grad_norm: float) -> Tensor:
+        """Clips the gradient and lets the optimizer use it, unless float16 overflowed; its norm, 0 for a skipped step."""
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        if self.scale.value != 1:
+            for gradient in gradients:
+                gradient.div_(self.scale.value)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        is_finite = self.model.dtype != torch.float16 or math.isfinite(norm.item())
+        if is_finite:
+            if max_grad_norm:
+                torch.nn.utils.clip_grads_with_norm_(self.parameters, max_grad_norm, norm)
+            optimizer.step()
+        if self.model.dtype == torch.float16:
+            self.scale.update(is_finite)
+        self.clear()
+        return norm if is_finite else torch.zeros_like(norm)
+
+    def clear(self) -> None:
+        """Forgets the gradient."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def _backward(self, rows: Rows, seeds: tuple[int, int]) -> Tensor:
+        """Adds this rank's part of the gradient; its part of the loss."""
+        shift = 0 if self.model.config.is_encoder_decoder else 1
+        labels = sum(len(row["labels"][shift:]) - row["labels"][shift:].count(IGNORED) for row in rows)
+        lengths = [len(row["input_ids"]) + (0 if shift else len(row["labels"])) for row in rows]
+        total = torch.zeros((), dtype=torch.float64, device=self.model.device)
+        mine = deal(range(len(rows)), lengths, self.ranks.world_size)[self.ranks.rank]
+        for number, places in enumerate(micro_batches(mine, self.micro_batch)):
+            batch = BatchEncoding(dict(self.collate([rows[place] for place in places])))
+            self.telemetry.count(batch)
+            seed_everything(*seeds, self.ranks.rank, number)
+            loss = self.objective(self.model, batch.to(self.model.device)) / labels
+            (loss * self.scale.value).backward()
+            total += loss.detach()
+        return total
+
+    def _agree(self, loss: Tensor, requests: Requests, failed: bool) -> tuple[Tensor, Requests, bool]:
+        """The one message of a step: gradients, loss and requests, summed over the ranks."""
+        if self.ranks.world_size == 1:
+            return loss, requests, failed
+        parts = [torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in self.parameters]
+        numbers = parts[0].new_tensor([requests.stop, requests.checkpoint, failed])
+        message = self.ranks.sum(torch.cat([*(part.flatten().to(numbers) for part in parts), loss[None].to(numbers), numbers]))
+        gradients = message[: -1 - len(numbers)].split([parameter.numel() for parameter in self.parameters])
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient.view_as(parameter).to(parameter.dtype)
+        stop, checkpoint, failures = message[-len(numbers) :].tolist()
+        return message[-1 - len(numbers)], Requests(stop > 0, checkpoint > 0), failures > 0
+
+
+def seed_everything(*numbers: Any) -> None:
+    """Seeds torch's generators by these numbers together, whatever was drawn before."""
+    torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1)))
