@@ -169,9 +169,13 @@ def test_another_base_model_at_the_same_path_is_refused(begun, job, t5_folder, t
 
 
 def test_what_does_not_change_the_result_may_change(begun, job):
-    code, said = job(**begun | {"LOGGING_STEPS": 2, "LOG_LEVEL": "debug", "SAVE_STEPS": 4, "MICRO_BATCH_SIZE": 2})
+    assert json.loads(Path("output/r/plan.json").read_text())["micro_batch"] == 8
+    code, said = job(**begun | {"LOGGING_STEPS": 2, "LOG_LEVEL": "debug", "SAVE_STEPS": 4, "PER_DEVICE_TRAIN_BATCH_SIZE": 2})
     assert code == 0, said
-    assert len([entry for entry in json.loads(Path("output/r/history.json").read_text()) if "loss" in entry]) > 3
+    assert "goes on from output/r/checkpoints/checkpoint-3" in said
+    assert json.loads(Path("output/r/plan.json").read_text())["micro_batch"] == 2
+    history = json.loads(Path("output/r/history.json").read_text())
+    assert [entry["step"] for entry in history if "loss" in entry] == [1, 2, 3, 4, 6, 8]
 
 
 def test_more_epochs_are_allowed_and_told(job, variables, at_step, monkeypatch):
