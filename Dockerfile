@@ -45,7 +45,9 @@ ENV PATH=/opt/venv/bin:$PATH \
 COPY --from=packages /opt/venv /opt/venv
 COPY entrypoint.py /app/
 COPY job /app/job
-RUN python -m compileall -q /app
+# In image-variables stand the names that this image sets itself: under compose, every other one must be known to the job.
+RUN python -m compileall -q /app \
+ && python -c 'import os; print(*os.environ, sep="\n")' >/app/image-variables
 
 # The working directory is / so that data/mine.xlsx in .env means the same file in the container and outside.
 WORKDIR /
