@@ -145,6 +145,7 @@ class ResumableTrainer(Trainer):
             self._cut_off = self._taken_up["owes_evaluation"]
             self._evaluated_step = None if self._cut_off else self.state.global_step
             self._sealed = Path(resume_from_checkpoint), self._cut_off
+            self.state.compute_steps(self.args, max_steps)  # else LOGGING_STEPS and SAVE_STEPS stay what they were before the stop
         return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
 
     def _run_epoch(self, *, epoch: int, **rest: Any) -> None:
