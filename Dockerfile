@@ -42,7 +42,9 @@ ENV PATH=/opt/venv/bin:$PATH \
 COPY --from=packages /opt/venv /opt/venv
 COPY entrypoint.py /app/
 COPY job /app/job
-RUN python -m compileall -q /app
+# In image-variables stand the names that this image sets itself: under compose, every other one must be known to the job.
+RUN python -m compileall -q /app \
+ && python -c 'import os; print(*os.environ, sep="\n")' >/app/image-variables
 
 # Last, so that a new commit does not copy the packages again. A test holds the version equal to job/__init__.py's.
 ARG IMAGE_REVISION=unknown

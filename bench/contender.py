@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset
+from job.training.trainer import LoraTrainer
 from peft import PeftModel
 from torch.nn import functional as F
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
@@ -23,7 +24,6 @@ from job.config.environment import read_settings
 from job.pipeline import prepare
 from job.plan.dimensions import read_dimensions
 from job.system.hardware import GIB
-from job.training.trainer import LoraTrainer
 
 RUN = "run"
 

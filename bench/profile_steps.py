@@ -8,12 +8,12 @@ import tempfile
 from pathlib import Path
 
 import torch
+from job.training.trainer import LoraTrainer
 from torch.profiler import ProfilerActivity, profile, schedule
 from transformers import TrainerCallback
 
 from job.commands.train import train as train_command
 from job.config.environment import read_settings
-from job.training.trainer import LoraTrainer
 
 STEPS = {"wait": 2, "warmup": 1, "active": 5}
 FOLDER = Path("logs/profile")

@@ -8,7 +8,7 @@ os.environ["DEVICE"] = "cpu"
 import csv
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,22 @@ DEMO_BASE = Path(entrypoint.__file__).parent / "job" / "demo" / "base"
 CHAT_TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}> {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}<assistant> {% endif %}"
 )
+
+
+OF_OTHER_PROGRAMS = {"HF_HUB_OFFLINE", "HF_ENDPOINT"}
+"""Variables that tests set for other programs than the job."""
+
+
+def checked(variables: Mapping[str, object]) -> dict[str, str]:
+    """`variables` with their values as texts. A test that sets one that the job does not have would test nothing: ValueError."""
+    if unknown := sorted(variables.keys() - set(KNOWN) - OF_OTHER_PROGRAMS):
+        raise ValueError(f"no field of Settings is named so: {', '.join(unknown)}")
+    return {name: str(value) for name, value in variables.items()}
+
+
+def environment_with(variables: Mapping[str, object]) -> dict[str, str]:
+    """The environment of a job in a process of its own: this one's with these variables."""
+    return os.environ | checked(variables)
 
 
 @pytest.fixture(autouse=True)
@@ -118,8 +134,8 @@ def run_job(
     def run(*arguments: str, **variables: object) -> tuple[int, str]:
         with monkeypatch.context() as patch:
             patch.setattr(verification, "run_script", fresh_process["run"])
-            for name, value in variables.items():
-                patch.setenv(name, str(value))
+            for name, value in checked(variables).items():
+                patch.setenv(name, value)
             caplog.clear()
             code = entrypoint.main(list(arguments))
         return code, "\n".join(record.getMessage() for record in caplog.records)

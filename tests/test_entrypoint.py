@@ -14,6 +14,7 @@ import pytest
 
 import entrypoint
 from job import __version__, errors
+from tests.conftest import environment_with
 
 ROOT = Path(entrypoint.__file__).parent
 
@@ -98,7 +99,7 @@ def test_a_wrong_variable_is_told_by_the_process_in_one_line(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_signal_ends_the_process_with_143_and_one_line(tmp_path, number):
-    program, environment = [sys.executable, ROOT / "entrypoint.py"], os.environ | {"NUM_TRAIN_EPOCHS": "500"}
+    program, environment = [sys.executable, ROOT / "entrypoint.py"], environment_with({"NUM_TRAIN_EPOCHS": 500})
     with subprocess.Popen(program, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert any("loss" in line for line in process.stderr), "training did not begin"
         process.send_signal(number)
@@ -111,8 +112,8 @@ def test_a_stop_signal_ends_the_process_with_143_and_one_line(tmp_path, number):
 
 
 def test_a_stop_signal_is_not_taken_for_a_failed_download(tmp_path):
-    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
-    environment |= {"MODEL_ID": "some/model", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
+    environment = environment_with({"MODEL_ID": "some/model", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": tmp_path})
+    del environment["HF_HUB_OFFLINE"]
     program = [sys.executable, ROOT / "entrypoint.py"]
     with subprocess.Popen(program, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert any("Retrying" in line for line in process.stderr)

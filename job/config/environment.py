@@ -2,49 +2,66 @@
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dotenv import dotenv_values
 from pydantic import SecretStr, ValidationError
 
+from job.config.other_names import (
+    ADVICE,
+    OF_COMPOSE,
+    OF_COMPOSE_FILE,
+    OF_MACHINES,
+    OF_OTHER_PROGRAMS,
+    OFTEN_SOMEBODY_ELSES,
+)
 from job.config.settings import Settings
 from job.errors import SettingsError
 
 KNOWN = tuple(name.upper() for name in Settings.model_fields)
 """The names of all variables."""
 
-OTHER_NAMES = {
-    "MODEL": "MODEL_ID", "MODEL_NAME": "MODEL_ID", "MODEL_NAME_OR_PATH": "MODEL_ID", "BASE_MODEL": "MODEL_ID",
-    "DATASET": "TRAIN_DATA", "DATASET_PATH": "TRAIN_DATA", "TRAIN_FILE": "TRAIN_DATA", "EPOCHS": "NUM_TRAIN_EPOCHS",
-    "NUM_EPOCHS": "NUM_TRAIN_EPOCHS", "LR": "LEARNING_RATE", "BATCH_SIZE": "EFFECTIVE_BATCH_SIZE",
-    "TRAIN_BATCH_SIZE": "EFFECTIVE_BATCH_SIZE", "LORA_RANK": "LORA_R", "LORA_TARGET_MODULES": "TARGET_MODULES",
-    "OUTPUT": "OUTPUT_DIR", "HUGGING_FACE_HUB_TOKEN": "HF_TOKEN",
-}  # fmt: skip
-"""What other tools call some of them."""
+STRICT = "LORA_JOB_STRICT"
+"""Set by docker-compose.yml, whose container gets no variables of a machine: all but the image's own are a person's."""
 
-OTHERS_PREFIXES = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TORCH", "CUDA_", "NVIDIA_", "TENSORBOARD_", "WANDB_", "DOCKER_")
-"""Beginnings of the names that other programs read from a process environment."""
+IMAGE_VARIABLES = Path(__file__).parents[2] / "image-variables"
+"""The names that the image itself sets, a line each; written when it is built."""
+
+OF_ANY_CONTAINER = {
+    "PATH", "HOME", "HOSTNAME", "TERM", "PWD", "OLDPWD", "SHLVL", "_", "LINES", "COLUMNS", "LC_CTYPE", "CONTAINER",
+}  # fmt: skip
+"""The names that engines, shells and Python add."""
 
 MEND_TOKEN_FILE = "Write the token into it and make it readable (chmod a+r), or set HF_TOKEN."
 
-SIMILAR = 0.84
-"""From this difflib ratio on, an unknown name in the process environment is a misspelt one: no ordinary name comes near."""
+OF_A_SERVICE = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)\w*)?)$")
+"""What Kubernetes tells every container of each Service in its namespace."""
+
+GUESSED, MISSPELT, MISSPELT_OF_OTHERS = 0.6, 0.84, 0.9
+"""From these difflib ratios on, an unknown name is taken for a known one: in `.env`; in the process environment, where no ordinary
+name comes that near; and where it begins like another program's, such as HF_TOKN."""
 
 
 def read_settings(dotenv_path: Path = Path(".env")) -> Settings:
     """The Settings that the process environment and the file at `dotenv_path`, if there is one, ask for.
 
+    What the file sets for other programs (HF_ENDPOINT, HTTPS_PROXY, ...) goes into the process environment, as in a container.
     Raises SettingsError for a name or a value that is wrong, before anything heavy is imported.
     """
     dotenv = read_dotenv(dotenv_path)
+    environment = {name.upper(): value for name, value in os.environ.items() if value}
     check_names(dotenv, where=f" in {dotenv_path}", strict=True)
-    check_names(os.environ, where="", strict=False)
-    given = dotenv | {name.upper(): value for name, value in os.environ.items() if value}
+    in_compose = STRICT in environment
+    where = " in .env or given with -e" if in_compose else ""
+    check_names(environment.keys() - _of_the_container(), where, strict=in_compose)
     try:
         settings = Settings(_env_file=dotenv_path)
     except ValidationError as error:
-        raise SettingsError("; ".join(_explain(problem, given) for problem in error.errors())) from None
+        raise SettingsError("; ".join(_explain(problem, dotenv | environment) for problem in error.errors())) from None
+    for name in (name for name in dotenv if name not in KNOWN and name.startswith(OF_OTHER_PROGRAMS)):
+        os.environ.setdefault(name, dotenv[name])
     return _with_token_from_file(settings)
 
 
@@ -52,29 +69,41 @@ def read_dotenv(path: Path) -> dict[str, str]:
     """The variables of a `.env` file, names in capitals, empty ones left out; {} where there is no file."""
     try:
         values = dotenv_values(path)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise SettingsError(
+            f"{path} cannot be read: {error.strerror}. Make it readable for this user (chown, or chmod a+r)."
+        ) from None
+    except UnicodeDecodeError as error:
         raise SettingsError(f"{path} cannot be read: {error}. Save it as UTF-8 text.") from None
     return {name.upper(): value for name, value in values.items() if value}
 
 
 def check_names(names: Iterable[str], where: str, strict: bool) -> None:
-    """Raises SettingsError for the first name that is not known; if not `strict`, only where it looks misspelt."""
+    """Raises SettingsError for the first name that is not known; if not `strict`, only where it was surely meant for the job."""
     for name in sorted(name.upper() for name in names):
-        if name in KNOWN or name.startswith("COMPOSE_"):
+        if name in KNOWN or name in OF_COMPOSE_FILE or name.startswith(OF_COMPOSE):
             continue
         if nearest := nearest_name(name, strict):
-            raise SettingsError(f"{name}{where}: no such variable. Did you mean {nearest}?")
-        if strict:
+            raise SettingsError(f"{name}{where}: no such variable. {ADVICE.get(nearest, f'Did you mean {nearest}?')}")
+        if strict and not name.startswith(OF_OTHER_PROGRAMS):
             raise SettingsError(f"{name}{where}: no such variable. env.example lists all of them.")
 
 
 def nearest_name(name: str, strict: bool) -> str | None:
-    """The known name that `name` was meant to be, None if there is none."""
-    if name in OTHER_NAMES:
-        return OTHER_NAMES[name]
-    if not strict and name.startswith(OTHERS_PREFIXES):
+    """The name that `name` was meant to be, one of ours or of another tool's in ADVICE; None if there is none."""
+    if name in ADVICE and (strict or name not in OFTEN_SOMEBODY_ELSES):
+        return name
+    if not strict and (name in ADVICE or name.startswith(OF_MACHINES) or OF_A_SERVICE.search(name)):
         return None
-    return next(iter(difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.6 if strict else SIMILAR)), None)
+    similar = MISSPELT_OF_OTHERS if name.startswith(OF_OTHER_PROGRAMS) else GUESSED if strict else MISSPELT
+    candidates = [*KNOWN, *ADVICE] if strict else KNOWN
+    return next(iter(difflib.get_close_matches(name, candidates, n=1, cutoff=similar)), None)
+
+
+def _of_the_container() -> set[str]:
+    """The names that no person gave: the image's, the engine's and the one that docker-compose.yml marks the container with."""
+    of_image = IMAGE_VARIABLES.read_text().upper().split() if IMAGE_VARIABLES.exists() else ()
+    return OF_ANY_CONTAINER.union(of_image, {STRICT})
 
 
 def _explain(problem: Mapping, given: Mapping[str, str]) -> str:

@@ -1,19 +1,18 @@
-"""Settings -> the libraries' own config objects: bitsandbytes', PEFT's, the Trainer's."""
+"""Settings -> the libraries' own config objects: bitsandbytes', PEFT's; and the training loop's."""
 
-import sys
 from pathlib import Path
 
 import torch
+from accelerate.tracking import get_available_trackers
 from peft import LoraConfig
-from transformers import BitsAndBytesConfig, PreTrainedModel, TrainingArguments
-from transformers.integrations.integration_utils import get_available_reporting_integrations
+from transformers import BitsAndBytesConfig, PreTrainedModel
 
-from job.config.inputs import run_name
 from job.config.settings import Settings
 from job.errors import SettingsError
 from job.evaluation.metrics import LOWER_IS_BETTER
 from job.model.lora import choose_targets
 from job.system.hardware import DTYPES
+from job.training.config import TrainingConfig
 
 
 def weight_format(precision: str, quantization: str) -> tuple[torch.dtype, BitsAndBytesConfig | None]:
@@ -53,45 +52,32 @@ def lora_config(settings: Settings, model: PreTrainedModel) -> LoraConfig:
 
 def check_trackers(settings: Settings) -> None:
     """Raises SettingsError for a tracker that is unknown or whose package is not installed."""
-    known = ("none", "tensorboard", *get_available_reporting_integrations())
+    known = ("none", "tensorboard", *(tracker.value for tracker in get_available_trackers()))
     if missing := next((name for name in settings.report_to if name not in known), None):
         raise SettingsError(f"REPORT_TO: {missing} is not installed here. Install its package, or set REPORT_TO=tensorboard.")
 
 
-def training_arguments(settings: Settings, checkpoints: Path, device: str, micro_batch: int) -> TrainingArguments:
-    """The Trainer's arguments; what a micro-batch lacks of the effective batch is accumulated."""
-    trackers = [name for name in settings.report_to if name not in ("none", "tensorboard")]
-    return TrainingArguments(
-        output_dir=str(checkpoints),
-        run_name=run_name(settings),
+def training_config(settings: Settings, checkpoints: Path) -> TrainingConfig:
+    """What the training loop is told."""
+    return TrainingConfig(
+        checkpoints=checkpoints,
+        effective_batch_size=settings.effective_batch_size,
         num_train_epochs=settings.num_train_epochs,
-        max_steps=settings.max_steps or -1,
-        per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=settings.effective_batch_size // micro_batch,
-        per_device_eval_batch_size=micro_batch,  # what fits with gradients fits without
+        max_steps=settings.max_steps,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.lr_scheduler_type,
         warmup_steps=settings.warmup_steps,
         weight_decay=settings.weight_decay,
         optim=settings.optim,
         max_grad_norm=settings.max_grad_norm,
-        train_sampling_strategy=settings.train_sampling_strategy,
+        group_by_length=settings.train_sampling_strategy == "group_by_length",
         seed=settings.seed,
         logging_steps=settings.logging_steps,
-        logging_first_step=True,
-        logging_nan_inf_filter=False,
         save_strategy=settings.save_strategy,
         save_steps=settings.save_steps or 500,
         eval_strategy=settings.eval_strategy,
-        eval_steps=settings.eval_steps,
+        eval_steps=settings.eval_steps or 500,
         metric_for_best_model=settings.metric_for_best_model if settings.load_best_model_at_end else None,
         greater_is_better=settings.metric_for_best_model not in LOWER_IS_BETTER,
-        prediction_loss_only=True,
-        label_names=["labels"],
-        remove_unused_columns=False,
-        report_to=trackers or "none",
-        disable_tqdm=not sys.stderr.isatty(),
-        use_cpu=device == "cpu",
-        accelerator_config={"non_blocking": device == "cuda"},  # the next batch is copied while the GPU computes this one
-        full_determinism=settings.full_determinism,
+        patience=settings.early_stopping_patience,
     )

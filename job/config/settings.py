@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, Posi
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DEMO = "demo"
+TENSORBOARD_PORT = 6006
 
 
 def _length(text: str) -> str:
@@ -26,10 +27,16 @@ def _split_commas(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+def _without_service_address(value: object) -> object:
+    """`value`, but the default port where Kubernetes put the address of a Service named "tensorboard" (tcp://10.0.0.1:6006)."""
+    return TENSORBOARD_PORT if isinstance(value, str) and value.startswith(("tcp://", "udp://")) else value
+
+
 Length = Annotated[str, AfterValidator(_length)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
 FileFunction = Annotated[str, Field(pattern=r"^.+\.py:[A-Za-z_]\w*$")]
 Lengths = Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*/[1-9]\d*$")]
+Port = Annotated[int, Field(ge=1, le=65535), BeforeValidator(_without_service_address)]
 Schedule = Literal["no", "epoch", "steps"]
 
 
@@ -226,7 +233,7 @@ class Settings(BaseSettings):
     """Folder of the adapters and reports of all runs."""
     logs_dir: Path = Path("logs")
     """Folder of the TensorBoard curves of all runs."""
-    tensorboard_port: int = Field(6006, ge=1, le=65535)
+    tensorboard_port: Port = TENSORBOARD_PORT
     """Port of TensorBoard on this machine."""
     hf_home: Path | None = None
     """Cache of models and datasets."""

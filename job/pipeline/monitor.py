@@ -17,6 +17,7 @@ from job.pipeline.status import progress_writer
 from job.system.signals import stop_signals
 from job.training.curves import Curves
 from job.training.supervision import EvaluationStopped
+from job.training.trackers import Tracker
 
 
 def make_curves(context: RunContext) -> Curves | None:
@@ -29,6 +30,12 @@ def make_curves(context: RunContext) -> Curves | None:
     if not lengths:  # rows that came tokenised
         lengths = {"input": token_lengths(prepared.train, "input_ids"), "answer": answer_lengths(prepared.train)}
     return Curves(context.folder.logs, variables(context.settings), lengths, scores_answers(context))
+
+
+def make_trackers(context: RunContext) -> list[Tracker]:
+    """The other trackers of REPORT_TO."""
+    names = [name for name in context.settings.report_to if name not in ("none", "tensorboard")]
+    return [Tracker(name, context.folder.name, variables(context.settings), context.folder.logs) for name in names]
 
 
 def scores_answers(context: RunContext) -> bool:

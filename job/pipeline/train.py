@@ -7,28 +7,30 @@ from dataclasses import replace
 import psutil
 import torch
 from peft import PeftModel
-from transformers import set_seed
+from transformers import enable_full_determinism, set_seed
 
 from job.config.inputs import published_model_id
-from job.config.libraries import lora_config, training_arguments
+from job.config.libraries import lora_config, training_config
 from job.model.checkpointing import checkpoint_blocks
 from job.model.lora import add_lora
-from job.model.packing import accept_packed
+from job.model.packing import collator
 from job.model.patches import use_fast_dropout
 from job.pipeline.checks import check_before_training, check_generation, choose_padding_free
 from job.pipeline.context import RunContext, timed, update_plan
-from job.pipeline.monitor import answer_scorer, make_curves
+from job.pipeline.monitor import answer_scorer, make_curves, make_trackers
 from job.pipeline.prepare import load_base_model
 from job.pipeline.records import AdapterRecord, PlanRecord
 from job.pipeline.status import write_progress, write_stage
 from job.publish.adapter import save_adapter
 from job.system.durable import write_json
-from job.system.hardware import GIB, free_memory
+from job.system.hardware import GIB
 from job.system.signals import stop_signals
-from job.training import train as training
-from job.training.memory_check import find_micro_batch, longest_batch, next_smaller_micro_batch
+from job.training import loop
+from job.training.loop import Surroundings, TrainingResult
+from job.training.memory_check import find_micro_batch, longest_batch
 from job.training.supervision import Supervision
-from job.training.train import TrainingResult
+from job.training.telemetry import ProgressLines
+from job.training.trackers import Reporter
 
 log = logging.getLogger(__name__)
 
@@ -39,58 +41,41 @@ PUBLISHING_S = 60
 def train(context: RunContext) -> PeftModel:
     """The trained model; its adapter is in its folder, verified.
 
-    Out of memory, before or in the middle, means a smaller micro-batch from the last checkpoint on: the effective batch and the
-    order of the rows stay, and so does the result.
+    Out of memory, before or in the middle, means a smaller micro-batch: the effective batch and the order of the rows stay, and so
+    does the result.
     """
     write_stage(context.folder, "train")
-    effective_batch_size = context.settings.effective_batch_size
+    rows, tokenizer = context.prepared.train, context.tokenizer
     model = _new_model(context)
     check_before_training(context, model)
-    padding_free = choose_padding_free(context, model)
-    update_plan(context.folder, padding_free=padding_free)
-    micro_batch = find_micro_batch(model, context.prepared.train, context.tokenizer, context.plan.micro_batch, effective_batch_size)
-    supervision = _supervise(context, model)
-    while True:
-        try:
-            with timed(context.folder, "training"):
-                result = _train_once(context, model, micro_batch, supervision)
-            break
-        except torch.OutOfMemoryError:
-            micro_batch = next_smaller_micro_batch(micro_batch, effective_batch_size)
-        del model
-        free_memory()
-        model = _new_model(context)
-        if padding_free:
-            accept_packed(model.get_base_model())
-    _record_measurements(context, micro_batch, result)
+    update_plan(context.folder, padding_free=choose_padding_free(context, model))
+    micro_batch = find_micro_batch(model, rows, tokenizer, context.plan.micro_batch, context.settings.effective_batch_size)
+    update_plan(context.folder, micro_batch=micro_batch)
+    surroundings = _surroundings(context, model)
+    with timed(context.folder, "training"), stop_signals.deferred():
+        config = training_config(context.settings, context.folder.checkpoints)
+        result = loop.train(
+            model, (rows, context.prepared.evaluation), collator(model, tokenizer), config, micro_batch, surroundings
+        )
+    stop_signals.raise_if_received()
+    _record_measurements(context, result)
     _save(context, model, result)
     return model
 
 
 def _new_model(context: RunContext) -> PeftModel:
-    set_seed(context.settings.seed)
+    settings = context.settings
+    (enable_full_determinism if settings.full_determinism else set_seed)(settings.seed)
     base = load_base_model(context)
-    model = add_lora(base, lora_config(context.settings, base))
+    model = add_lora(base, lora_config(settings, base))
     checkpoint_blocks(model, context.plan.checkpointed_blocks)
     if context.hardware.device == "cpu":
         use_fast_dropout(model)
     return model
 
 
-def _train_once(context: RunContext, model: PeftModel, micro_batch: int, supervision: Supervision) -> TrainingResult:
-    """One try with this micro-batch. Raises KeyboardInterrupt if a stop was asked for, with a checkpoint sealed."""
-    update_plan(context.folder, micro_batch=micro_batch)
-    arguments = training_arguments(context.settings, context.folder.checkpoints, context.hardware.device, micro_batch)
-    curves = make_curves(context)
-    supervision = replace(supervision, score_answers=answer_scorer(context, model, curves))
-    data = (context.prepared.train, context.prepared.evaluation)
-    with stop_signals.deferred():
-        result = training.train(model, arguments, data, context.tokenizer, supervision, curves)
-    stop_signals.raise_if_received()
-    return result
-
-
-def _supervise(context: RunContext, model: PeftModel) -> Supervision:
+def _surroundings(context: RunContext, model: PeftModel) -> Surroundings:
+    """What the training reports to and obeys."""
     settings, answering_s = context.settings, 0.0
     if context.hardware.device == "cuda" or settings.max_hours:
         answering_s = check_generation(context, model)
@@ -98,17 +83,21 @@ def _supervise(context: RunContext, model: PeftModel) -> Supervision:
     if settings.max_hours:
         process_age_s = time.time() - psutil.Process().create_time()
         deadline = time.monotonic() - process_age_s + 3600 * settings.max_hours - 2 * answering_s - PUBLISHING_S
-    return Supervision(
+    curves = make_curves(context)
+    supervision = Supervision(
         stop_asked=lambda: stop_signals.received,
         report=lambda **progress: write_progress(context.folder, "train", **progress),
+        micro_batch_changed=lambda size: update_plan(context.folder, micro_batch=size),
+        score_answers=answer_scorer(context, model, curves),
         checkpoint_s=60 * settings.checkpoint_minutes,
         deadline=deadline,
         grace_s=settings.grace_s,
-        patience=settings.early_stopping_patience,
     )
+    reporters: list[Reporter] = [ProgressLines(), *([curves] if curves else []), *make_trackers(context)]
+    return Surroundings(supervision, reporters)
 
 
-def _record_measurements(context: RunContext, micro_batch: int, result: TrainingResult) -> None:
+def _record_measurements(context: RunContext, result: TrainingResult) -> None:
     plan, speed = PlanRecord.read(context.folder.plan), result.examples_per_s
     plan = replace(plan, measured_examples_per_s=round(speed, 3))
     if plan.predicted_examples_per_s:
@@ -116,7 +105,7 @@ def _record_measurements(context: RunContext, micro_batch: int, result: Training
         plan = replace(plan, measured_speed_factor=round(speed / expected, 4))
     if context.hardware.device == "cuda":
         reserved, allocated = torch.cuda.max_memory_reserved() / GIB, torch.cuda.max_memory_allocated() / GIB
-        log.info("peak memory: %.2f GiB with a micro-batch of %d rows", reserved, micro_batch)
+        log.info("peak memory: %.2f GiB with a micro-batch of %d rows", reserved, result.micro_batch)
         plan = replace(plan, measured_peak_gib=round(reserved, 2), measured_allocated_gib=round(allocated, 2))
     plan.write(context.folder.plan)
 

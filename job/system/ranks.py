@@ -61,5 +61,7 @@ class Ranks:
 @functools.cache
 def this_rank() -> Ranks:
     """The rank of this process, as a launcher tells it in RANK, WORLD_SIZE and LOCAL_RANK."""
-    rank, world_size, local_rank = (int(os.environ.get(name, usual)) for name, usual in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
+    rank, world_size, local_rank = (
+        int(os.environ.get(name, usual)) for name, usual in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
+    )
     return Ranks(rank, world_size, local_rank)

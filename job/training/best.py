@@ -4,8 +4,10 @@ import shutil
 from pathlib import Path
 
 from peft import PeftModel
+from safetensors.torch import load_file
+from torch import Tensor
 
-from job.training.checkpoints import BEST, STEP, checkpoints_of, load_adapter, newest_whole, save_adapter, seal, step_of
+from job.training.checkpoints import ADAPTER, BEST, STEP, checkpoints_of, newest_whole, save_adapter, seal, step_of
 
 
 def keep_adapter(model: PeftModel, checkpoints: Path, step: int) -> None:
@@ -30,10 +32,7 @@ def forget_after(step: int, checkpoints: Path) -> None:
             shutil.rmtree(folder)
 
 
-def take_best_adapter(model: PeftModel, checkpoints: Path) -> int | None:
-    """Loads the adapter that was kept last into `model`; the step it is of, None if there is none."""
+def read_best_adapter(checkpoints: Path) -> tuple[int, dict[str, Tensor]] | None:
+    """The step and the weights of the adapter that was kept last; None if there is none."""
     folder = newest_whole(checkpoints, BEST)
-    if folder is None:
-        return None
-    load_adapter(model, folder)
-    return step_of(folder)
+    return None if folder is None else (step_of(folder), load_file(folder / ADAPTER))

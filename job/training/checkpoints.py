@@ -1,7 +1,7 @@
 """Checkpoints that are complete or not there: sealed by a manifest written last, with the sha256 of every file.
 
-One holds the trained weights and the optimizer's tensors as safetensors, and `progress.json`. Nothing in it is a pickle, and nothing
-in it depends on the number of ranks.
+One holds the trained weights and the optimizer's tensors as safetensors, and `progress.json`. Nothing in it is a pickle, and
+nothing in it depends on the number of ranks.
 """
 
 import hashlib
@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from job.errors import SettingsError
 from job.system.durable import flush_to_disk, make_readable, write_json
-from job.training.optimizer import restore_state, state_of
+from job.training.optimizer import state_of
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Progress:
     """Every logged point of the curves, from the first step on."""
     loss_since_log: float = 0.0
     steps_since_log: int = 0
-    loss_scale: dict[str, float] = field(default_factory=dict)
+    loss_scale: dict[str, Any] = field(default_factory=dict)
     """Of float16."""
     optimizer: dict[str, Any] = field(default_factory=dict)
     """What the optimizer remembers beside tensors."""
@@ -58,17 +58,24 @@ def write_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, progr
     seal(folder)
 
 
-def read_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer) -> Progress:
-    """Restores `model` and `optimizer` from the checkpoint in `folder`. Raises SettingsError for one of lora-job 0.1.0."""
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a training continues from."""
+
+    progress: Progress
+    adapter: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """The checkpoint in `folder`. Raises SettingsError for one of lora-job 0.1.0."""
     if not (folder / ADAPTER).exists():
         raise SettingsError(
             f"{folder} was written by lora-job 0.1.0, whose unfinished runs cannot be resumed. Choose another RUN_NAME, or set "
             "OVERWRITE=true to start again."
         )
     progress = Progress(**json.loads((folder / PROGRESS).read_text()))
-    load_adapter(model, folder)
-    restore_state(optimizer, load_file(folder / OPTIMIZER), progress.optimizer)
-    return progress
+    return Checkpoint(progress, load_file(folder / ADAPTER), load_file(folder / OPTIMIZER))
 
 
 def save_adapter(model: nn.Module, folder: Path) -> None:
@@ -77,11 +84,11 @@ def save_adapter(model: nn.Module, folder: Path) -> None:
     save_file({name: parameter.detach().cpu().contiguous() for name, parameter in trained.items()}, folder / ADAPTER)
 
 
-def load_adapter(model: nn.Module, folder: Path) -> None:
-    """Puts the weights that `save_adapter` wrote back into `model`."""
+def load_trained(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Puts weights that `save_adapter` wrote back into `model`."""
     parameters = dict(model.named_parameters())
     with torch.no_grad():
-        for name, weight in load_file(folder / ADAPTER).items():
+        for name, weight in weights.items():
             parameters[name].copy_(weight)
 
 

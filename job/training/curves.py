@@ -45,7 +45,7 @@ class Curves:
         self.writer: Any = None
         """SummaryWriter, from `start` on."""
 
-    def start(self, step: int, total_steps: int) -> None:  # noqa: ARG002  what every reporter is given
+    def start(self, step: int, total_steps: int) -> None:
         """Opens the files; what a run that was cut off wrote after `step` vanishes."""
         self.writer = SummaryWriter(str(self.folder), purge_step=step + 1 if step else 0)
         if step:

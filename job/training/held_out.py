@@ -42,7 +42,9 @@ def held_out_loss(
                     found += torch.stack([objective(model, batch.to(model.device)).double(), count.to(found)])
             except torch.OutOfMemoryError as error:
                 if micro_batch == 1:
-                    raise OutOfMemory(f"evaluation: one row of {lengths[left[0]]} tokens does not fit. Set MAX_SOURCE_LENGTH.") from error
+                    raise OutOfMemory(
+                        f"evaluation: one row of {lengths[left[0]]} tokens does not fit. Set MAX_SOURCE_LENGTH."
+                    ) from error
                 micro_batch = min(micro_batch, len(left)) // 2
                 log.warning("evaluation: out of memory, %d rows at once from here on", micro_batch)
                 free_memory()

@@ -1,4 +1,4 @@
-"""The training loop. All it does between two steps follows from the step, the history and the clock, so it can be resumed anywhere."""
+"""The training loop: what happens between two steps follows from step, history and clock alone, so it can be resumed anywhere."""
 
 import contextlib
 import logging
@@ -6,7 +6,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
@@ -18,11 +18,11 @@ from job.errors import DiskFull, Diverged
 from job.model.packing import Collator
 from job.system.durable import is_disk_full
 from job.system.ranks import Ranks
-from job.training.best import forget_after, keep_adapter, take_best_adapter
-from job.training.checkpoints import Progress, newest_whole, read_checkpoint, rotate, step_of, write_checkpoint
+from job.training.best import forget_after, keep_adapter, read_best_adapter
+from job.training.checkpoints import Progress, load_trained, newest_whole, read_checkpoint, rotate, write_checkpoint
 from job.training.config import TrainingConfig
 from job.training.held_out import held_out_loss
-from job.training.optimizer import learning_rates, make_optimizer, set_learning_rate
+from job.training.optimizer import learning_rates, make_optimizer, restore_state, set_learning_rate
 from job.training.order import Order
 from job.training.step import LossScale, Requests, Stepper
 from job.training.supervision import HEARTBEAT_EVERY_S, EvaluationStopped, Supervision
@@ -51,12 +51,23 @@ class TrainingResult:
     history: list[dict[str, float]]
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What a training reports to and obeys."""
+
+    supervision: Supervision = field(default_factory=Supervision)
+    reporters: Sequence[Reporter] = ()
+    ranks: Ranks = field(default_factory=Ranks)
+
+
 def train(
-    model: PeftModel, data: tuple[Dataset, Dataset], collate: Collator, config: TrainingConfig, micro_batch: int, surroundings: "Surroundings"
-) -> TrainingResult:
+    model: PeftModel, data: tuple[Dataset, Dataset], collate: Collator, config: TrainingConfig, micro_batch: int,
+    surroundings: Surroundings,
+) -> TrainingResult:  # fmt: skip
     """Trains the adapter of `model` in place, from the newest complete checkpoint on if there is one.
 
-    data: training rows, held-out rows. A stop that the supervision asks for ends it after the step that it is at, with a checkpoint.
+    data: training rows, held-out rows. A stop that the supervision asks for ends it after the step that is being computed, with a
+    checkpoint.
     Raises Diverged for a loss, gradient or weight that is not finite, OutOfMemory if one row does not fit, DiskFull.
     """
     training = Training(model, data, collate, config, micro_batch, surroundings)
@@ -73,15 +84,6 @@ def train(
         training.log_if_due()
         training.report_now_and_then()
     return training.finish(keep_best=not requests.stop)
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a training reports to and obeys."""
-
-    supervision: Supervision = Supervision()
-    reporters: Sequence[Reporter] = ()
-    ranks: Ranks = Ranks()
 
 
 class Training:
@@ -108,15 +110,20 @@ class Training:
         self.first_step, self.reported, self.out_of_time, self.grace_was_compared = 0, 0.0, False, False
 
     def resume(self) -> None:
-        """Continues from the newest complete checkpoint; what was kept or shown after its step is deleted."""
-        checkpoint = newest_whole(self.config.checkpoints)
-        if checkpoint:
-            log.info("resuming from %s", checkpoint)
-            self.progress = read_checkpoint(checkpoint, self.model, self.optimizer)
+        """Continues from the newest complete checkpoint; what was kept or shown after its step is deleted. Rank 0 reads."""
+        checkpoint = None
+        if self.ranks.is_main and (folder := newest_whole(self.config.checkpoints)):
+            log.info("resuming from %s", folder)
+            checkpoint = read_checkpoint(folder)
+        if checkpoint := self.ranks.broadcast(checkpoint):
+            self.progress = checkpoint.progress
+            load_trained(self.model, checkpoint.adapter)
+            restore_state(self.optimizer, checkpoint.optimizer, self.progress.optimizer)
             self.loss_since_log = self.loss_since_log + self.progress.loss_since_log
             self.stepper.scale = LossScale(**self.progress.loss_scale)
             self.first_step, self.sealed = self.progress.step, (self.progress.step, len(self.progress.history))
-        forget_after(self.progress.step, self.config.checkpoints)
+        if self.ranks.is_main:
+            forget_after(self.progress.step, self.config.checkpoints)
         for reporter in self.reporters:
             reporter.start(self.progress.step, self.total_steps)
         self.model.train()
@@ -130,9 +137,8 @@ class Training:
         progress = self.progress
         rows = self.rows[self.order.batch(progress.step)]
         examples = [dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)]
-        wanted = Requests(bool(self.supervision.stop_asked()), time.monotonic() - self.saved >= self.supervision.checkpoint_s)
         micro_batch, seeds = self.stepper.micro_batch, (self.config.seed, progress.step)
-        loss, requests = self.stepper.gradient(examples, self.config.effective_batch_size, seeds, wanted)
+        loss, requests = self.stepper.gradient(examples, self.config.effective_batch_size, seeds, self._requests)
         if self.stepper.micro_batch != micro_batch:
             self.supervision.micro_batch_changed(self.stepper.micro_batch)
         set_learning_rate(self.optimizer, self.learning_rate(progress.step))
@@ -143,7 +149,7 @@ class Training:
         if self.stepper.scale.skipped_in_a_row > MOST_SKIPPED_IN_A_ROW:
             raise Diverged(
                 f"step {progress.step}: the gradient was not finite in {self.stepper.scale.skipped_in_a_row} steps in a row. "
-                f"{last_finite(self.config.checkpoints)}"
+                f"{self._last_finite()}"
             )
         return requests
 
@@ -155,7 +161,7 @@ class Training:
         values = {"loss": self.loss_since_log.item() / progress.steps_since_log, "grad_norm": self.norm.item()}
         for name, value in values.items():
             if not math.isfinite(value):
-                raise Diverged(f"step {progress.step}: {name} is {value}. {last_finite(self.config.checkpoints)}")
+                raise Diverged(f"step {progress.step}: {name} is {value}. {self._last_finite()}")
         values["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         values |= self.telemetry.read(self.ranks)
         if self.model.dtype == torch.float16:
@@ -197,7 +203,7 @@ class Training:
         progress, folder = self.progress, self.config.checkpoints / f"checkpoint-{self.progress.step}"
         if self.sealed == (progress.step, len(progress.history)):
             return
-        check_finite(self.model, folder.parent)
+        self._check_finite()
         started = time.perf_counter()
         if self.ranks.is_main:
             progress.loss_since_log, progress.loss_scale = self.loss_since_log.item(), asdict(self.stepper.scale)
@@ -210,24 +216,31 @@ class Training:
 
     def finish(self, keep_best: bool) -> TrainingResult:
         """What was done; `model` has the adapter of the best evaluation, if one was kept and is wanted."""
-        check_finite(self.model, self.config.checkpoints)
+        self._check_finite()
         progress, name = self.progress, f"eval_{self.config.metric_for_best_model}"
-        best = take_best_adapter(self.model, self.config.checkpoints) if keep_best else None
-        if best is not None and best != progress.step:
-            value = next(entry[name] for entry in progress.history if entry["step"] == best and name in entry)
-            log.info("the adapter is that of step %d of %d, where %s was best: %.4f", best, progress.step, name, value)
+        best = self.ranks.broadcast(read_best_adapter(self.config.checkpoints) if keep_best and self.ranks.is_main else None)
+        if best is not None:
+            load_trained(self.model, best[1])
+        adapter_step = progress.step if best is None else best[0]
+        if adapter_step != progress.step:
+            value = next(entry[name] for entry in progress.history if entry["step"] == adapter_step and name in entry)
+            log.info("the adapter is that of step %d of %d, where %s was best: %.4f", adapter_step, progress.step, name, value)
         for reporter in self.reporters:
             reporter.close()
         speeds = [entry["examples_per_second"] for entry in progress.history if "examples_per_second" in entry]
         examples_per_s = median(speeds[1:] or speeds or [0.0])
         return TrainingResult(
-            progress.step, self.total_steps, best or progress.step, self.stepper.micro_batch, examples_per_s, progress.history
+            progress.step, self.total_steps, adapter_step, self.stepper.micro_batch, examples_per_s, progress.history
         )
 
     def report_now_and_then(self) -> None:
         """Writes the progress to status.json every few seconds."""
         if time.monotonic() - self.reported >= HEARTBEAT_EVERY_S:
             self._report()
+
+    def _requests(self) -> Requests:
+        """What this rank wants."""
+        return Requests(bool(self.supervision.stop_asked()), time.monotonic() - self.saved >= self.supervision.checkpoint_s)
 
     def _log(self, values: dict[str, float]) -> None:
         epoch = self.progress.step / self.order.steps_per_epoch
@@ -256,9 +269,7 @@ class Training:
     def _is_out_of_time(self) -> bool:
         late = self.progress.step > self.first_step and time.monotonic() >= self.supervision.deadline
         if self.ranks.broadcast(late) and self.progress.step < self.total_steps:
-            log.warning(
-                "MAX_HOURS: training ends at step %d of %d; what was learned is kept", self.progress.step, self.total_steps
-            )
+            log.warning("MAX_HOURS: training ends at step %d of %d; what was learned is kept", self.progress.step, self.total_steps)
             return True
         return False
 
@@ -281,6 +292,18 @@ class Training:
             loss=losses[-1] if losses else None, percent=round(100 * step / max(self.total_steps, 1), 1),
             last_checkpoint=self.sealed[0] if self.sealed else None,
         )  # fmt: skip
+
+    def _check_finite(self) -> None:
+        """Raises Diverged, naming the last checkpoint, if a trained weight is NaN or infinite."""
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad and not torch.isfinite(parameter).all():
+                raise Diverged(f"the trained weights hold NaN or infinity ({name}). {self._last_finite()}")
+
+    def _last_finite(self) -> str:
+        """Where the last good state is, and what to change."""
+        kept = newest_whole(self.config.checkpoints) if self.ranks.is_main else None
+        where = f"The last finite checkpoint is {kept}. " if kept else ""
+        return f"{where}With another RUN_NAME lower LEARNING_RATE, raise WARMUP_STEPS or set PRECISION=fp32."
 
     def _compare_with_grace(self, save_s: float) -> None:
         grace_s = self.supervision.grace_s
@@ -307,17 +330,3 @@ def disk_full_as_error(folder: Path) -> Iterator[None]:
             f"OUTPUT_DIR: no space left for {folder}. {f'{kept.name} is complete' if kept else 'No checkpoint was written yet'}. "
             "Free some and run the same command again."
         ) from error
-
-
-def check_finite(model: torch.nn.Module, checkpoints: Path) -> None:
-    """Raises Diverged, naming the last checkpoint, if a trained weight is NaN or infinite."""
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and not torch.isfinite(parameter).all():
-            raise Diverged(f"the trained weights hold NaN or infinity ({name}). {last_finite(checkpoints)}")
-
-
-def last_finite(checkpoints: Path) -> str:
-    """Where the last good state is, and what to change."""
-    kept = newest_whole(checkpoints)
-    where = f"The last finite checkpoint is {kept}. " if kept else ""
-    return f"{where}With another RUN_NAME lower LEARNING_RATE, raise WARMUP_STEPS or set PRECISION=fp32."

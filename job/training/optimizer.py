@@ -47,9 +47,7 @@ def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
 def state_of(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What the optimizer remembers: tensors, and numbers, by "place of the parameter.name"."""
     flat = {
-        f"{place}.{name}": value
-        for place, entries in optimizer.state_dict()["state"].items()
-        for name, value in entries.items()
+        f"{place}.{name}": value for place, entries in optimizer.state_dict()["state"].items() for name, value in entries.items()
     }
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in flat.items() if isinstance(value, Tensor)}
     return tensors, {name: value for name, value in flat.items() if not isinstance(value, Tensor)}

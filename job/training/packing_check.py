@@ -15,8 +15,8 @@ from job.model.objective import Objective
 from job.model.packing import PackingCollator, padding_collator
 from job.system.hardware import free_memory
 from job.training.memory_check import preserved_state
+from job.training.order import Order
 from job.training.precision_check import in_float32, loss_and_gradient
-from job.training.sampler import LengthGroupedSampler
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def packing_is_exact(model: PeftModel, rows: Dataset, tokenizer: PreTrainedToken
 
 def packing_is_faster(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase, micro_batch: int) -> bool:
     """Whether a few batches of the rows, grouped by length, take less time packed than padded, forward and backward."""
-    order = list(LengthGroupedSampler(rows["length"][:], micro_batch, seed=0))
+    order = [row for batch in Order(rows["length"][:], micro_batch, seed=0, group_by_length=True).epoch(0) for row in batch]
     starts = [len(order) * part // TIMED_BATCHES for part in range(TIMED_BATCHES)]
     batches = [_ids(rows, order[start : start + micro_batch]) for start in starts]
     collators = {"padded": padding_collator(model, tokenizer), "packed": PackingCollator(model)}

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,18 +66,20 @@ class Stepper:
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.scale = LossScale(FIRST_SCALE if model.dtype == torch.float16 else 1.0)
 
-    def gradient(self, rows: Rows, effective_batch_size: int, seeds: tuple[int, int], requests: Requests) -> tuple[Tensor, Requests]:
+    def gradient(
+        self, rows: Rows, effective_batch_size: int, seeds: tuple[int, int], wanted: Callable[[], Requests]
+    ) -> tuple[Tensor, Requests]:
         """Leaves the gradient of the mean loss a label over all `rows`; that loss, and what any rank wants.
 
-        seeds: the training's seed and the step. Out of memory, on any rank, halves the micro-batch and computes the same rows again.
+        seeds: the training's seed and the step. wanted: what this rank wants, asked as late as possible. Out of memory, on any
+        rank, halves the micro-batch and computes the same rows again.
         """
         while True:
             try:
-                loss = self._backward(rows, seeds)
-                failed = False
+                loss, failed = self._backward(rows, seeds), False
             except torch.OutOfMemoryError:
-                loss, failed = torch.zeros((), device=self.model.device), True
-            loss, requests, failed = self._agree(loss, requests, failed)
+                loss, failed = torch.zeros((), dtype=torch.float64, device=self.model.device), True
+            loss, requests, failed = self._agree(loss, wanted(), failed)
             if not failed:
                 return loss, requests
             self.clear()

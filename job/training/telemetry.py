@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from job.labels import IGNORED
 from job.system.hardware import GIB
+from job.system.ranks import Ranks
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +38,16 @@ class Telemetry:
             self.places += inputs["labels"].numel()
             self.tokens = self.tokens + inputs["labels"].ne(IGNORED).sum()
 
-    def read(self) -> dict[str, float]:
-        """Speed, padding share and peak memory (GiB) since the last reading, which resets the counts."""
-        elapsed_s, tokens = time.perf_counter() - self.started, int(self.tokens)
+    def read(self, ranks: Ranks) -> dict[str, float]:
+        """Speed and padding share of all ranks and their largest memory peak (GiB) since the last reading; resets the counts."""
+        elapsed_s = time.perf_counter() - self.started
+        counts = ranks.gather((self.rows, self.places, int(self.tokens), peak_memory_bytes()))
+        rows, places, tokens, _ = map(sum, zip(*counts, strict=True))
         reading = {
-            "examples_per_second": self.rows / elapsed_s,
+            "examples_per_second": rows / elapsed_s,
             "tokens_per_second": tokens / elapsed_s,
-            "padding_share": 1 - tokens / max(self.places, 1),
-            "peak_memory_gib": peak_memory_bytes() / GIB,
+            "padding_share": 1 - tokens / max(places, 1),
+            "peak_memory_gib": max(count[-1] for count in counts) / GIB,
         }
         self._reset()
         return reading

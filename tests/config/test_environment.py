@@ -1,10 +1,12 @@
 """Variables: what is accepted, and how each mistake is answered."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from job.config.environment import KNOWN, nearest_name, read_settings
+from job.config import environment
+from job.config.environment import STRICT, read_settings
 from job.errors import SettingsError
 
 
@@ -29,77 +31,6 @@ def test_a_misspelt_variable_in_the_process_environment_is_an_error(monkeypatch)
     assert message(monkeypatch, LEARNIG_RATE="1") == "LEARNIG_RATE: no such variable. Did you mean LEARNING_RATE?"
 
 
-def test_every_variable_with_one_letter_missing_is_found_out():
-    for name in KNOWN:
-        for place in range(len(name)) if len(name) > 6 else ():
-            misspelt = name[:place] + name[place + 1 :]
-            assert misspelt in KNOWN or nearest_name(misspelt, strict=True) is not None, misspelt
-
-
-def test_ordinary_variables_of_a_machine_are_no_mistakes():
-    ordinary = [
-        "PATH",
-        "HOME",
-        "USER",
-        "SHELL",
-        "LANG",
-        "LC_ALL",
-        "TERM",
-        "PWD",
-        "HOSTNAME",
-        "LOGNAME",
-        "MAIL",
-        "TZ",
-        "EDITOR",
-        "VIRTUAL_ENV",
-        "PYTHONPATH",
-        "DISPLAY",
-        "SHLVL",
-        "LS_COLORS",
-        "XDG_RUNTIME_DIR",
-        "SSH_CONNECTION",
-        "NVIDIA_VISIBLE_DEVICES",
-        "CUDA_VISIBLE_DEVICES",
-        "CUDA_HOME",
-        "HF_HUB_OFFLINE",
-        "HF_ENDPOINT",
-        "HF_DATASETS_CACHE",
-        "TRANSFORMERS_CACHE",
-        "OMP_NUM_THREADS",
-        "KUBERNETES_SERVICE_HOST",
-        "KUBERNETES_PORT",
-        "PIP_CERT",
-        "PIP_INDEX_URL",
-        "SSL_CERT_FILE",
-        "CI",
-        "DEBIAN_FRONTEND",
-        "OLDPWD",
-        "TMPDIR",
-        "MAKEFLAGS",
-        "MAKELEVEL",
-        "MFLAGS",
-        "GPG_KEY",
-        "PYTHON_VERSION",
-        "JOB_NAME",
-        "TASK_NAME",
-        "INPUT_DIR",
-        "DATA_DIR",
-        "NO_PROXY",
-        "HTTPS_PROXY",
-        "WANDB_API_KEY",
-        "MASTER_ADDR",
-        "MASTER_PORT",
-        "WORLD_SIZE",
-        "RANK",
-        "LOCAL_RANK",
-        "LIBRARY_PATH",
-        "LD_LIBRARY_PATH",
-        "COLUMNS",
-        "LINES",
-    ]
-    assert {name: nearest_name(name, strict=False) for name in ordinary} == dict.fromkeys(ordinary)
-
-
 @pytest.mark.parametrize(
     ("theirs", "ours"), [("EPOCHS", "NUM_TRAIN_EPOCHS"), ("BATCH_SIZE", "EFFECTIVE_BATCH_SIZE"), ("LR", "LEARNING_RATE")]
 )
@@ -111,6 +42,65 @@ def test_an_unknown_variable_in_dotenv_is_an_error_whatever_it_is():
     Path(".env").write_text("COLOUR=blue\n")
     with pytest.raises(SettingsError, match=r"COLOUR in .env: no such variable. env.example lists all of them."):
         read_settings()
+
+
+def test_a_dotenv_that_another_user_owns_is_told(monkeypatch):
+    def refuse(path: Path) -> dict:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(environment, "dotenv_values", refuse)
+    with pytest.raises(SettingsError, match=r"^\.env cannot be read: Permission denied\. Make it readable for this user"):
+        read_settings()
+
+
+def test_what_dotenv_sets_for_other_programs_reaches_them_as_it_does_in_a_container(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://mine:1")
+    monkeypatch.setenv("HF_ENDPOINT", "to be removed when the test ends")
+    monkeypatch.delenv("HF_ENDPOINT")
+    Path(".env").write_text("HF_ENDPOINT=https://mirror\nHTTPS_PROXY=http://other:2\nIMAGE=mine\nHF_TOKEN=hf_a\n")
+    read_settings()
+    given = {name: os.environ.get(name) for name in ("HF_ENDPOINT", "HTTPS_PROXY", "IMAGE", "HF_TOKEN")}
+    assert given == {"HF_ENDPOINT": "https://mirror", "HTTPS_PROXY": "http://mine:1", "IMAGE": None, "HF_TOKEN": None}
+
+
+@pytest.fixture
+def compose_container(monkeypatch, tmp_path) -> None:
+    """The process environment of a container that docker-compose.yml started, of an image that sets names of its own."""
+    for name in list(os.environ):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(environment, "IMAGE_VARIABLES", tmp_path / "image-variables")
+    (tmp_path / "image-variables").write_text("PATH\nNV_CUDA_CUDART_VERSION\nMODEL_NAME\nOUTPUT_DIR\nPYTEST_CURRENT_TEST\n")
+    container = {"PATH": "/bin", "HOSTNAME": "3f", "HOME": "/tmp", "TERM": "xterm", "NV_CUDA_CUDART_VERSION": "12", STRICT: "1"}
+    for name, value in (container | {"OUTPUT_DIR": "/output", "MODEL_NAME": "of the company's base image"}).items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("compose_container")
+def test_in_composes_container_what_image_engine_and_libraries_set_is_accepted(monkeypatch):
+    for name in ("COMPOSE_PROJECT_NAME", "https_proxy", "HF_HUB_OFFLINE", "NVIDIA_CTK_LIBCUDA_DIR", "LEARNING_RATE"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("MAX_LENGTH", "")
+    assert read_settings().learning_rate == 1
+
+
+@pytest.mark.usefixtures("compose_container")
+@pytest.mark.parametrize("name", ["COLOUR", "R", "MY_OWN", "DATA_DIR", "SM_MODEL_DIR", "WARMUP_RATIO"])
+def test_in_composes_container_every_other_name_is_an_error_that_names_dotenv(monkeypatch, name):
+    assert message(monkeypatch, **{name: "x"}).startswith(f"{name} in .env or given with -e: no such variable. ")
+
+
+@pytest.mark.usefixtures("compose_container")
+def test_a_persons_own_variable_needs_the_strict_check_off(monkeypatch):
+    monkeypatch.setenv("MY_OWN", "for a METRIC function")
+    monkeypatch.setenv(STRICT, "")
+    read_settings()
+
+
+def test_the_address_of_a_kubernetes_service_named_tensorboard_is_no_port(monkeypatch):
+    monkeypatch.setenv("TENSORBOARD_PORT", "tcp://10.0.0.1:6006")
+    assert read_settings().tensorboard_port == 6006
+    assert message(monkeypatch, TENSORBOARD_PORT="0").startswith('TENSORBOARD_PORT="0": expected greater than or equal to 1.')
+    assert message(monkeypatch, TENSORBOARD_PORT="here").startswith('TENSORBOARD_PORT="here": expected a valid integer')
 
 
 def test_dotenv_is_read_and_the_process_environment_wins(monkeypatch):

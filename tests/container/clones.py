@@ -7,6 +7,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.conftest import checked
+
 ROOT = Path(__file__).parents[2]
 IMAGE = "lora-job-test"
 CPU = ("-f", "docker-compose.yml", "-f", "docker-compose.cpu.yml")
@@ -41,7 +43,11 @@ class Clone:
 
     def run_job(self, **variables: str) -> subprocess.CompletedProcess[str]:
         """`docker compose up` of the job alone, with these lines in `.env`; the job's exit code."""
-        (self.folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
+        return self.run_dotenv("".join(f"{name}={value}\n" for name, value in checked(variables).items()))
+
+    def run_dotenv(self, text: str) -> subprocess.CompletedProcess[str]:
+        """The same with this text as `.env`, right or wrong."""
+        (self.folder / ".env").write_text(text)
         return self.compose("up", "--no-log-prefix", "--exit-code-from", "job", "job")
 
     def as_user(self, *program: str) -> subprocess.CompletedProcess[str]:

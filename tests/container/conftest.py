@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from selenium import webdriver
 
+from tests.conftest import environment_with
 from tests.container.clones import ENVIRONMENT, IMAGE, ROOT, Clone, copy_repository, free_port
 
 
@@ -61,7 +62,7 @@ def demo_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     folder = tmp_path_factory.mktemp("runs")
     for variables in ({}, {"RUN_NAME": "half-rate", "LEARNING_RATE": "0.0005", "NUM_TRAIN_EPOCHS": "2"}):
-        environment = os.environ | {"DEVICE": "cpu"} | variables
+        environment = environment_with({"DEVICE": "cpu"} | variables)
         command = [sys.executable, ROOT / "entrypoint.py"]
         ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         assert ended.returncode == 0, ended.stderr

@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import AutoTokenizer
 
 import entrypoint
+from tests.conftest import environment_with
 
 FEW_STEPS = {"MAX_STEPS": 4, "LOGGING_STEPS": 1, "EVAL_STRATEGY": "no", "SAVE_STRATEGY": "no", "RUN_NAME": "r", "MAX_NEW_TOKENS": 8}
 
@@ -341,7 +342,6 @@ def test_no_secret_is_in_anything_that_a_run_wrote(run_job, t5_folder, write_row
 
 
 def test_a_hub_model_in_the_cache_works_offline_and_the_adapter_names_its_id(t5_folder, write_rows, questions, tmp_path):
-    import os
     import shutil
     import subprocess
     import sys
@@ -351,9 +351,8 @@ def test_a_hub_model_in_the_cache_works_offline_and_the_adapter_names_its_id(t5_
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("0123")
     variables = {"MODEL_ID": "someone/tiny-t5", "HF_HOME": tmp_path / "cache", "TRAIN_DATA": write_rows(questions)} | FEW_STEPS
-    environment = os.environ | {name: str(value) for name, value in variables.items()}
     program = [sys.executable, entrypoint.__file__]
-    result = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    result = subprocess.run(program, cwd=tmp_path, env=environment_with(variables), capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     written = json.loads(Path("output/r/adapter/adapter_config.json").read_text())
     assert written["base_model_name_or_path"] == "someone/tiny-t5"

@@ -17,14 +17,14 @@ import entrypoint
 from job.commands import run  # noqa: F401  what a child would import
 from job.publish import verification
 from job.system.signals import stop_signals
-from tests.conftest import run_reload_here
+from tests.conftest import checked, run_reload_here
 
 torch.set_num_threads(1)
 
 
 def child(order: dict) -> None:
     os.chdir(order["folder"])
-    os.environ |= order["variables"]
+    os.environ |= checked(order["variables"])
     with open("log.txt", "a") as log:  # noqa: PTH123
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import checked
+
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -101,7 +103,7 @@ def outcomes(hub, tmp_path_factory) -> dict[str, tuple[int, str]]:
 
     def load(name: str, **more: str) -> tuple[int, str]:
         environment = {key: value for key, value in os.environ.items() if key not in ("HF_HUB_OFFLINE", "HF_TOKEN")}
-        environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path_factory.getbasetemp() / f"cache-{name}")} | more
+        environment |= checked({"HF_ENDPOINT": hub.url, "HF_HOME": tmp_path_factory.getbasetemp() / f"cache-{name}"} | more)
         command = [sys.executable, "-c", LOAD, f"someone/{name}"]
         result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         return result.returncode, (result.stdout.splitlines() or [result.stderr])[-1]

@@ -112,7 +112,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_begins_anew_with_the_same_resul
         DAMAGES["tail of zeros"](path)
     code, said = run_job(**begun)
     assert code == 0, said
-    assert said.count("is not whole") == 2
+    assert said.count("is incomplete") == 2
     resumed = adapter()
     assert run_job(**begun | {"OVERWRITE": "true"})[0] == 0
     assert adapter() == resumed
@@ -169,9 +169,13 @@ def test_another_base_model_at_the_same_path_is_refused(begun, run_job, t5_folde
 
 
 def test_what_does_not_change_the_result_may_change(begun, run_job):
-    code, said = run_job(**begun | {"LOGGING_STEPS": 2, "LOG_LEVEL": "debug", "SAVE_STEPS": 4, "MICRO_BATCH_SIZE": 2})
+    assert json.loads(Path("output/r/plan.json").read_text())["micro_batch"] == 8
+    code, said = run_job(**begun | {"LOGGING_STEPS": 2, "LOG_LEVEL": "debug", "SAVE_STEPS": 4, "PER_DEVICE_TRAIN_BATCH_SIZE": 2})
     assert code == 0, said
-    assert len([entry for entry in json.loads(Path("output/r/history.json").read_text()) if "loss" in entry]) > 3
+    assert "resuming from output/r/checkpoints/checkpoint-3" in said
+    assert json.loads(Path("output/r/plan.json").read_text())["micro_batch"] == 2
+    history = json.loads(Path("output/r/history.json").read_text())
+    assert [entry["step"] for entry in history if "loss" in entry] == [1, 2, 3, 4, 6, 8]
 
 
 def test_more_epochs_are_allowed_and_told(run_job, variables, at_step, monkeypatch):
@@ -369,7 +373,7 @@ def test_an_evaluation_shows_signs_of_life(run_job, variables, monkeypatch):
 def test_the_grace_period_is_compared_with_a_step_and_a_save(run_job, variables):
     code, said = run_job(**variables | {"GRACE_S": 1e-6})
     assert code == 0
-    assert said.count("after a sudden stop the run goes on from the last checkpoint") == 1
+    assert said.count("after a sudden stop the run resumes from the last checkpoint") == 1
     assert Supervision().grace_s == 30
 
 

@@ -1,6 +1,5 @@
 """A token is in no file and no line, whether a run ends well or badly."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import entrypoint
+from tests.conftest import environment_with
 
 TOKEN = "hf_" + "PlantedToken" * 3
 
@@ -22,9 +22,8 @@ def test_the_token_is_nowhere(t5_folder, write_rows, questions, tmp_path, change
         "MAX_NEW_TOKENS": 2, "LOG_LEVEL": "debug", "HF_HUB_OFFLINE": 1, "PREPROCESSING_NUM_WORKERS": 1,
     }  # fmt: skip
     variables |= ({"HF_TOKEN_FILE": secret} if as_file else {"HF_TOKEN": TOKEN}) | changes
-    environment = os.environ | {name: str(value) for name, value in variables.items()}
     command = [sys.executable, entrypoint.__file__, "run"]
-    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, cwd=tmp_path, env=environment_with(variables), capture_output=True, text=True, check=False)
     assert result.returncode == expected, result.stderr
     assert TOKEN not in result.stdout + result.stderr
     written = [path for folder in ("output", "logs") for path in Path(folder).rglob("*") if path.is_file()]

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from job.training.trainer import LoraTrainer
 from safetensors.torch import load_file
 
 from job.training import memory_check
-from job.training.trainer import LoraTrainer
 
 FEW_STEPS = {"NUM_TRAIN_EPOCHS": "1", "LOGGING_STEPS": "1", "LORA_DROPOUT": "0", "MAX_NEW_TOKENS": "4", "EVAL_MAX_ROWS": "4"}
 

@@ -1,0 +1,49 @@
+"""A variable that the job does not have, set in a test or a benchmark, would test nothing and nobody would notice."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from job.config.environment import KNOWN
+from tests.conftest import OF_OTHER_PROGRAMS
+
+ROOT = Path(__file__).parents[1]
+PLACES = sorted({*ROOT.glob("tests/**/*.py"), *ROOT.glob("bench/**/*.py")} - {*ROOT.glob("tests/config/*.py"), Path(__file__)})
+"""All tests and benchmarks, but those that are about wrong names."""
+OF_SHELLS_AND_COMPOSE = {"PATH", "HOME", "ETC", "IMAGE", "BASE_IMAGE", "PIP_CERT", "COMPOSE_PROJECT_NAME"}
+ALLOWED = {*KNOWN, *OF_OTHER_PROGRAMS, *OF_SHELLS_AND_COMPOSE, "LERNING_RATE"}
+"""What may be set; the last one is wrong on purpose."""
+
+
+def set_names(tree: ast.AST) -> Iterator[str]:
+    """The names in capitals that are keys of dicts, names of arguments, or given to setenv."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Dict):
+            yield from (key.value for key in node.keys if isinstance(key, ast.Constant) and is_variable(key.value))
+        if isinstance(node, ast.Call):
+            yield from (keyword.arg for keyword in node.keywords if is_variable(keyword.arg))
+            if getattr(node.func, "attr", "") == "setenv" and isinstance(node.args[0], ast.Constant):
+                yield node.args[0].value
+
+
+def is_variable(name: object) -> bool:
+    return isinstance(name, str) and re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*", name) is not None
+
+
+def test_every_variable_that_a_test_or_benchmark_sets_exists():
+    found = {path.relative_to(ROOT): set(set_names(ast.parse(path.read_text()))) for path in PLACES}
+    assert len(set().union(*found.values())) > 40
+    assert {path: names - ALLOWED for path, names in found.items() if names - ALLOWED} == {}
+
+
+def test_the_check_sees_every_form_of_setting():
+    tree = ast.parse("job(A_B=1); d = {'C_D': 1, 'lower': 2}; patch.setenv('E', '1'); job(**{'F2': 3} | more)")
+    assert set(set_names(tree)) == {"A_B", "C_D", "E", "F2"}
+
+
+def test_the_fixture_refuses_a_variable_that_no_field_has(run_job):
+    with pytest.raises(ValueError, match=r"^no field of Settings is named so: MICRO_BATCH_SIZE$"):
+        run_job(MAX_STEPS=1, MICRO_BATCH_SIZE=2)

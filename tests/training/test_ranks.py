@@ -1,0 +1,96 @@
+"""Several processes train the adapter that one trains, and resume what another number of them began."""
+
+import itertools
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from job.training.checkpoints import newest_whole
+from job.training.loop import TrainingResult
+from tests.training.material import ROOT, losses_of, run
+
+EVALUATED = {"eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "loss"}
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+def run_ranks(
+    world_size: int, folder: Path, checkpoints: Path, output: Path, **task: object
+) -> tuple[torch.Tensor, TrainingResult]:
+    """The same as `material.run`, in so many processes."""
+    order = json.dumps(task | {"output": str(output), "folder": str(folder), "checkpoints": str(checkpoints)})
+    shared = os.environ | {"WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    command = [sys.executable, "-W", "ignore", "-m", "tests.training.material", order]
+    processes = [
+        subprocess.Popen(
+            command, cwd=ROOT, env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE, text=True
+        )
+        for rank in range(world_size)
+    ]
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * world_size, said[0]
+    found = torch.load(output, weights_only=True)
+    return found["adapter"], TrainingResult(**found["result"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "world_size", "micro_batch", "packed"),
+    [("t5_folder", 2, 8, True), ("t5_folder", 3, 1, False), ("llama_folder", 2, 2, False), ("llama_folder", 3, 8, True)],
+)
+def test_any_number_of_processes_has_the_losses_and_the_adapter_of_one(kind, world_size, micro_batch, packed, request, tmp_path):
+    folder = request.getfixturevalue(kind)
+    expected, one = run(folder, tmp_path / "one", packed=packed, **EVALUATED)
+    options = {"micro_batch": micro_batch, "packed": packed} | EVALUATED
+    found, several = run_ranks(world_size, folder, tmp_path / "several", tmp_path / "result.pt", **options)
+    assert losses_of(several) == pytest.approx(losses_of(one), rel=1e-5)
+    held_out = [[entry["eval_loss"] for entry in result.history if "eval_loss" in entry] for result in (several, one)]
+    assert len(held_out[0]) == 3
+    assert held_out[0] == pytest.approx(held_out[1], rel=1e-5)
+    assert (found - expected).norm() / expected.norm() < 1e-5
+    assert [entry["step"] for entry in several.history] == [entry["step"] for entry in one.history]
+
+
+@pytest.mark.parametrize(("first", "second"), [(2, 1), (1, 2), (2, 2)])
+def test_a_stop_on_some_ranks_is_resumed_on_others_with_the_same_adapter(first, second, t5_folder, tmp_path):
+    """The last rank alone is asked to stop: all stop after the same step, with a checkpoint that knows no number of ranks."""
+    expected, whole = run(t5_folder, tmp_path / "whole", max_steps=8, **EVALUATED)
+    options = {"max_steps": 8, "stop_after": 4} | EVALUATED
+    folder = tmp_path / "stopped"
+    _, stopped = run_ranks(first, t5_folder, folder, tmp_path / "first.pt", **options)
+    assert 1 <= stopped.step < 8
+    assert newest_whole(folder).name == f"checkpoint-{stopped.step}"
+    found, resumed = run_ranks(second, t5_folder, folder, tmp_path / "second.pt", max_steps=8, **EVALUATED)
+    assert resumed.step == 8
+    assert losses_of(resumed) == pytest.approx(losses_of(whole), rel=1e-5)
+    assert (found - expected).norm() / expected.norm() < 1e-5
+
+
+def test_ranks_of_one_number_resume_bit_for_bit(t5_folder, tmp_path):
+    options = {"max_steps": 6, "dropout": 0.2}
+    expected, _ = run_ranks(2, t5_folder, tmp_path / "whole", tmp_path / "whole.pt", **options)
+    run_ranks(2, t5_folder, tmp_path / "stopped", tmp_path / "stopped.pt", stop_after=3, **options)
+    found, _ = run_ranks(2, t5_folder, tmp_path / "stopped", tmp_path / "resumed.pt", **options)
+    assert torch.equal(found, expected)
+
+
+def test_a_checkpoint_holds_safetensors_and_json_alone(t5_folder, tmp_path):
+    run(t5_folder, tmp_path, save_strategy="steps", save_steps=2, **EVALUATED)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 6
+    for path in files:
+        if path.suffix == ".json":
+            json.loads(path.read_text())
+        else:
+            with safe_open(path, "pt") as tensors:
+                assert list(itertools.islice(tensors.keys(), 1))
