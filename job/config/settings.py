@@ -35,6 +35,7 @@ def _without_service_address(value: object) -> object:
 Length = Annotated[str, AfterValidator(_length)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
 FileFunction = Annotated[str, Field(pattern=r"^.+\.py:[A-Za-z_]\w*$")]
+Processes = Annotated[str, Field(pattern=r"^(auto|[1-9]\d*)$")]
 Lengths = Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*/[1-9]\d*$")]
 Port = Annotated[int, Field(ge=1, le=65535), BeforeValidator(_without_service_address)]
 Schedule = Literal["no", "epoch", "steps"]
@@ -125,6 +126,10 @@ class Settings(BaseSettings):
     # Precision and hardware
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """Where to train; cuda makes a missing GPU an error, auto falls back to the CPU."""
+    nproc_per_node: Processes = "auto"
+    """Processes that train and evaluate together on this machine, one per GPU; auto: as many as there are GPUs."""
+    join_minutes: PositiveFloat = 30
+    """Minutes that the processes of one run wait for each other at the start."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Type of the base's weights; auto: bf16 where that is fast, else fp16 on a GPU, fp32 on a CPU. The adapter is fp32."""
     quantization: Literal["auto", "none", "nf4", "int8"] = "auto"

@@ -92,15 +92,16 @@ def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | 
         _save(replace(prepared, fingerprint=fingerprint), folder, work / CUT_ROWS)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return _read(folder)
+    return read_prepared(folder)
 
 
 def load_prepared(folder: Path) -> PreparedData | None:
     """What `prepare` left in `folder`, memory-mapped; None if there is nothing complete."""
-    return _read(folder) if (folder / SUMMARY).exists() else None
+    return read_prepared(folder) if (folder / SUMMARY).exists() else None
 
 
-def _read(folder: Path) -> PreparedData:
+def read_prepared(folder: Path) -> PreparedData:
+    """The same of a folder that is known to be complete."""
     summary = json.loads((folder / SUMMARY).read_text())
     train_truncation, eval_truncation = (
         Truncation(**{**summary[name], "dropped": tuple(summary[name]["dropped"])}) for name in ("train_cut", "eval_cut")

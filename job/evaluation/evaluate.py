@@ -18,6 +18,7 @@ from job.evaluation.generate import Decoding, Ids, generate, measure_losses, pro
 from job.evaluation.metrics import CustomMetric, Scores, score
 from job.model.lora import base_only
 from job.system.durable import replace_durably
+from job.system.ranks import Ranks
 
 TEXT_COLUMNS = ("input", "ground_truth", "base_output", "adapter_output", "baseline_output")
 
@@ -46,30 +47,37 @@ class Evaluation:
     """Without the loss, which only a model has."""
 
 
-def evaluate(model: PeftModel, tokenizer: PreTrainedTokenizerBase, data: tuple[Dataset, Dataset], scoring: Scoring) -> Evaluation:
+def evaluate(
+    model: PeftModel, tokenizer: PreTrainedTokenizerBase, data: tuple[Dataset, Dataset], scoring: Scoring, ranks: Ranks
+) -> Evaluation:
     """Outputs and scores of base, adapter and the baseline; one model in memory, its adapter switched off for the base.
 
-    data: training rows, which the baseline is taken from, and the held-out rows that are answered, both prepared.
+    data: training rows, which the baseline is taken from, and the held-out rows that are answered, both prepared. Each rank answers
+    its share of the rows, and all have the result.
     """
     train, rows = data
     prompts = [prompt_of(row, model.config.is_encoder_decoder) for row in rows]
     inputs, truths = texts(rows, prompts, tokenizer)
     with base_only(model):
-        base_outputs, base_scores = _answer_and_score(model, tokenizer, rows, (prompts, truths), scoring)
-    adapter_outputs, adapter_scores = _answer_and_score(model, tokenizer, rows, (prompts, truths), scoring)
+        base_outputs, base_scores = _answer_and_score(model, tokenizer, rows, (prompts, truths), scoring, ranks)
+    adapter_outputs, adapter_scores = _answer_and_score(model, tokenizer, rows, (prompts, truths), scoring, ranks)
     baseline = baseline_outputs(inputs, truths, train, tokenizer)
     baseline_scores = score(baseline, truths, scoring.metrics, scoring.custom_metric)
     return Evaluation(inputs, truths, base_outputs, adapter_outputs, baseline, base_scores, adapter_scores, baseline_scores)
 
 
 def _answer_and_score(
-    model: PeftModel, tokenizer: PreTrainedTokenizerBase, rows: Dataset, asked: tuple[list, list[str]], scoring: Scoring
-) -> tuple[list[str], Scores]:
+    model: PeftModel, tokenizer: PreTrainedTokenizerBase, rows: Dataset, asked: tuple[list, list[str]], scoring: Scoring,
+    ranks: Ranks,
+) -> tuple[list[str], Scores]:  # fmt: skip
     prompts, truths = asked
-    outputs = generate(model, tokenizer, prompts, scoring.decoding)
+    mine = ranks.share([len(prompt) for prompt in prompts])
+    answered = generate(model, tokenizer, [prompts[row] for row in mine], scoring.decoding)
+    outputs = ranks.collect(dict(zip(mine, answered, strict=True)))
     scores = score(outputs, truths, scoring.metrics, scoring.custom_metric)
     if "loss" in scoring.metrics:
-        scores["loss"] = measure_losses(model, tokenizer, list(rows), scoring.decoding)
+        losses = measure_losses(model, tokenizer, [rows[row] for row in mine], scoring.decoding)
+        scores["loss"] = ranks.collect(dict(zip(mine, losses, strict=True)))
     return outputs, scores
 
 

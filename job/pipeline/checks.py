@@ -28,8 +28,10 @@ OTHER_FILES_BYTES = 64 * 2**20
 
 
 def check_before_training(context: RunContext, model: PeftModel) -> None:
-    """Raises DiskFull or Diverged if the disk or the precision of the weights will not do; reports what is trained."""
+    """Raises DiskFull or Diverged if disk or precision will not do; reports what is trained. Rank 0 checks for all."""
     trainable, total = model.get_nb_trainable_parameters()
+    if not context.ranks.is_main:
+        return
     log.info("trainable: %s of %s parameters (%.2f %%)", f"{trainable:,}", f"{total:,}", 100 * trainable / total)
     check_disk(context, trainable)
     if context.hardware.device == "cpu":
@@ -50,7 +52,7 @@ def choose_padding_free(context: RunContext, model: PeftModel) -> bool:
         return False
     attention = attention_implementation(model)
     accept_packed(model.get_base_model())
-    if _packing_pays(context, model):
+    if context.ranks.from_main(lambda: _packing_pays(context, model)):
         return True
     model.set_attn_implementation(attention)
     return False

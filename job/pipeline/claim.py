@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from job.config.identity import without_evaluation
 from job.config.settings import Settings
 from job.errors import DiskFull, Interrupted, JobError, SettingsError
@@ -15,6 +17,7 @@ from job.pipeline.status import write_failure
 from job.system.durable import is_disk_full
 from job.system.folders import ensure_writable, share_with_group
 from job.system.lock import locked
+from job.system.ranks import Ranks, this_rank
 
 EPOCHS = "num_train_epochs"
 
@@ -26,23 +29,41 @@ def claimed_run(settings: Settings, identity: dict[str, object], overwrite: bool
     """The run's folder, locked and held to settings of this `identity`; what is raised inside is written to status.json.
 
     Raises SettingsError if something was trained there with other settings, OutputError if the folder cannot be written or
-    another process has it.
+    another process has it. Of several ranks rank 0 alone touches the folder; all of them meet here.
     """
-    folder = RunFolder.of(settings)
+    folder, ranks = RunFolder.of(settings), this_rank()
+    if not ranks.is_main:
+        with _failures_written(folder, ranks):
+            _join(ranks, settings)
+            yield folder
+        return
     _make_writable(folder)
     with locked(folder.path):
         if overwrite:
             _clear(folder)
         _check_settings(folder, without_evaluation(identity) if folder.is_done else identity)
-        try:
+        with _failures_written(folder, ranks):
+            _join(ranks, settings)
             yield folder
-        except KeyboardInterrupt as stop:
-            write_failure(folder, Interrupted(str(stop)))
-            raise
-        except Exception as error:
-            cause = _disk_full(error, folder.path) or error
-            write_failure(folder, cause)
-            raise cause from error
+
+
+@contextmanager
+def _failures_written(folder: RunFolder, ranks: Ranks) -> Iterator[None]:
+    """Writes what is raised inside to status.json, as what it means."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        write_failure(folder, Interrupted(str(stop)))
+        raise
+    except Exception as error:
+        cause = ranks.lost_peer(error) or _disk_full(error, folder.path) or error
+        write_failure(folder, cause)
+        raise cause from error
+
+
+def _join(ranks: Ranks, settings: Settings) -> None:
+    device = "cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu"
+    ranks.join(device, settings.join_minutes)
 
 
 @contextmanager
@@ -110,6 +131,6 @@ def _check_settings(folder: RunFolder, settings: dict[str, object]) -> None:
 
 def _disk_full(error: Exception, folder: Path) -> DiskFull | None:
     """What `error` means where it comes from a full disk."""
-    if isinstance(error, JobError) or not is_disk_full(error, folder):
+    if isinstance(error, JobError) or not folder.exists() or not is_disk_full(error, folder):
         return None
     return DiskFull(f"OUTPUT_DIR or LOGS_DIR: no space left for {folder}. Free some and run the same command again.")

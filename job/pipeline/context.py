@@ -4,7 +4,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +18,7 @@ from job.pipeline.records import PlanRecord
 from job.pipeline.run_folder import RunFolder
 from job.plan.memory import TrainingPlan
 from job.system.hardware import Hardware, gpu_energy_j
+from job.system.ranks import Ranks, this_rank
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ class RunContext:
     plan: TrainingPlan
     scoring: Scoring
     """How answers are generated and scored."""
+    ranks: Ranks = field(default_factory=this_rank)
+    """The processes that this one trains and evaluates with."""
 
 
 @contextlib.contextmanager
@@ -48,8 +51,9 @@ def timed(folder: RunFolder, stage: str) -> Iterator[None]:
     finally:
         taken_s, energy_after_j = time.perf_counter() - started, gpu_energy_j()
         used_j = None if energy_before_j is None or energy_after_j is None else energy_after_j - energy_before_j
-        with contextlib.suppress(OSError):  # a full disk has an error of its own, or will have one
-            _add_to_plan(folder, stage, taken_s, used_j)
+        if this_rank().is_main:
+            with contextlib.suppress(OSError):  # a full disk has an error of its own, or will have one
+                _add_to_plan(folder, stage, taken_s, used_j)
     log.info("%s took %s", stage, timedelta(seconds=round(taken_s)))
 
 
@@ -63,5 +67,6 @@ def _add_to_plan(folder: RunFolder, stage: str, taken_s: float, used_j: float | 
 
 
 def update_plan(folder: RunFolder, **fields: Any) -> None:
-    """Replaces some fields of plan.json."""
-    replace(PlanRecord.read(folder.plan), **fields).write(folder.plan)
+    """Replaces some fields of plan.json. Rank 0 alone does."""
+    if this_rank().is_main:
+        replace(PlanRecord.read(folder.plan), **fields).write(folder.plan)

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 def evaluate(context: RunContext, model: PeftModel) -> None:
     """Replaces the run's evaluation by a new one, and its settings with it; a failure leaves the last one as it is."""
     evaluation, folder = _evaluate(context, model), context.folder
+    if not context.ranks.is_main:
+        return
     folder.verdict.unlink(missing_ok=True)
     folder.evaluation.unlink(missing_ok=True)
     update_settings(folder, identity(context.settings))
@@ -46,4 +48,4 @@ def _evaluate(context: RunContext, model: PeftModel) -> Evaluation:
     decoding = replace(context.scoring.decoding, report=progress_writer(context.folder, "evaluate"))
     with timed(context.folder, "evaluation"):
         scoring = replace(context.scoring, decoding=decoding)
-        return compare_with_base(model, context.tokenizer, (context.prepared.train, rows), scoring)
+        return compare_with_base(model, context.tokenizer, (context.prepared.train, rows), scoring, context.ranks)

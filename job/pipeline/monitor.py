@@ -1,5 +1,6 @@
 """What a person watches while the job trains: TensorBoard's curves, and answers to the same rows after each evaluation."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from statistics import mean
@@ -49,8 +50,9 @@ def answer_scorer(context: RunContext, model: PeftModel, curves: Curves | None) 
     It shows the answers to the first EVAL_SAMPLES held-out rows in `curves`, and returns METRIC_FOR_BEST_MODEL over all rows if
     that is no loss.
     """
-    settings, evaluation = context.settings, context.prepared.evaluation
-    metric, samples = settings.metric_for_best_model, settings.eval_samples if curves else 0
+    settings, evaluation, ranks = context.settings, context.prepared.evaluation, context.ranks
+    metric = settings.metric_for_best_model
+    samples = settings.eval_samples if "tensorboard" in settings.report_to else 0
     scored = scores_answers(context)
     count = min(len(evaluation), settings.eval_max_rows if scored else samples)
     rows = evaluation.select(range(count))
@@ -62,10 +64,17 @@ def answer_scorer(context: RunContext, model: PeftModel, curves: Curves | None) 
             return {}
         prompts = [prompt_of(row, context.seq2seq) for row in rows]
         inputs, truths = texts(rows, prompts, context.tokenizer)
-        outputs = generate(model, context.tokenizer, prompts, decoding)
+        mine, answered = ranks.share([len(prompt) for prompt in prompts]), None
+        with contextlib.suppress(EvaluationStopped):
+            answered = generate(model, context.tokenizer, [prompts[row] for row in mine], decoding)
+        if None in ranks.gather(answered):
+            raise EvaluationStopped
+        outputs = ranks.collect(dict(zip(mine, answered or [], strict=True)))
         if curves and samples:
             curves.show(list(zip(inputs, truths, outputs, strict=True))[:samples], step)
-        return {metric: mean(score(outputs, truths, names, custom_metric)[metric])} if scored else {}
+        if not scored:
+            return {}
+        return ranks.from_main(lambda: {metric: mean(score(outputs, truths, names, custom_metric)[metric])})
 
     return score_answers
 

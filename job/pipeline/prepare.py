@@ -1,9 +1,11 @@
 """The first step: everything that can be known before weights are loaded."""
 
 import logging
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from peft import PeftModel
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from job.config.inputs import base_model, data_config
@@ -11,7 +13,7 @@ from job.config.libraries import check_trackers, weight_format
 from job.config.scoring import make_scoring
 from job.config.settings import Settings
 from job.data.lengths import LengthLimits
-from job.data.prepare import ModelSpec, PreparedData, prepare
+from job.data.prepare import ModelSpec, PreparedData, prepare, read_prepared
 from job.data.token_lengths import token_lengths
 from job.model.load import (
     BaseModel,
@@ -23,6 +25,7 @@ from job.model.load import (
     load_config,
     load_tokenizer,
 )
+from job.model.lora import load_adapter
 from job.pipeline.claim import check_content
 from job.pipeline.context import RunContext, timed
 from job.pipeline.plan import choose_eval_batch_size, plan_run
@@ -30,6 +33,7 @@ from job.pipeline.run_folder import RunFolder
 from job.pipeline.status import write_stage
 from job.pipeline.workload import measure_workload
 from job.system.hardware import DTYPES, Hardware, check_computes, check_quantization, choose_precision, detect
+from job.system.ranks import Ranks, this_rank
 
 log = logging.getLogger(__name__)
 
@@ -38,25 +42,61 @@ TRAINING_DATA, BASE_MODEL = "the training data", "the base model"
 
 
 def prepare_run(settings: Settings, folder: RunFolder) -> RunContext:
-    """The machine, the model's kind, the rows, the plan: what the other steps need, checked as far as it can be."""
+    """The machine, the model's kind, the rows, the plan: what the other steps need, checked as far as it can be.
+
+    Rank 0 prepares, the others wait for it. The smallest GPU decides the plan.
+    """
+    ranks = this_rank()
     write_stage(folder, "prepare")
     with timed(folder, "preparation"):
         check_trackers(settings)
-        hardware = check_hardware(settings)
+        hardware = min(ranks.gather(check_hardware(settings)), key=lambda hardware: hardware.memory_bytes)
         base = base_model(settings)
         config = load_config(base)
         seq2seq = is_seq2seq(config, settings.task, base)
+        tokenizer, prepared = _shared_data(settings, base, config, seq2seq, folder)
+        scoring = make_scoring(settings, prepared)
+        workload = measure_workload(settings, prepared, seq2seq)
+        plan = ranks.from_main(lambda: plan_run(settings, folder, hardware, config, workload))
+        longest = int(token_lengths(prepared.evaluation, "input_ids").max()), scoring.decoding.max_new_tokens
+        batch_size = choose_eval_batch_size(settings, hardware, config, (plan.precision, plan.quantization), longest)
+        scoring = replace(scoring, decoding=replace(scoring.decoding, batch_size=batch_size))
+    return RunContext(settings, folder, hardware, base, seq2seq, tokenizer, prepared, plan, scoring, ranks)
+
+
+def _shared_data(
+    settings: Settings, base: BaseModel, config: PreTrainedConfig, seq2seq: bool, folder: RunFolder
+) -> tuple[PreTrainedTokenizerBase, PreparedData]:
+    """The tokenizer and the prepared rows, which rank 0 makes; a rank that does not see its folder gets a copy."""
+    ranks = this_rank()
+    if ranks.is_main:
         begun_with = folder.read_settings().content.get(TRAINING_DATA) if folder.is_begun else None
         tokenizer, prepared = prepare_data(settings, base, config, seq2seq, folder.data, begun_with)
         check_content(folder, {TRAINING_DATA: prepared.fingerprint, BASE_MODEL: fingerprint(base)})
         log.info(prepared.train_truncation.describe("training rows"))
         log.info(prepared.eval_truncation.describe("held-out rows"))
-        scoring = make_scoring(settings, prepared)
-        plan = plan_run(settings, folder, hardware, config, measure_workload(settings, prepared, seq2seq))
-        longest = int(token_lengths(prepared.evaluation, "input_ids").max()), scoring.decoding.max_new_tokens
-        batch_size = choose_eval_batch_size(settings, hardware, config, (plan.precision, plan.quantization), longest)
-        scoring = replace(scoring, decoding=replace(scoring.decoding, batch_size=batch_size))
-    return RunContext(settings, folder, hardware, base, seq2seq, tokenizer, prepared, plan, scoring)
+        local_copy(folder.data, ranks)
+        return tokenizer, prepared
+    data = local_copy(folder.data, ranks)
+    return load_tokenizer(base), read_prepared(data)
+
+
+def local_copy(folder: Path, ranks: Ranks) -> Path:
+    """`folder` of rank 0, or a copy of it where this rank does not see that; every rank calls this."""
+    exists = ranks.gather(folder.exists())
+    if all(exists):
+        return folder
+    files = (
+        {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()} if ranks.is_main else {}
+    )
+    files = ranks.broadcast(files)
+    if folder.exists():
+        return folder
+    copy = Path(tempfile.mkdtemp(prefix="lora-job-")) / folder.name
+    for name, content in files.items():
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_bytes(content)
+    return copy
 
 
 def check_hardware(settings: Settings) -> Hardware:
@@ -82,3 +122,8 @@ def load_base_model(context: RunContext) -> PreTrainedModel:
     """The base model as this run's plan holds it."""
     dtype, quantization = weight_format(context.plan.precision, context.plan.quantization)
     return load_base(context.base, context.seq2seq, dtype, quantization, context.hardware.device)
+
+
+def load_trained_model(context: RunContext) -> PeftModel:
+    """The base model with the run's adapter."""
+    return load_adapter(load_base_model(context), local_copy(context.folder.adapter, context.ranks))

@@ -9,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from job.config.settings import Settings
 from job.errors import EXIT_BUG, JobError
 from job.pipeline.records import StatusRecord
 from job.pipeline.run_folder import RunFolder
+from job.system.ranks import this_rank
 from job.training.supervision import HEARTBEAT_EVERY_S
 
 TERMINATION_LOG, MAX_TERMINATION_BYTES = Path("/dev/termination-log"), 4096
@@ -21,7 +23,9 @@ NEXT_TO_FAILURE = ("stage", "step", "total_steps", "percent", "loss", "last_chec
 
 
 def write_status(folder: RunFolder, status: StatusRecord) -> None:
-    """Replaces `status.json`, and Kubernetes' termination log once a run has ended."""
+    """Replaces `status.json`, and Kubernetes' termination log once a run has ended. Rank 0 alone does."""
+    if not this_rank().is_main:
+        return
     status.write(folder.status)
     if status.state != "running" and TERMINATION_LOG.exists():
         with contextlib.suppress(OSError):
@@ -67,6 +71,13 @@ def write_failure(folder: RunFolder, error: BaseException) -> None:
             last = StatusRecord.read(folder.status)
             failed = replace(failed, **{name: getattr(last, name) for name in NEXT_TO_FAILURE})
         write_status(folder, failed)
+
+
+def correct_failure(settings: Settings, error: JobError) -> None:
+    """Writes why a run of several processes really failed, where rank 0 only knew that another process had ended."""
+    folder = RunFolder.of(settings)
+    if not folder.status.exists() or StatusRecord.read(folder.status).exit_code != error.exit_code:
+        write_failure(folder, error)
 
 
 def _last_sentence(message: str) -> str:

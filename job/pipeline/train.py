@@ -49,7 +49,9 @@ def train(context: RunContext) -> PeftModel:
     model = _new_model(context)
     check_before_training(context, model)
     update_plan(context.folder, padding_free=choose_padding_free(context, model))
-    micro_batch = find_micro_batch(model, rows, tokenizer, context.plan.micro_batch, context.settings.effective_batch_size)
+    wanted = min(context.plan.micro_batch, -(-context.settings.effective_batch_size // context.ranks.world_size))
+    micro_batch = find_micro_batch(model, rows, tokenizer, wanted, context.settings.effective_batch_size)
+    micro_batch = min(context.ranks.gather(micro_batch))
     update_plan(context.folder, micro_batch=micro_batch)
     surroundings = _surroundings(context, model)
     with timed(context.folder, "training"), stop_signals.deferred():
@@ -57,9 +59,12 @@ def train(context: RunContext) -> PeftModel:
         result = loop.train(
             model, (rows, context.prepared.evaluation), collator(model, tokenizer), config, micro_batch, surroundings
         )
+    if any(context.ranks.gather(bool(stop_signals.received))):
+        stop_signals.received = stop_signals.received or "a signal to another process of this run"
     stop_signals.raise_if_received()
-    _record_measurements(context, result)
-    _save(context, model, result)
+    if context.ranks.is_main:
+        _record_measurements(context, result)
+        _save(context, model, result)
     return model
 
 
@@ -83,7 +88,7 @@ def _surroundings(context: RunContext, model: PeftModel) -> Surroundings:
     if settings.max_hours:
         process_age_s = time.time() - psutil.Process().create_time()
         deadline = time.monotonic() - process_age_s + 3600 * settings.max_hours - 2 * answering_s - PUBLISHING_S
-    curves = make_curves(context)
+    curves = make_curves(context) if context.ranks.is_main else None
     supervision = Supervision(
         stop_asked=lambda: stop_signals.received,
         report=lambda **progress: write_progress(context.folder, "train", **progress),
@@ -93,8 +98,10 @@ def _surroundings(context: RunContext, model: PeftModel) -> Surroundings:
         deadline=deadline,
         grace_s=settings.grace_s,
     )
-    reporters: list[Reporter] = [ProgressLines(), *([curves] if curves else []), *make_trackers(context)]
-    return Surroundings(supervision, reporters)
+    reporters: list[Reporter] = []
+    if context.ranks.is_main:
+        reporters = [ProgressLines(), *([curves] if curves else []), *make_trackers(context)]
+    return Surroundings(supervision, reporters, context.ranks)
 
 
 def _record_measurements(context: RunContext, result: TrainingResult) -> None:

@@ -14,8 +14,10 @@ OWN_LM_HEAD = "both are present in the checkpoints with different values"
 
 def configure(level: str) -> None:
     """Sets the logging of the whole process; called before the libraries are imported."""
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr, level=logging.WARNING)
-    log.setLevel(level.upper())
+    rank = os.environ.get("RANK", "0")
+    form = "%(asctime)s %(message)s" if rank == "0" else f"%(asctime)s rank {rank}: %(message)s"
+    logging.basicConfig(format=form, datefmt="%H:%M:%S", stream=sys.stderr, level=logging.WARNING)
+    log.setLevel(level.upper() if rank == "0" or level == "debug" else "WARNING")  # rank 0 speaks for all
     logging.getLogger("transformers.modeling_utils").addFilter(_is_news)
     logging.getLogger("huggingface_hub").propagate = False  # it prints its retries by itself
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it misses a package of fast kernels at every start on some CPUs

@@ -16,6 +16,7 @@ from job.model.packing import Collator
 from job.system.hardware import free_memory
 from job.system.ranks import Ranks
 from job.training.order import deal
+from job.training.supervision import EvaluationStopped
 
 log = logging.getLogger(__name__)
 
@@ -23,14 +24,15 @@ log = logging.getLogger(__name__)
 def held_out_loss(
     model: PeftModel, rows: Dataset, collate: Collator, micro_batch: int, ranks: Ranks, on_batch: Callable[[], None]
 ) -> float:
-    """Mean cross-entropy a label of all `rows`. on_batch: called before each batch; what it raises ends the evaluation.
+    """Mean cross-entropy a label of all `rows`. on_batch: called before each batch.
 
-    Raises OutOfMemory if one row does not fit the memory.
+    Raises OutOfMemory if one row does not fit the memory, and EvaluationStopped, on every rank, if `on_batch` does on one.
     """
     lengths = (token_lengths(rows, "input_ids") + token_lengths(rows, "labels")).tolist()
     left = deal(range(len(rows)), lengths, ranks.world_size)[ranks.rank]
     objective, shift = Objective(model), not model.config.is_encoder_decoder
-    found = torch.zeros(2, dtype=torch.float64, device=model.device)
+    found = torch.zeros(3, dtype=torch.float64, device=model.device)
+    """Summed loss, labels, ranks that were stopped."""
     model.eval()
     try:
         while left:
@@ -39,7 +41,7 @@ def held_out_loss(
             count = count_labels(batch["labels"], shift)
             try:
                 with torch.no_grad():
-                    found += torch.stack([objective(model, batch.to(model.device)).double(), count.to(found)])
+                    found[:2] += torch.stack([objective(model, batch.to(model.device)).double(), count.to(found)])
             except torch.OutOfMemoryError as error:
                 if micro_batch == 1:
                     raise OutOfMemory(
@@ -50,7 +52,11 @@ def held_out_loss(
                 free_memory()
                 continue
             left = left[micro_batch:]
+    except EvaluationStopped:
+        found[2] = 1
     finally:
         model.train()
-    total, labels = ranks.sum(found).tolist()
+    total, labels, stopped = ranks.sum(found).tolist()
+    if stopped:
+        raise EvaluationStopped
     return total / labels
