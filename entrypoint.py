@@ -64,6 +64,7 @@ def main(arguments: list[str]) -> int:
         return 0
     except KeyboardInterrupt as stop:
         log.error("%s", stop)
+        report_failure(Interrupted(str(stop)), Interrupted.exit_code)
         return Interrupted.exit_code
     except JobError as error:
         log.error("%s", error, exc_info=log.isEnabledFor(logging.DEBUG))
