@@ -1,6 +1,5 @@
 """The proof: a fresh process that knows nothing of the job answers as evaluation.csv says, and what is not so is found out."""
 
-import ast
 import json
 import math
 from pathlib import Path
@@ -40,16 +39,6 @@ def test_losses_of_the_base_model_are_not_the_adapters_however_wide_the_toleranc
     assert not compare_answers(Answers(["a"], [1.0001]), Answers(["a"], [1.0]), 0.5, [1.0002]).is_too_large, (
         "an adapter that did nothing"
     )
-
-
-def test_the_fresh_process_imports_nothing_of_the_job():
-    imported = {
-        name
-        for node in ast.walk(ast.parse(verification.SCRIPT.read_text()))
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in ([node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
-    }
-    assert {name.partition(".")[0] for name in imported} == {"json", "sys", "torch", "peft", "transformers"}
 
 
 @pytest.mark.parametrize("kind", ["t5_folder", "llama_folder"])
