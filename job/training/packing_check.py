@@ -44,7 +44,7 @@ def packing_is_exact(model: PeftModel, rows: Dataset, tokenizer: PreTrainedToken
         log.info("two rows do not fit the memory at once: there is nothing to pack")
         return False
     except (TypeError, ValueError, RuntimeError) as error:
-        log.warning("PADDING_FREE: %s takes no packed rows (%s): training pads", model.config.model_type, error)
+        log.warning("PADDING_FREE: %s takes no packed rows (%s): it is trained with padding", model.config.model_type, error)
         return False
     finally:
         model.train(was_training)
