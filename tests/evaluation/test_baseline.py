@@ -1,8 +1,9 @@
-"""The baseline."""
+"""The baseline needs no model: the most frequent answer, or the input's first sentence where answers are texts."""
 
+import pytest
 from datasets import Dataset
 
-from job.evaluation.baseline import baseline_outputs, most_frequent_answer
+from job.evaluation.baseline import SHORT_LETTERS, SHORT_WORDS, are_short, baseline_outputs, most_frequent_answer
 
 
 def test_the_baseline_answer_is_the_most_frequent_one_or_the_first_sentence(tokenizer):
@@ -16,3 +17,41 @@ def test_the_baseline_answer_is_the_most_frequent_one_or_the_first_sentence(toke
     assert most_frequent_answer(Dataset.from_dict({"labels": prompts}), tokenizer) == "no"
     ids = [tokenizer(text).input_ids for text in ("yes", "no", "no")]
     assert most_frequent_answer(Dataset.from_dict({"labels": ids}), tokenizer) == "no"
+
+
+def test_answers_are_short_up_to_five_words_and_sixty_letters_in_the_median():
+    assert (SHORT_WORDS, SHORT_LETTERS) == (5, 60)
+    assert are_short(["a b c d e"])
+    assert not are_short(["a b c d e f"])
+    assert are_short(["x" * 60])
+    assert not are_short(["x" * 61])
+    assert are_short(["yes", "no", "a long text that is no value at all"])
+    assert not are_short(["yes", "a text of six words here", "a long text that is no value at all"])
+    assert are_short(["a b c d", "a b c d e f"]), "five words in the median of two"
+
+
+def test_of_answers_that_are_as_frequent_the_first_is_taken(tokenizer):
+    train = Dataset.from_dict({"ground_truth": ["c", "a", "b", "b", "a"]})
+    assert most_frequent_answer(train, tokenizer) == "a"
+
+
+def test_the_most_frequent_answer_is_counted_over_all_batches(tokenizer, monkeypatch):
+    monkeypatch.setattr("job.evaluation.baseline.ROWS_AT_ONCE", 2)
+    train = Dataset.from_dict({"ground_truth": ["a", "a", "b", "c", "b", "b"]})
+    assert most_frequent_answer(train, tokenizer) == "b"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("  Who? Me. ", "Who?"),
+        ("Stop! Go", "Stop!"),
+        ("Version 1.2 is out. Get it.", "Version 1.2 is out."),
+        ("One line\nwithout an end", "One line\nwithout an end"),
+        ("First.\nSecond.", "First."),
+        ("", ""),
+    ],
+)
+def test_a_sentence_ends_with_its_mark_and_white_space(tokenizer, text, sentence):
+    truths = ["one two three four five six seven"]
+    assert baseline_outputs([text], truths, Dataset.from_dict({"ground_truth": ["x"]}), tokenizer) == [sentence]
