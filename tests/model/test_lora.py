@@ -3,11 +3,12 @@
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForSeq2SeqLM, T5Config
+from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GPT2Config, GPT2LMHeadModel, T5Config
 
-from job.errors import SettingsError
+from job.errors import InputMissing, SettingsError
 from job.model.load import BaseModel, load_base
-from job.model.lora import add_lora, base_only, choose_targets
+from job.model.lora import add_lora, base_only, choose_targets, load_adapter
 
 SIZES = {  # d_model, d_ff, layers, heads, all parameters, trainable with r=16 on q and v (DESIGN.md)
     "small": (512, 1024, 8, 6, 76_961_152, 688_128),
@@ -78,3 +79,84 @@ def test_base_only_switches_the_adapter_off_and_on_again(t5_folder):
             assert torch.equal(adapted(**inputs).logits, before)
         assert torch.equal(adapted(**inputs).logits, trained)
     assert not torch.allclose(trained, before)
+
+
+def gpt2() -> GPT2LMHeadModel:
+    """A tiny model whose layers have biases."""
+    torch.manual_seed(0)
+    return GPT2LMHeadModel(GPT2Config(vocab_size=100, n_embd=32, n_layer=2, n_head=2, n_positions=32)).eval()
+
+
+def with_trained_biases() -> torch.nn.Module:
+    """An adapter whose biases are not what they were."""
+    adapted = add_lora(gpt2(), LoraConfig(task_type="CAUSAL_LM", target_modules=["c_attn"], bias="all")).eval()
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if parameter.requires_grad and "lora_A" not in name:
+                parameter.add_(0.5)
+    return adapted
+
+
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_base_only_takes_back_trained_biases_also_those_of_a_saved_adapter(tmp_path, is_loaded):
+    ids = torch.arange(3, 20)[None]
+    with torch.no_grad():
+        before = gpt2()(ids).logits
+        adapted = with_trained_biases()
+        trained = adapted(ids).logits
+        if is_loaded:
+            adapted.save_pretrained(tmp_path)
+            adapted = load_adapter(gpt2(), tmp_path).eval()
+        assert torch.equal(adapted(ids).logits, trained)
+        with base_only(adapted):
+            assert torch.equal(adapted(ids).logits, before)
+        assert torch.equal(adapted(ids).logits, trained)
+    assert not torch.allclose(trained, before)
+
+
+def test_base_only_puts_trained_biases_back_after_an_error():
+    adapted, ids = with_trained_biases(), torch.arange(3, 20)[None]
+    with torch.no_grad():
+        trained = adapted(ids).logits
+        with pytest.raises(ValueError, match="x"), base_only(adapted):
+            raise ValueError("x")
+        assert torch.equal(adapted(ids).logits, trained)
+
+
+def test_auto_takes_the_modules_that_peft_chooses_for_the_kind_and_all_linear_ones_where_it_knows_none(t5_folder, llama_folder):
+    for folder, expected in ((t5_folder, ["q", "v"]), (llama_folder, ["q_proj", "v_proj"])):
+        auto = AutoModelForSeq2SeqLM if folder == t5_folder else AutoModelForCausalLM
+        assert choose_targets(("auto",), auto.from_pretrained(folder)) == expected
+    model = gpt2()
+    model.config.model_type = "made_up"
+    assert "made_up" not in TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+    assert choose_targets(("auto",), model) == "all-linear"
+
+
+def test_a_target_is_a_module_not_a_part_of_a_name_nor_a_block(t5_folder):
+    model = load_base(BaseModel(str(t5_folder)), True, torch.float32, None, "cpu")
+    for target in ("DenseReluDense", "SelfAttention", "_0", ""):
+        with pytest.raises(SettingsError, match=f'no module of the model is named "{target}"; there are k, lm_head, o, q, v, wi_0'):
+            choose_targets((target,), model)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"modules_to_save": ["scorer"]}, 'MODULES_TO_SAVE: no module of the model is named "scorer". Name one that is there'),
+        ({"target_modules": ["nothing"]}, "LoRA: Target modules"),
+        ({"r": 4, "target_modules": ["shared", "layer_norm"]}, "LoRA: Target module T5LayerNorm"),
+    ],
+)  # fmt: skip
+def test_what_lora_cannot_be_put_on_is_told_in_one_line(t5_folder, options, said):
+    model = load_base(BaseModel(str(t5_folder)), True, torch.float32, None, "cpu")
+    with pytest.raises(SettingsError) as raised:
+        add_lora(model, LoraConfig(task_type="SEQ_2_SEQ_LM", **{"target_modules": ["q"]} | options))
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_folder_without_an_adapter_is_told(t5_folder, tmp_path):
+    model = load_base(BaseModel(str(t5_folder)), True, torch.float32, None, "cpu")
+    with pytest.raises(InputMissing, match=r"no adapter there. Train one first, or check OUTPUT_DIR and RUN_NAME.$"):
+        load_adapter(model, tmp_path)
