@@ -6,10 +6,12 @@ import stat
 import pytest
 import torch
 from peft import LoraConfig, PeftConfig
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from job.errors import Diverged, VerificationFailed
 from job.model.load import BaseModel, load_base
-from job.model.lora import add_lora
+from job.model.lora import add_lora, load_adapter
 from job.publish.adapter import save_adapter
 
 
@@ -77,3 +79,40 @@ def test_an_adapter_whose_config_tells_something_else_is_never_published(adapted
     with pytest.raises(VerificationFailed, match="answers differently"):
         save_adapter(adapted, tokenizer, tmp_path / "adapter", "b", {}, rows)
     assert not (tmp_path / "adapter").exists()
+
+
+def test_an_adapter_replaces_an_older_one_and_leaves_the_model_as_it_was(adapted, tokenizer, rows, tmp_path):
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "older").touch()
+    adapted.eval()
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+        before = adapted(**rows).logits
+        save_adapter(adapted, tokenizer, tmp_path / "adapter", "b", {}, rows)
+        assert torch.equal(adapted(**rows).logits, before)
+    assert list(adapted.peft_config) == ["default"]
+    assert not (tmp_path / "adapter" / "older").exists()
+
+
+def test_what_is_published_is_what_was_trained_tokenizer_and_all(adapted, tokenizer, rows, tmp_path, t5_folder):
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+        expected = adapted.eval()(**rows).logits
+        save_adapter(adapted, tokenizer, tmp_path / "adapter", "b", {}, rows)
+        base = load_base(BaseModel(str(t5_folder)), True, torch.float32, None, "cpu")
+        assert torch.allclose(load_adapter(base, tmp_path / "adapter").eval()(**rows).logits, expected, atol=1e-6)
+    text = "the 3 of May"
+    assert AutoTokenizer.from_pretrained(tmp_path / "adapter")(text).input_ids == tokenizer(text).input_ids
+
+
+def test_an_adapter_with_trained_biases_is_published(tokenizer, tmp_path):
+    """PEFT holds no second adapter beside these: only their values are compared."""
+    base = GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=32, n_layer=1, n_head=2, n_positions=32))
+    model = add_lora(base, LoraConfig(task_type="CAUSAL_LM", target_modules=["c_attn"], bias="lora_only"))
+    save_adapter(model, tokenizer, tmp_path / "adapter", "b", {}, tokenizer(["x"], return_tensors="pt"))
+    saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert [name for name in saved if name.endswith(".bias")] == ["base_model.model.transformer.h.0.attn.c_attn.base_layer.bias"]

@@ -1,4 +1,4 @@
-"""The model card."""
+"""The model card is what the hub reads and what a person needs."""
 
 import pytest
 import yaml
@@ -59,3 +59,30 @@ def test_a_folder_is_no_base_model_of_the_hub(base, tmp_path):
     write_card(tmp_path / "README.md", FACTS | {"base": base}, SCORES, {})
     assert ModelCard.load(tmp_path / "README.md").data.base_model is None
     assert "huggingface.co" not in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("seq2seq", "task"), [(True, "text2text-generation"), (False, "text-generation")])
+def test_the_hub_is_told_the_task(tmp_path, seq2seq, task):
+    write_card(tmp_path / "README.md", FACTS | {"seq2seq": seq2seq}, SCORES, {})
+    card = ModelCard.load(tmp_path / "README.md")
+    assert card.data.pipeline_tag == task
+    assert {result.task_type for result in card.data.eval_results} == {task}
+
+
+def test_without_settings_of_ones_own_it_says_so(tmp_path):
+    write_card(tmp_path / "README.md", FACTS, SCORES, {})
+    assert "## Settings\n\nAll defaults.\n" in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize("text", ["a: b", "- x", "#1", "'quoted\"", "{braces}", "ünï", "yes"])
+def test_names_of_any_letters_survive_the_metadata(tmp_path, text):
+    write_card(tmp_path / "README.md", FACTS | {"title": text, "data": text}, SCORES, {"INPUT_COLUMN": text})
+    card = ModelCard.load(tmp_path / "README.md")
+    assert card.data.model_name == text
+    assert {result.dataset_name for result in card.data.eval_results} == {text}
+    assert f"- `INPUT_COLUMN`: {text}" in card.text
+
+
+def test_a_hub_id_is_linked(tmp_path):
+    write_card(tmp_path / "README.md", FACTS, SCORES, {})
+    assert "[google/flan-t5-base](https://huggingface.co/google/flan-t5-base)" in (tmp_path / "README.md").read_text()
