@@ -54,3 +54,30 @@ def test_the_faster_way_is_found_by_the_clock(t5_folder, monkeypatch):
         monkeypatch.setattr("job.training.packing_check.time.perf_counter", lambda times=times: next(times))
         assert packing_is_faster(model, data, tokenizer, 2) is expected
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def out_of_memory(*_: object, **__: object) -> None:
+    raise torch.OutOfMemoryError("injected")
+
+
+def test_two_rows_that_do_not_fit_at_once_are_not_packed_and_that_is_no_warning(t5_folder, monkeypatch, caplog):
+    monkeypatch.setattr("job.training.packing_check.loss_and_gradient", out_of_memory)
+    model = adapted(load(t5_folder)).train()
+    assert not packs_exactly(model, t5_folder, causal=False)
+    assert "PADDING_FREE" not in caplog.text
+    assert model.training, "as it was"
+
+
+def test_padded_rows_that_do_not_fit_where_packed_ones_may_are_packed(t5_folder, monkeypatch):
+    model = adapted(load(t5_folder))
+    accept_packed(model.get_base_model())
+    monkeypatch.setattr("job.training.packing_check._time", out_of_memory)
+    assert packing_is_faster(model, Dataset.from_list(rows(causal=False)), AutoTokenizer.from_pretrained(t5_folder), 2)
+
+
+@pytest.mark.parametrize(("off", "expected"), [(0.5e-4, True), (2e-4, False)])
+def test_a_loss_that_is_off_by_more_than_float32_rounds_is_not_exact(t5_folder, monkeypatch, off, expected):
+    gradient = torch.ones(3)
+    found = iter([(2.0, gradient, None), (2.0 * (1 + off), gradient, None)])
+    monkeypatch.setattr("job.training.packing_check.loss_and_gradient", lambda *_: next(found))
+    assert packs_exactly(adapted(load(t5_folder)), t5_folder, causal=False) is expected
