@@ -67,8 +67,8 @@ CONSTRAINTS = [
 
 
 @pytest.mark.parametrize("constraints", CONSTRAINTS, ids=str)
-@pytest.mark.parametrize("card", ["T4", "A100-40GB"])
-@pytest.mark.parametrize("size", ["base", "xl"])
+@pytest.mark.parametrize("card", ["T4", "V100-32GB", "A100-40GB"])
+@pytest.mark.parametrize("size", ["base", "xl", "xxl"])
 def test_no_other_plan_that_fits_is_faster_and_what_does_not_fit_needs_the_least(size, card, constraints):
     """All plans tried one by one; quantised ones count only where no other fits, or where they were asked for."""
     dimensions, gpu = read_dimensions(flan(size)), CARDS[card]

@@ -67,11 +67,19 @@ def test_a_histogram_has_a_bar_a_length_and_thirty_at_most(monkeypatch, lengths,
     assert (edges[0], edges[-1]) == (min(lengths) - (bars == 1) / 2, max(lengths) + (bars == 1) / 2)
 
 
-def test_the_differences_stand_in_the_order_of_the_metrics_from_the_top(monkeypatch):
+def test_the_differences_stand_in_the_order_of_the_metrics_from_the_top_each_at_its_name(monkeypatch):
     scores = [("exact match", 0.5, 0.4, 0.6), ("rougeL", -1.0, -1.2, -0.8), ("loss", 0.0, -0.1, 0.1)]
-    svg = ElementTree.fromstring(plots.differences(scores, "adapter - base"))
-    heights = {text.text: float(text.get("y")) for text in svg.iter("{http://www.w3.org/2000/svg}text")}
-    assert heights["exact match"] < heights["rougeL"] < heights["loss"]
+    drawn, names = {}, {}
+    plot, ticks = Axes.plot, Axes.set_yticks
+    monkeypatch.setattr(Axes, "plot", lambda axes, x, y, *a, **o: drawn.update({str(x): y}) or plot(axes, x, y, *a, **o))
+    monkeypatch.setattr(
+        Axes, "set_yticks", lambda axes, y, labels: names.update(zip(labels, y, strict=True)) or ticks(axes, y, labels)
+    )
+    plots.differences(scores, "adapter - base")
+    assert names["exact match"] > names["rougeL"] > names["loss"], "upwards"
+    for name, difference, low, high in scores:
+        assert drawn[str(difference)] == names[name]
+        assert drawn[str([low, high])] == [names[name]] * 2
 
 
 def test_the_same_numbers_make_the_same_picture():

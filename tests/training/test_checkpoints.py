@@ -45,6 +45,16 @@ def test_a_sealed_checkpoint_is_whole_and_one_without_a_manifest_is_not(tmp_path
     assert not is_whole(tmp_path / "checkpoint-9")
 
 
+def test_a_file_more_or_less_than_was_sealed_is_not_whole(tmp_path):
+    folder = sealed(tmp_path, 3)
+    (folder / "state" / "added").touch()
+    assert not is_whole(folder)
+    (folder / "state" / "added").unlink()
+    assert is_whole(folder)
+    (folder / "weights.bin").unlink()
+    assert not is_whole(folder)
+
+
 def test_a_manifest_that_was_not_finished_does_not_count(tmp_path):
     """A kill while the manifest is written leaves it under another name."""
     folder = sealed(tmp_path, 3)
