@@ -115,7 +115,7 @@ def questions() -> list[dict]:
 
 
 def run_reload_here(task: str) -> subprocess.CompletedProcess[str]:
-    """What the fresh process at a run's end finds, without its start-up of seconds; test_prove.py has the real one."""
+    """What the fresh process at a run's end finds, without its start-up of seconds; test_verification.py has the real one."""
     return subprocess.CompletedProcess([], 0, json.dumps(reload.answer(json.loads(task))), "")
 
 
