@@ -108,7 +108,7 @@ def test_kills_at_random_moments_change_nothing(kind, ground, preserved_state, o
             count(f"killed (SIGKILL) at random, in the stage: {stage(folder)}")
     finish(folder, variables, order)
     assert outcome(folder) == expected
-    count("torn checkpoints set aside", (folder / "log.txt").read_text().count("is not whole"))
+    count("torn checkpoints set aside", (folder / "log.txt").read_text().count("is incomplete"))
 
 
 @pytest.mark.parametrize("kind", KINDS[-1:], ids="-".join)
@@ -127,7 +127,7 @@ def test_kills_while_something_is_put_on_the_disk_change_nothing(kind, ground, p
         count("killed (SIGKILL) at a write to the disk")
     finish(folder, variables, order)
     assert outcome(folder) == expected
-    count("torn checkpoints set aside", (folder / "log.txt").read_text().count("is not whole"))
+    count("torn checkpoints set aside", (folder / "log.txt").read_text().count("is incomplete"))
 
 
 @pytest.mark.parametrize("kind", [("group_by_length", "steps"), ("random", "epoch")], ids="-".join)
