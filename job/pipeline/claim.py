@@ -40,9 +40,11 @@ def claimed_run(settings: Settings, identity: dict[str, object], overwrite: bool
             write_failure(folder, Interrupted(str(stop)))
             raise
         except Exception as error:
-            cause = _disk_full(error, folder.path) or error
-            write_failure(folder, cause)
-            raise cause from error
+            full = _disk_full(error, folder.path)
+            write_failure(folder, full or error)
+            if full:
+                raise full from error
+            raise
 
 
 @contextmanager

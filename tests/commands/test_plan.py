@@ -1,38 +1,28 @@
-"""Plans: what is predicted against what is counted, and what is chosen for whom."""
+"""The command `plan`: a row a GPU, or one GPU in full from a simulated step, without a network and without a trace."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
+from transformers import T5Config
 
 from job.commands.plan import _simulated
 from job.config.settings import Settings
-from job.errors import OutOfMemory
-from job.pipeline.plan import choose_eval_batch_size, plan_for_machine
 from job.pipeline.records import PlanRecord
-from job.pipeline.workload import assume_workload
 from job.plan.choose import PlanConstraints, Workload, choose
 from job.plan.dimensions import read_dimensions
 from job.plan.gpu_catalogue import Gpu, read_catalogue
 from job.plan.memory import peak_bytes
 from job.plan.model_catalogue import known_config
-from job.system.hardware import GIB, Hardware
+from job.system.hardware import GIB
 
 WORK = Workload(longest=(256, 56), mean=(150, 30), row_passes=5000, effective_batch_size=8)
 CARDS = read_catalogue()
 
 
-def flan(size: str):
+def flan(size: str) -> T5Config:
     return known_config(f"google/flan-t5-{size}")
-
-
-def test_a_run_on_a_card_that_is_too_small_ends_with_72_and_what_would_fit():
-    hardware = Hardware("cuda", "tiny card", 6 * GIB, (8, 6))
-    with pytest.raises(OutOfMemory, match=r"It would fit V100-16GB \(nf4\), .*MAX_SOURCE_LENGTH") as raised:
-        plan_for_machine(Settings(model_id="google/flan-t5-xxl"), hardware, flan("xxl"), WORK)
-    assert raised.value.exit_code == 72
 
 
 def test_the_command_prints_a_row_a_gpu_without_a_network(run_job, capsys):
@@ -109,22 +99,49 @@ def test_the_next_plan_takes_the_speed_that_an_earlier_run_measured(run_job, cap
     assert new_high / new_low < high / low
 
 
-def test_lengths_that_are_given_mean_what_a_list_of_such_lengths_has():
-    """A sample with that median, 95th percentile and longest, evenly in between, and from half the median on."""
-    sample = np.concatenate([np.linspace(75, 150, 500), np.linspace(150, 220, 450), np.linspace(220, 256, 50)])
-    assert assume_workload(Settings(), seq2seq=True).mean[0] == pytest.approx(sample.mean(), rel=1e-3)
+def test_the_json_has_the_settings_obeyed_and_hours_and_prices_that_agree(run_job, capsys):
+    asked = {"QUANTIZATION": "nf4", "PER_DEVICE_TRAIN_BATCH_SIZE": 2, "GRADIENT_CHECKPOINTING": "true", "PLAN_ROWS": 200_000}
+    assert run_job("plan", "--json", MODEL_ID="google/flan-t5-base", NUM_TRAIN_EPOCHS=3, **asked)[0] == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [entry["gpu"] for entry in told] == list(CARDS)
+    for entry in told:
+        assert (entry["quantization"], entry["micro_batch"], entry["checkpointed_blocks"]) == ("nf4", 2, 24)
+        middle = 3 * 200_000 / entry["predicted_examples_per_s"] / 3600
+        assert entry["predicted_hours"] == pytest.approx([0.7 * middle, 2 * middle], rel=0.01)
+        assert entry["predicted_usd"] == pytest.approx(
+            [hours * entry["price_usd_per_hour"] for hours in entry["predicted_hours"]], rel=0.01
+        )
 
 
-@pytest.mark.parametrize(("gib", "rows"), [(8, 8), (16, 32), (24, 64), (80, 256)])
-def test_as_many_rows_are_answered_at_once_as_fit_the_gpu(gib, rows):
-    """FLAN-T5 XL in bf16, 512 tokens in and 100 out, by hand: weights 5.7 GB; a row takes 2 x 2 x 2048 x 24 x 612 = 120 MB of keys
-    and values and 512 x 63,488 = 33 MB in a block, 153 MB in all: 32 rows 10.6 GB, 64 15.5 GB, 128 25.3 GB, 256 44.9 GB."""
-    hardware = Hardware("cuda", "a GPU", gib * GIB, (8, 0))
-    assert choose_eval_batch_size(Settings(), hardware, flan("xl"), ("bf16", "none"), (512, 100)) == rows
+def test_a_precision_that_some_gpus_lack_is_planned_where_it_can_be(run_job, capsys):
+    assert run_job("plan", "--json", MODEL_ID="google/flan-t5-base", PRECISION="bf16")[0] == 0
+    told = {entry["gpu"]: entry["precision"] for entry in json.loads(capsys.readouterr().out)}
+    assert (told["V100-16GB"], told["T4"], told["A100-40GB"]) == ("fp16", "fp16", "bf16")
 
 
-def test_rows_at_once_are_as_set_and_few_on_a_cpu():
-    config, form = flan("xl"), ("fp32", "none")
-    cpu, gpu = Hardware("cpu", "CPU", 8 * GIB), Hardware("cuda", "a GPU", 80 * GIB, (8, 0))
-    assert choose_eval_batch_size(Settings(), cpu, config, form, (512, 100)) == 32
-    assert choose_eval_batch_size(Settings(per_device_eval_batch_size=3), gpu, config, form, (512, 100)) == 3
+def test_the_memory_that_is_told_for_one_gpu_adds_up(run_job, capsys, t5_folder, write_rows, questions):
+    asked = {"MODEL_ID": t5_folder, "TRAIN_DATA": write_rows(questions), "PLAN_GPU": "T4"}
+    assert run_job("plan", "--json", **asked)[0] == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    parts = list(told["memory_gib"].values())
+    assert sum(parts[:3]) == pytest.approx(told["predicted_peak_gib"], abs=0.02)
+    assert told["fits"]
+
+
+def test_the_demo_is_planned_on_its_own_rows(run_job, capsys):
+    """960 training rows of 1200, as `doctor` reads them, five epochs."""
+    assert run_job("plan")[0] == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("demo: 1 million parameters")
+    assert "4,800 rows in all epochs" in printed
+
+
+def test_the_machines_own_gpu_is_the_last_row(run_job, capsys, monkeypatch):
+    from job.commands import plan
+    from job.system.hardware import Hardware
+
+    monkeypatch.setattr(plan, "detect", lambda device: Hardware("cuda", "Tesla T4", int(14.7 * GIB), (7, 5)))
+    assert run_job("plan", "--json", MODEL_ID="google/flan-t5-base")[0] == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [entry["gpu_kind"] for entry in told] == [*CARDS, "T4"]
+    assert told[-1]["gpu_memory_gib"] == pytest.approx(14.7, abs=0.01)
