@@ -7,17 +7,28 @@ os.environ["DEVICE"] = "cpu"
 
 import csv
 import json
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration
+from transformers import (
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerBase,
+    T5Config,
+    T5ForConditionalGeneration,
+    TrainerState,
+)
 
 import entrypoint
 from job.config.environment import KNOWN
 from job.publish import reload, verification
+from job.system.signals import stop_signals
+from job.training.supervision import Supervisor
 
 torch.set_num_threads(1)  # tiny models: more threads only wait for each other
 DEMO_BASE = Path(entrypoint.__file__).parent / "job" / "demo" / "base"
@@ -115,7 +126,7 @@ def questions() -> list[dict]:
 
 
 def run_reload_here(task: str) -> subprocess.CompletedProcess[str]:
-    """What the fresh process at a run's end finds, without its start-up of seconds; test_prove.py has the real one."""
+    """What the fresh process at a run's end finds, without its start-up of seconds; test_verification.py has the real one."""
     return subprocess.CompletedProcess([], 0, json.dumps(reload.answer(json.loads(task))), "")
 
 
@@ -141,3 +152,78 @@ def run_job(
         return code, "\n".join(record.getMessage() for record in caplog.records)
 
     return run
+
+
+FINISHED = {
+    "MAX_STEPS": 4, "LOGGING_STEPS": 1, "EVAL_STRATEGY": "no", "SAVE_STRATEGY": "no", "RUN_NAME": "r", "MAX_NEW_TOKENS": 8,
+}  # fmt: skip
+"""Of `finished_run`."""
+STOPPED = {
+    "MAX_STEPS": 8, "LOGGING_STEPS": 1, "EVAL_STRATEGY": "no", "SAVE_STRATEGY": "steps", "SAVE_STEPS": 2, "RUN_NAME": "r",
+    "MAX_NEW_TOKENS": 4, "METRICS": "exact_match", "PREPROCESSING_NUM_WORKERS": 1,
+}  # fmt: skip
+"""Of `stopped_run`."""
+
+
+@pytest.fixture(scope="session")
+def run_once(tmp_path_factory: pytest.TempPathFactory, t5_folder: Path) -> Callable[..., tuple[dict, Path]]:
+    """Runs the job once a session on forty rows: (variables, the folder that it was started in)."""
+
+    def run(wanted: dict, code: int, stop_after: int | None = None) -> tuple[dict, Path]:
+        folder, variables = tmp_path_factory.mktemp("once"), {"MODEL_ID": t5_folder, "TRAIN_DATA": "rows.csv"} | wanted
+        rows = [f"the {number} of May,05-{number:02d}\n" for number in range(1, 41)]
+        (folder / "rows.csv").write_text("input,output_ground_truth\n" + "".join(rows))
+        with pytest.MonkeyPatch.context() as patch:
+            for name in KNOWN:
+                patch.delenv(name, raising=False)
+            for name, value in {"DEVICE": "cpu", **variables}.items():
+                patch.setenv(name, str(value))
+            patch.chdir(folder)
+            patch.setattr(verification, "run_script", run_reload_here)
+            if stop_after:
+                patch.setattr(stop_signals, "received", None)
+                do_after_step(patch, stop_after, lambda **_: setattr(stop_signals, "received", "SIGTERM"))
+            assert entrypoint.main([]) == code
+        return variables, folder
+
+    return run
+
+
+def do_after_step(patch: pytest.MonkeyPatch, step: int, action: Callable[..., None]) -> None:
+    """Arranges that `action` is called at the end of a step of the next training."""
+    usual = Supervisor.on_step_end
+
+    def on_step_end(self: Supervisor, args: object, state: TrainerState, control: object, **rest: object) -> None:
+        if state.global_step == step:
+            action(**rest)
+        usual(self, args, state, control, **rest)
+
+    patch.setattr(Supervisor, "on_step_end", on_step_end)
+
+
+@pytest.fixture(scope="session")
+def pristine_run(run_once: Callable[..., tuple[dict, Path]]) -> tuple[dict, Path]:
+    """A finished run that no test may change: its variables, and the folder that it was started in."""
+    return run_once(FINISHED, 0)
+
+
+@pytest.fixture(scope="session")
+def pristine_stopped_run(run_once: Callable[..., tuple[dict, Path]]) -> tuple[dict, Path]:
+    """The same of a run that a signal has stopped after step 3 of 8, with checkpoints of steps 2 and 3."""
+    return run_once(STOPPED, 143, stop_after=3)
+
+
+@pytest.fixture
+def finished_run(pristine_run: tuple[dict, Path], tmp_path: Path) -> tuple[dict, Path]:
+    """The variables of a finished run, and its folder, in this test's own."""
+    variables, folder = pristine_run
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    return variables, Path("output/r")
+
+
+@pytest.fixture
+def stopped_run(pristine_stopped_run: tuple[dict, Path], tmp_path: Path) -> tuple[dict, Path]:
+    """The variables of a run that a signal has stopped after step 3 of 8, and its folder, in this test's own."""
+    variables, folder = pristine_stopped_run
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    return variables, Path("output/r")

@@ -11,7 +11,8 @@ log = logging.getLogger(__name__)
 
 
 def prepare(settings: Settings) -> None:
-    """Reads, splits and tokenises the data; needs no GPU."""
+    """Reads, splits and tokenises the data; needs no GPU. A finished run is left as it is."""
     with claimed_run(settings, identity(settings), settings.overwrite) as folder:
-        prepare_run(settings, folder)
+        if not folder.is_done:
+            prepare_run(settings, folder)
         log.info("prepared data: %s", folder.data)

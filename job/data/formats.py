@@ -36,7 +36,9 @@ def _read_xlsx(where: str, path: Path, sheet: str | None) -> Cells:
         with contextlib.closing(load_workbook(path, read_only=True, data_only=True)) as book:
             if sheet is not None and sheet not in book.sheetnames:
                 raise DataError(f'{where}: no sheet "{sheet}"; found {quoted(book.sheetnames)}. Set SHEET to one of them.')
-            cells = list((book[sheet] if sheet else book.worksheets[0]).iter_rows(values_only=True))
+            found = book[sheet] if sheet else book.worksheets[0]
+            found.reset_dimensions()  # some programs write too small a range there, and what lies outside would be lost
+            cells = list(found.iter_rows(values_only=True))
     except DataError:
         raise
     except Exception as error:  # zipfile, zlib, the XML parser and openpyxl raise nearly anything for a damaged file
@@ -50,7 +52,7 @@ def _read_xlsx(where: str, path: Path, sheet: str | None) -> Cells:
     places = [place for place, name in enumerate(cells[0]) if name is not None]
     header = [str(cells[0][place]) for place in places]
     _check_header(where, header)
-    return _columns(header, ([row[place] for place in places] for row in cells[1:]))
+    return _columns(header, ([row[place] if place < len(row) else None for place in places] for row in cells[1:]))
 
 
 def _read_csv(where: str, path: Path) -> Cells:

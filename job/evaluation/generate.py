@@ -35,7 +35,7 @@ def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts
 
 def decode(answers: Sequence[Ids], tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """The texts of answers."""
-    return [text.strip() for text in tokenizer.batch_decode(answers, skip_special_tokens=True)]
+    return [tokenizer.decode(answer, skip_special_tokens=True).strip() for answer in answers]  # batch_decode([]) is [""]
 
 
 def generate_ids(

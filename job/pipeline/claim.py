@@ -56,9 +56,11 @@ def _failures_written(folder: RunFolder, ranks: Ranks) -> Iterator[None]:
         write_failure(folder, Interrupted(str(stop)))
         raise
     except Exception as error:
-        cause = ranks.lost_peer(error) or _disk_full(error, folder.path) or error
-        write_failure(folder, cause)
-        raise cause from error
+        cause = ranks.lost_peer(error) or _disk_full(error, folder.path)
+        write_failure(folder, cause or error)
+        if cause:
+            raise cause from error
+        raise
 
 
 def _join(ranks: Ranks, settings: Settings) -> None:

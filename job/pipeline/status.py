@@ -87,7 +87,7 @@ def _last_sentence(message: str) -> str:
 
 def _shortened(status: dict[str, Any]) -> str:
     """`status` as JSON of at most 4096 bytes, which is what Kubernetes takes; its longest texts are halved until it fits."""
-    while len(content := json.dumps(status, default=str, ensure_ascii=False).encode()) > MAX_TERMINATION_BYTES:
+    while len(content := json.dumps(status, default=str, ensure_ascii=False).encode(errors="replace")) > MAX_TERMINATION_BYTES:
         longest = max(status, key=lambda name: len(str(status[name])))
         text = str(status[longest])
         status = status | {longest: text[: len(text) // 2]}

@@ -62,7 +62,8 @@ class PlanEstimate:
 
 def choose(dimensions: ModelDimensions, gpu: Gpu, workload: Workload, constraints: PlanConstraints) -> PlanEstimate:
     """The fastest plan that fits; where none does, the one that needs the least memory, with `fits` False."""
-    estimates = [_estimate(dimensions, gpu, workload, plan) for plan in candidate_plans(dimensions, gpu, workload, constraints)]
+    plans = candidate_plans(dimensions, gpu, workload, constraints)
+    estimates = [_estimate(dimensions, gpu, workload, plan, constraints) for plan in plans]
     fitting = [estimate for estimate in estimates if estimate.fits]
     if not fitting:
         return min(estimates, key=lambda estimate: estimate.peak_bytes)
@@ -84,11 +85,14 @@ def candidate_plans(
                 yield TrainingPlan(precision, quantization, micro_batch, blocks)
 
 
-def _estimate(dimensions: ModelDimensions, gpu: Gpu, workload: Workload, plan: TrainingPlan) -> PlanEstimate:
+def _estimate(
+    dimensions: ModelDimensions, gpu: Gpu, workload: Workload, plan: TrainingPlan, constraints: PlanConstraints
+) -> PlanEstimate:
     peak = peak_bytes(dimensions, plan, *workload.longest, workload.r)
     seconds = seconds_per_row(dimensions, gpu, workload, plan)
     fits = peak <= USABLE * gpu.memory_gib * GIB
-    reason, accumulation = _reason(dimensions, gpu, plan, peak, fits), workload.effective_batch_size // plan.micro_batch
+    reason = _reason(dimensions, gpu, plan, constraints) if fits else _shortage(gpu, peak)
+    accumulation = workload.effective_batch_size // plan.micro_batch
     return PlanEstimate(gpu, plan, peak, 1 / seconds, workload.row_passes * seconds / 3600, fits, reason, accumulation)
 
 
@@ -102,13 +106,18 @@ def seconds_per_row(dimensions: ModelDimensions, gpu: Gpu, workload: Workload, p
     return max(flops / rate * waiting, launching) / (gpu.speed or 1)
 
 
-def _reason(dimensions: ModelDimensions, gpu: Gpu, plan: TrainingPlan, peak: float, fits: bool) -> str:
-    if not fits:
-        return f"even the smallest plan needs {peak / GIB:.1f} GiB of {gpu.memory_gib:.1f}"
-    parts = [
-        "bf16" if plan.precision == "bf16" else f"{plan.precision}, as capability {'.'.join(map(str, gpu.capability))} has no bf16"
-    ]
-    parts += [] if plan.quantization == "none" else [f"{plan.quantization}, as unquantised weights do not fit"]
+def _shortage(gpu: Gpu, peak: float) -> str:
+    return f"even the smallest plan needs {peak / GIB:.1f} GiB of {gpu.memory_gib:.1f}"
+
+
+def _reason(dimensions: ModelDimensions, gpu: Gpu, plan: TrainingPlan, constraints: PlanConstraints) -> str:
+    asked, parts = "as asked for", [plan.precision]
+    if plan.precision != "bf16":
+        no_bf16 = f"as capability {'.'.join(map(str, gpu.capability))} has no bf16"
+        parts = [f"{plan.precision}, {no_bf16 if constraints.precision == 'auto' else asked}"]
+    if plan.quantization != "none":
+        no_room = "as unquantised weights do not fit"
+        parts.append(f"{plan.quantization}, {no_room if constraints.quantization == 'auto' else asked}")
     if plan.checkpointed_blocks:
         parts.append(f"{plan.checkpointed_blocks} of {dimensions.blocks} blocks recomputed to save memory")
     if gpu.speed:

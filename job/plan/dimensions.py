@@ -6,8 +6,11 @@ from transformers import PreTrainedConfig
 
 T5_FAMILY = ("t5", "mt5", "umt5")
 INNER = ("d_ff", "intermediate_size", "ffn_dim", "n_inner", "encoder_ffn_dim")
-UNGATED = ("gpt2", "opt", "gpt_neo", "gpt_neox", "gptj", "bloom", "phi", "falcon", "codegen", "xglm")
-"""Causal models with two matrices in the feed-forward; whatever came after Llama has three."""
+UNGATED = (
+    "gpt2", "openai-gpt", "opt", "gpt_neo", "gpt_neox", "gpt_neox_japanese", "gptj", "gpt_bigcode", "starcoder2", "bloom", "phi",
+    "falcon", "mpt", "codegen", "xglm", "biogpt", "persimmon", "nemotron", "apertus", "arcee",
+)  # fmt: skip
+"""Causal models with two matrices in the feed-forward; most of what came after Llama has three."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 CATALOGUE = Path(__file__).parent / "gpus.toml"
+BF16 = (8, 0)
+"""Compute capability from which on a GPU multiplies bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Gpu:
     @property
     def precision(self) -> str:
         """The type that this card trains in: bfloat16 where it has it."""
-        return "bf16" if self.capability >= (8, 0) else "fp16"
+        return "bf16" if self.capability >= BF16 else "fp16"
 
 
 def read_catalogue(path: Path = CATALOGUE) -> dict[str, Gpu]:
@@ -37,9 +39,12 @@ def read_catalogue(path: Path = CATALOGUE) -> dict[str, Gpu]:
 
 
 def closest_gpu(name: str, memory_gib: float, capability: tuple[int, int]) -> Gpu:
-    """The GPU in a machine: rates and price of the catalogue's entry that is nearest to it."""
-    entries = read_catalogue().values()
-    nearest = min(entries, key=lambda gpu: (gpu.capability != capability, abs(gpu.memory_gib - memory_gib)))
+    """The GPU in a machine: rates and price of the catalogue's entry that is nearest to it, one with bfloat16 if it has that."""
+
+    def distance(gpu: Gpu) -> tuple[bool, bool, float]:
+        return gpu.capability != capability, (gpu.capability >= BF16) != (capability >= BF16), abs(gpu.memory_gib - memory_gib)
+
+    nearest = min(read_catalogue().values(), key=distance)
     known = nearest.name.partition("-")[0] in name.replace("-", " ").split()
     price = nearest.price_usd_per_hour if known else None
     return replace(nearest, name=name, memory_gib=memory_gib, capability=capability, price_usd_per_hour=price)

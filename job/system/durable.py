@@ -78,5 +78,5 @@ def check_space(folder: Path, needed_bytes: float, what: str) -> None:
 
 def _partial(path: Path, text: str) -> Path:
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8")
     return partial

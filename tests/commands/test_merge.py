@@ -1,6 +1,7 @@
 """The merged model: base plus scaled BA by hand, read back from the disk, and refused where it is not the adapter."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,17 @@ SMALL = {"LEARNING_RATE": 0.02, "LORA_ALPHA": 8, "LORA_R": 4, "METRICS": "exact_
 MERGED = Path("output/r/merged")
 
 
+@pytest.fixture(scope="module")
+def pristine(run_once):
+    """A finished run that no test may change."""
+    return run_once(FEW | SMALL, 0)
+
+
 @pytest.fixture
-def run(run_job, t5_folder, write_rows, questions) -> dict:
-    variables = {"MODEL_ID": t5_folder, "TRAIN_DATA": write_rows(questions)} | FEW | SMALL
-    code, said = run_job(**variables)
-    assert code == 0, said
+def run(pristine, tmp_path) -> dict:
+    """The variables of a finished run, which is in this test's own folder."""
+    variables, folder = pristine
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     return variables
 
 

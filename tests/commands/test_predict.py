@@ -1,10 +1,14 @@
 """Answers to a large file: a run that is cut off goes on where it was; how sure the model is, as the library tells it."""
 
+import csv
 import json
+import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+from openpyxl import Workbook, load_workbook
 from peft import AutoPeftModelForCausalLM, AutoPeftModelForSeq2SeqLM
 from transformers import AutoTokenizer
 
@@ -16,14 +20,20 @@ ASKED = [f"the {number} of June" + " please" * (number % 5) for number in range(
 PARTIAL = Path("answers.jsonl.partial.jsonl")
 
 
+@pytest.fixture(scope="module")
+def runs(run_once, t5_folder, llama_folder):
+    """A finished run of each model, made when it is first asked for: variables, and the folder that it was started in."""
+    folders = {"t5_folder": t5_folder, "llama_folder": llama_folder}
+    return cache(lambda kind: run_once({"MODEL_ID": folders[kind]} | FEW, 0))
+
+
 @pytest.fixture
-def trained(request, run_job, write_rows, questions):
-    """Variables of a finished run of the model that the test names, and rows to ask in new.jsonl."""
+def trained(runs, write_rows, tmp_path):
+    """Variables of a finished run of the model that the test names, in its own folder, and rows to ask in new.jsonl."""
 
     def train(kind: str) -> dict:
-        variables = {"MODEL_ID": request.getfixturevalue(kind), "TRAIN_DATA": write_rows(questions)} | FEW
-        code, said = run_job(**variables)
-        assert code == 0, said
+        variables, folder = runs(kind)
+        shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
         write_rows([{"input": text, "number": number} for number, text in enumerate(ASKED)], "new.jsonl")
         return variables
 
@@ -182,8 +192,6 @@ def test_a_persons_own_column_stays_and_so_does_the_file_that_was_asked(trained,
 
 
 def test_a_workbook_holds_texts_as_texts(trained, run_job, write_rows):
-    from openpyxl import load_workbook
-
     variables = trained("t5_folder")
     write_rows([{"input": '=HYPERLINK("http://x")', "note": "a\x0bb" + "c" * 40_000, "number": 3}], "odd.jsonl")
     code, said = run_job("predict", "odd.jsonl", "odd.xlsx", **variables)
@@ -200,3 +208,41 @@ def test_another_column_may_be_asked(trained, run_job, write_rows):
     write_rows([{"Text": "the 3 of June"}], "other.jsonl")
     assert run_job("predict", "other.jsonl", "a.jsonl", **variables)[0] == 65
     assert run_job("predict", "other.jsonl", "a.jsonl", **variables | {"INPUT_COLUMN": "Text"})[0] == 0
+
+
+@pytest.mark.parametrize("name", ["new.xlsx", "new.csv", "new.jsonl", "new.txt"])
+def test_predict_answers_in_the_format_it_was_asked_in(finished_run, run_job, write_rows, name):
+    variables, _ = finished_run
+    asked = [f"the {number} of June" for number in range(1, 4)]
+    if name.endswith(".xlsx"):
+        book = Workbook()
+        for row in ["input", *asked]:
+            book.active.append([row])
+        book.save(name)
+    elif name.endswith(".txt"):
+        Path(name).write_text("\n".join(asked) + "\n")
+    else:
+        write_rows([{"input": text} for text in asked], name)
+    code, said = run_job("predict", name, "answers/" + name, **variables)
+    assert code == 0, said
+    model, tokenizer = (
+        AutoPeftModelForSeq2SeqLM.from_pretrained("output/r/adapter"),
+        AutoTokenizer.from_pretrained("output/r/adapter"),
+    )
+    wanted = []
+    for text in asked:
+        tokens = model.generate(**tokenizer(f"Input: {text}", return_tensors="pt"), max_new_tokens=8, do_sample=False)
+        wanted.append(tokenizer.decode(tokens[0], skip_special_tokens=True).strip())
+    assert _answers(Path("answers") / name) == wanted
+
+
+def _answers(path: Path) -> list[str]:
+    if path.suffix == ".xlsx":
+        rows = list(load_workbook(path).active.iter_rows(values_only=True))
+        return [row[rows[0].index("output")] or "" for row in rows[1:]]
+    if path.suffix == ".csv":
+        with path.open(newline="") as file:
+            return [row["output"] for row in csv.DictReader(file)]
+    if path.suffix == ".jsonl":
+        return [json.loads(line)["output"] for line in path.read_text().splitlines()]
+    return path.read_text().splitlines()

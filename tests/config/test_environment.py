@@ -19,14 +19,6 @@ def message(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
     return str(raised.value)
 
 
-def test_defaults_are_the_published_recipe():
-    settings = read_settings()
-    recipe = (settings.lora_r, settings.lora_alpha, settings.lora_dropout, settings.learning_rate, settings.num_train_epochs)
-    assert recipe == (16, 32, 0.05, 1e-3, 5)
-    assert (settings.effective_batch_size, settings.lr_scheduler_type, settings.eval_fraction) == (8, "linear", 0.2)
-    assert (settings.prompt_template, settings.report_to, settings.trust_remote_code) == ("Input: {input}", ("tensorboard",), False)
-
-
 def test_a_misspelt_variable_in_the_process_environment_is_an_error(monkeypatch):
     assert message(monkeypatch, LEARNIG_RATE="1") == "LEARNIG_RATE: no such variable. Did you mean LEARNING_RATE?"
 
@@ -136,28 +128,6 @@ def test_an_ill_typed_value_is_answered_with_what_was_expected(monkeypatch, name
     assert "\n" not in said
 
 
-@pytest.mark.parametrize(
-    "variables",
-    [
-        {"EVAL_DATA": "a.csv", "EVAL_FRACTION": "0.1"},
-        {"MAX_STEPS": "5", "NUM_TRAIN_EPOCHS": "2"},
-        {"EFFECTIVE_BATCH_SIZE": "8", "PER_DEVICE_TRAIN_BATCH_SIZE": "3"},
-        {"SAVE_STRATEGY": "steps"},
-        {"SAVE_STEPS": "10"},
-        {"EVAL_STRATEGY": "steps"},
-        {"HF_TOKEN": "hf_a", "HF_TOKEN_FILE": "/run/secrets/token"},
-        {"QUANTIZATION": "int8"},
-        {"TRAIN_DATA": "rows.csv"},
-    ],
-    ids="+".join,
-)
-def test_contradictory_settings_name_the_variables(monkeypatch, variables):
-    said = message(monkeypatch, **variables)
-    assert all(name in said for name in variables) or (
-        variables == {"TRAIN_DATA": "rows.csv"} and said.startswith("MODEL_ID is not set")
-    )
-
-
 def test_a_secret_is_never_in_a_message(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_topsecret")
     settings = read_settings()
@@ -175,8 +145,3 @@ def test_a_token_file_that_is_missing_or_empty_is_told(monkeypatch, tmp_path):
     assert "No such file" in message(monkeypatch, HF_TOKEN_FILE=str(tmp_path / "none"))
     (tmp_path / "empty").write_text("\n")
     assert "is empty" in message(monkeypatch, HF_TOKEN_FILE=str(tmp_path / "empty"))
-
-
-def test_lists_are_comma_separated(monkeypatch):
-    monkeypatch.setenv("TARGET_MODULES", "q, v,wi_0")
-    assert read_settings().target_modules == ("q", "v", "wi_0")

@@ -1,12 +1,9 @@
 """Table -> examples."""
 
-import pytest
 from datasets import Dataset
 
 from job.data.read import Source, Table
 from job.data.rows import ColumnMapping, to_examples
-from job.data.template import Template
-from job.errors import SettingsError
 
 COLUMNS = ColumnMapping("question", "answer", "messages", "{instruction}: {input} ({{year {year}}})")
 
@@ -31,15 +28,6 @@ def test_each_row_can_have_its_own_instruction(tmp_path):
         "Translate: x ({year 1})",
         "Summarise: x ({year 2})",
     ]
-
-
-def test_a_template_never_looks_into_objects():
-    assert Template("{input.__class__}", "input").columns == ("input.__class__",)
-
-
-def test_a_template_without_a_column_is_refused():
-    with pytest.raises(SettingsError, match="names no column"):
-        Template("Answer:", "input")
 
 
 def test_preprocess_rewrites_rows(tmp_path):

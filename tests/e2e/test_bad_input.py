@@ -99,14 +99,14 @@ def test_a_csv_with_a_column_twice(run_job, t5_folder):
 
 def test_broken_json(run_job, t5_folder):
     Path("a.jsonl").write_text('{"input": "a", "output_ground_truth": "b"}\n{"input": "a",\n')
-    fail(run_job, t5_folder, 65, "line 2, character", "broken JSON", TRAIN_DATA="a.jsonl")
+    fail(run_job, t5_folder, 65, "line 2, character", "invalid JSON", TRAIN_DATA="a.jsonl")
     Path("a.json").write_text('[\n{"input": "a"},\n{"input" "b"}\n]')
     fail(run_job, t5_folder, 65, "line 3, character 10", TRAIN_DATA="a.json")
 
 
 def test_json_that_holds_no_rows(run_job, t5_folder):
     Path("a.jsonl").write_text('"a"\n')
-    fail(run_job, t5_folder, 65, "row 1 is no object", TRAIN_DATA="a.jsonl")
+    fail(run_job, t5_folder, 65, "row 1 is not an object", TRAIN_DATA="a.jsonl")
     Path("a.json").write_text("3")
     fail(run_job, t5_folder, 65, "a list of objects was expected", TRAIN_DATA="a.json")
 
@@ -245,7 +245,7 @@ def test_a_metric_that_does_not_exist(run_job, t5_folder, write_rows):
 
 @pytest.mark.parametrize(
     ("code", "wanted"),
-    [("def change(row):\n    return row['nothing']", "raised KeyError"), ("def change(row):\n    pass", "a dict was expected")],
+    [("def change(row):\n    return row['nothing']", "raised KeyError"), ("def change(row):\n    pass", "expected a dict")],
 )
 def test_a_preprocess_function_that_fails(run_job, t5_folder, write_rows, code, wanted):
     Path("own.py").write_text(code)

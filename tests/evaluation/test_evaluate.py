@@ -1,4 +1,6 @@
-"""Generation and losses: batches, order and padding change nothing."""
+"""Base, adapter and baseline side by side, and the file that they go to."""
+
+import csv
 
 import pytest
 import torch
@@ -6,76 +8,12 @@ from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoTokenizer
 
-from job.evaluation.evaluate import Scoring, base_only, evaluate
-from job.evaluation.generate import Decoding, generate, measure_losses, prompt_of
+from job.errors import Diverged
+from job.evaluation.evaluate import Evaluation, Scoring, evaluate, write_csv
+from job.evaluation.generate import Decoding
+from job.evaluation.verdict import read_verdict
 from job.model.load import BaseModel, load_base
 from job.model.lora import add_lora
-
-PROMPTS = [[20, 30, 40, 1], [25, 1], [50, 60, 70, 80, 90, 100, 1], [33, 44, 1], [99, 1]]
-
-
-@pytest.fixture(params=["t5_folder", "llama_folder"])
-def loaded(request):
-    folder = request.getfixturevalue(request.param)
-    seq2seq = request.param == "t5_folder"
-    return load_base(BaseModel(str(folder)), seq2seq, torch.float32, None, "cpu").eval(), AutoTokenizer.from_pretrained(folder)
-
-
-def test_batches_answer_as_single_rows_do_in_the_order_of_the_rows(loaded):
-    model, tokenizer = loaded
-    expected = []
-    for prompt in PROMPTS:
-        tokens = model.generate(torch.tensor([prompt]), max_new_tokens=6, do_sample=False)
-        answer = tokens[0] if model.config.is_encoder_decoder else tokens[0, len(prompt) :]
-        expected.append(tokenizer.decode(answer, skip_special_tokens=True).strip())
-    assert len(set(expected)) > 1
-    for batch_size in (1, 2, 5):
-        assert generate(model, tokenizer, PROMPTS, Decoding(batch_size, 6, 1)) == expected
-
-
-def test_a_models_own_wish_to_sample_is_not_followed(loaded):
-    model, tokenizer = loaded
-    greedy = generate(model, tokenizer, PROMPTS, Decoding(2, 6, 1))
-    model.generation_config.do_sample, model.generation_config.temperature = True, 5.0
-    assert generate(model, tokenizer, PROMPTS, Decoding(2, 6, 1)) == greedy
-
-
-def test_the_loss_of_a_row_is_the_librarys_for_that_row_alone(loaded):
-    model, tokenizer = loaded
-    pairs = [([20, 30, 40, 1], [5, 6, 1]), ([25, 1], [7, 1]), ([50, 60, 70, 80, 1], [9, 10, 11, 12, 1])]
-    if model.config.is_encoder_decoder:
-        rows = [{"input_ids": source, "labels": target} for source, target in pairs]
-    else:
-        rows = [{"input_ids": source + target, "labels": [-100] * len(source) + target} for source, target in pairs]
-    with torch.no_grad():
-        expected = [
-            model(input_ids=torch.tensor([row["input_ids"]]), labels=torch.tensor([row["labels"]])).loss.item() for row in rows
-        ]
-    for batch_size in (1, 2, 3):
-        assert measure_losses(model, tokenizer, rows, Decoding(batch_size, 6, 1)) == pytest.approx(expected, rel=1e-5)
-
-
-def test_the_prompt_of_a_causal_row_ends_where_the_last_answer_begins():
-    row = {"input_ids": [1, 2, 3, 4, 5, 6], "labels": [-100, 2, -100, -100, 5, 6]}
-    assert prompt_of(row, seq2seq=False) == [1, 2, 3, 4]
-    assert prompt_of(row, seq2seq=True) == [1, 2, 3, 4, 5, 6]
-    assert prompt_of({"input_ids": [1, 2, 3], "labels": [-100, 2, -100]}, seq2seq=False) == [1]
-
-
-def test_base_only_switches_the_adapter_off_and_on_again(t5_folder):
-    model = load_base(BaseModel(str(t5_folder)), True, torch.float32, None, "cpu").eval()
-    inputs = {"input_ids": torch.tensor([PROMPTS[0]]), "labels": torch.tensor([[5, 6, 1]])}
-    with torch.no_grad():
-        before = model(**inputs).logits
-        adapted = add_lora(model, LoraConfig(task_type="SEQ_2_SEQ_LM", target_modules=["q", "v"])).eval()
-        for name, parameter in adapted.named_parameters():
-            if "lora_B" in name:
-                parameter.fill_(0.1)
-        trained = adapted(**inputs).logits
-        with base_only(adapted):
-            assert torch.equal(adapted(**inputs).logits, before)
-        assert torch.equal(adapted(**inputs).logits, trained)
-    assert not torch.allclose(trained, before)
 
 
 def test_rows_without_texts_are_compared_by_their_decoded_tokens(t5_folder):
@@ -88,3 +26,40 @@ def test_rows_without_texts_are_compared_by_their_decoded_tokens(t5_folder):
     rows = Dataset.from_list([{"input_ids": source, "labels": target}])
     found = evaluate(model, tokenizer, (rows, rows), Scoring(Decoding(1, 4, 1), ("exact_match",)))
     assert (found.inputs, found.truths, found.baseline_outputs) == (["3 May"], ["05-03"], ["05-03"])
+
+
+def test_texts_longer_than_csv_takes_by_itself_are_read(tmp_path):
+    limit = csv.field_size_limit(131_072)
+    evaluation = Evaluation(["x" * 200_000], ["y"], [""], ["y"], ["y"], {"exact_match": [0.0]}, {"exact_match": [1.0]}, {})
+    try:
+        write_csv(evaluation, tmp_path / "evaluation.csv")
+        assert read_verdict(tmp_path / "evaluation.csv").rows == 1
+    finally:
+        csv.field_size_limit(limit)
+
+
+def test_the_csv_keeps_texts_as_they_are(tmp_path):
+    inputs = ["a", 'b "x",\ny', "=c"]
+    outputs, losses = ([""] * 3, ["=1"] * 3, ["2"] * 3), ({"loss": [1.0] * 3}, {"loss": [2.0] * 3}, {})
+    write_csv(Evaluation(inputs, ["1"] * 3, *outputs, *losses), tmp_path / "e.csv")
+    with (tmp_path / "e.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["input"] for row in rows] == inputs
+    assert list(rows[0]) == [
+        "input",
+        "ground_truth",
+        "base_output",
+        "adapter_output",
+        "baseline_output",
+        "base_loss",
+        "adapter_loss",
+    ]
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_score_that_is_not_finite_is_no_verdict(tmp_path, score):
+    texts = [["x"] * 30] * 5
+    scores = {"loss": [1.0] * 30}, {"loss": [1.0] * 29 + [score]}, {}
+    with pytest.raises(Diverged, match="adapter_loss is not finite on a held-out row"):
+        write_csv(Evaluation(*texts, *scores), tmp_path / "evaluation.csv")
+    assert not (tmp_path / "evaluation.csv").exists()

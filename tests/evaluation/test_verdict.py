@@ -1,14 +1,9 @@
 """The verdict, against scipy and numbers worked out by hand."""
 
-import csv
-
 import numpy as np
 import pytest
-from datasets import Dataset
 from scipy import stats
 
-from job.errors import Diverged
-from job.evaluation.baseline import baseline_outputs, most_frequent_answer
 from job.evaluation.evaluate import Evaluation, write_csv
 from job.evaluation.verdict import bootstrap_intervals, read_verdict, rows_needed
 
@@ -104,58 +99,8 @@ def test_an_adapter_that_is_no_better_than_the_baseline_answer_is_warned_of(verd
     assert verdict_of({"exact_match": [0.0] * 40}, better, baseline={"exact_match": [0.0] * 40}).warning is None
 
 
-@pytest.mark.parametrize("score", [float("nan"), float("inf")])
-def test_a_score_that_is_not_finite_is_no_verdict(verdict_of, tmp_path, score):
-    with pytest.raises(Diverged, match="adapter_loss is not finite on a held-out row"):
-        verdict_of({"loss": [1.0] * 30}, {"loss": [1.0] * 29 + [score]})
-    assert not (tmp_path / "evaluation.csv").exists()
-
-
-def test_texts_longer_than_csv_takes_by_itself_are_read(tmp_path):
-    import csv
-
-    limit = csv.field_size_limit(131_072)
-    evaluation = Evaluation(["x" * 200_000], ["y"], [""], ["y"], ["y"], {"exact_match": [0.0]}, {"exact_match": [1.0]}, {})
-    try:
-        write_csv(evaluation, tmp_path / "evaluation.csv")
-        assert read_verdict(tmp_path / "evaluation.csv").rows == 1
-    finally:
-        csv.field_size_limit(limit)
-
-
 def test_texts_are_judged_by_rouge_and_values_by_exact_match_and_a_persons_own_metric_comes_first(verdict_of):
     scores = {"exact_match": [0.0] * 30, "rougeL": [0.5] * 30}
     assert verdict_of(scores, scores).headline.metric == "exact_match"
     assert verdict_of(scores, scores, truth="a text of more than five words").headline.metric == "rougeL"
     assert verdict_of(scores | {"own": [3.0] * 30}, scores | {"own": [4.0] * 30}).headline.metric == "own"
-
-
-def test_the_csv_keeps_texts_as_they_are(tmp_path):
-    inputs = ["a", 'b "x",\ny', "=c"]
-    outputs, losses = ([""] * 3, ["=1"] * 3, ["2"] * 3), ({"loss": [1.0] * 3}, {"loss": [2.0] * 3}, {})
-    write_csv(Evaluation(inputs, ["1"] * 3, *outputs, *losses), tmp_path / "e.csv")
-    with (tmp_path / "e.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["input"] for row in rows] == inputs
-    assert list(rows[0]) == [
-        "input",
-        "ground_truth",
-        "base_output",
-        "adapter_output",
-        "baseline_output",
-        "base_loss",
-        "adapter_loss",
-    ]
-
-
-def test_the_baseline_answer_is_the_most_frequent_one_or_the_first_sentence(tokenizer):
-    train = Dataset.from_dict({"ground_truth": ["no", "yes", "yes", "no", "yes"]})
-    assert baseline_outputs(["a", "b"], ["yes", "no"], train, tokenizer) == ["yes", "yes"]
-    long = ["one two three four five six seven"] * 2
-    assert baseline_outputs(["First one. Second.", "No end"], long, train, tokenizer) == ["First one.", "No end"]
-    summary = ["\u4e00" * 300] * 2  # Chinese has no spaces
-    assert baseline_outputs(["\u4e8c\u3002 \u4e09"], summary, train, tokenizer) == ["\u4e8c\u3002"]
-    prompts = [[-100] * length + tokenizer(text).input_ids for length, text in ((1, "no"), (2, "no"), (3, "yes"))]
-    assert most_frequent_answer(Dataset.from_dict({"labels": prompts}), tokenizer) == "no"
-    ids = [tokenizer(text).input_ids for text in ("yes", "no", "no")]
-    assert most_frequent_answer(Dataset.from_dict({"labels": ids}), tokenizer) == "no"

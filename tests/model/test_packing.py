@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 from job.model.checkpointing import checkpoint_blocks
 from job.model.lora import add_lora
 from job.model.loss import count_labels, summed_cross_entropy
-from job.model.packing import PackingCollator, accept_packed, model_inputs
+from job.model.packing import PackingCollator, accept_packed, can_pack, model_inputs
 
 LENGTHS = [(31, 7), (5, 12), (18, 1), (1, 4)]
 
@@ -94,3 +94,9 @@ def test_ten_steps_on_packed_rows_are_ten_steps_on_padded_ones(built):
             optimizer.step()
         losses.append(loss)
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_other_encoder_decoders_are_not_packed():
+    from transformers import BartConfig, LlamaConfig, MT5Config, UMT5Config
+
+    assert [can_pack(config()) for config in (BartConfig, UMT5Config, MT5Config, LlamaConfig)] == [False, False, True, True]

@@ -1,38 +1,18 @@
-"""What a person takes home."""
+"""The adapter that a person takes home is whole, finite and what was trained."""
 
 import json
 import stat
 
 import pytest
 import torch
-import yaml
-from huggingface_hub import ModelCard
-from huggingface_hub.repocard_data import model_index_to_eval_results
 from peft import LoraConfig, PeftConfig
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from job.errors import Diverged, VerificationFailed
-from job.evaluation.verdict import MetricComparison
 from job.model.load import BaseModel, load_base
-from job.model.lora import add_lora
+from job.model.lora import add_lora, load_adapter
 from job.publish.adapter import save_adapter
-from job.publish.card import write_card
-
-FACTS = {
-    "title": "run-1",
-    "base": "google/flan-t5-base",
-    "data": "a: b.xlsx",
-    "train_rows": 80,
-    "verdict": "better on 20 rows: exact match 1.0 % -> 90.0 %",
-    "seq2seq": True,
-    "template": 'Say "{input}":\n',
-    "max_new_tokens": 20,
-    "proof": "8 of 8 answers the same, losses within 1.0e-06",
-    "versions": {"lora-job": "0.2.0", "torch": "2.10.0"},
-}
-SCORES = [
-    MetricComparison("exact_match", 0.01, 0.9, 0.05, 0.89, 0.8, 0.95),
-    MetricComparison("loss", 2.0, 0.5, None, -1.5, -1.7, -1.3),
-]
 
 
 @pytest.fixture
@@ -101,34 +81,38 @@ def test_an_adapter_whose_config_tells_something_else_is_never_published(adapted
     assert not (tmp_path / "adapter").exists()
 
 
-def test_the_card_holds_what_the_hub_reads_and_what_a_person_needs(tmp_path):
-    write_card(tmp_path / "README.md", FACTS, SCORES, {"LORA_R": "8"})
-    card = ModelCard.load(tmp_path / "README.md")
-    assert card.data.base_model == "google/flan-t5-base"
-    assert card.data.library_name == "peft"
-    assert {result.metric_type: result.metric_value for result in card.data.eval_results} == {"exact_match": 0.9, "loss": 0.5}
-    index = yaml.safe_load(card.content.split("---")[1])
-    assert index["license"] == "other"
-    assert model_index_to_eval_results(index["model-index"])[0] == FACTS["title"]
-    text = (tmp_path / "README.md").read_text()
-    assert "AutoPeftModelForSeq2SeqLM" in text
-    assert "Loaded again by a fresh process with peft and transformers alone: 8 of 8 answers the same" in text
-    assert "exact match 1.0 % -> 90.0 %" in text
-    assert "| exact_match | 0.0100 | 0.9000 | 0.0500 | +0.8900 | +0.8000 to +0.9500 |" in text
-    assert "| loss | 2.0000 | 0.5000 |  | -1.5000 | -1.7000 to -1.3000 |" in text
-    assert "- `LORA_R`: 8" in text
-    assert "- `lora-job`: 0.2.0\n- `torch`: 2.10.0" in text
+def test_an_adapter_replaces_an_older_one_and_leaves_the_model_as_it_was(adapted, tokenizer, rows, tmp_path):
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "older").touch()
+    adapted.eval()
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+        before = adapted(**rows).logits
+        save_adapter(adapted, tokenizer, tmp_path / "adapter", "b", {}, rows)
+        assert torch.equal(adapted(**rows).logits, before)
+    assert list(adapted.peft_config) == ["default"]
+    assert not (tmp_path / "adapter" / "older").exists()
 
 
-def test_the_code_in_the_card_is_python(tmp_path):
-    write_card(tmp_path / "README.md", FACTS | {"seq2seq": False, "proof": None}, [], {})
-    code = (tmp_path / "README.md").read_text().split("```python\n")[1].split("```")[0]
-    compile(code, "card", "exec")
-    assert f"tokenizer({FACTS['template'] + chr(10)!r}, return_tensors" in code
+def test_what_is_published_is_what_was_trained_tokenizer_and_all(adapted, tokenizer, rows, tmp_path, t5_folder):
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+        expected = adapted.eval()(**rows).logits
+        save_adapter(adapted, tokenizer, tmp_path / "adapter", "b", {}, rows)
+        base = load_base(BaseModel(str(t5_folder)), True, torch.float32, None, "cpu")
+        assert torch.allclose(load_adapter(base, tmp_path / "adapter").eval()(**rows).logits, expected, atol=1e-6)
+    text = "the 3 of May"
+    assert AutoTokenizer.from_pretrained(tmp_path / "adapter")(text).input_ids == tokenizer(text).input_ids
 
 
-@pytest.mark.parametrize("base", ["job/demo/base", "/models/mine", "./mine"])
-def test_a_folder_is_no_base_model_of_the_hub(base, tmp_path):
-    write_card(tmp_path / "README.md", FACTS | {"base": base}, SCORES, {})
-    assert ModelCard.load(tmp_path / "README.md").data.base_model is None
-    assert "huggingface.co" not in (tmp_path / "README.md").read_text()
+def test_an_adapter_with_trained_biases_is_published(tokenizer, tmp_path):
+    """PEFT holds no second adapter beside these: only their values are compared."""
+    base = GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=32, n_layer=1, n_head=2, n_positions=32))
+    model = add_lora(base, LoraConfig(task_type="CAUSAL_LM", target_modules=["c_attn"], bias="lora_only"))
+    save_adapter(model, tokenizer, tmp_path / "adapter", "b", {}, tokenizer(["x"], return_tensors="pt"))
+    saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert [name for name in saved if name.endswith(".bias")] == ["base_model.model.transformer.h.0.attn.c_attn.base_layer.bias"]

@@ -1,4 +1,4 @@
-"""The probe of the type: what it takes for float32 is float32, and what it rejects is wrong."""
+"""The check of the type: what it takes for float32 is float32, and what it rejects is wrong."""
 
 import pytest
 import torch

@@ -1,14 +1,26 @@
 """Out of memory, injected: the micro-batch shrinks, the result stays."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
-from job.training.trainer import LoraTrainer
+from datasets import Dataset
 from safetensors.torch import load_file
 
+from job.errors import OutOfMemory
 from job.training import memory_check
+from job.training.memory_check import (
+    find_micro_batch,
+    longest_batch,
+    longest_row,
+    next_smaller_micro_batch,
+    preserved_state,
+    run_largest_step,
+)
+from job.training.trainer import LoraTrainer
+from tests.tiny_models import adapted, load, rows
 
 FEW_STEPS = {"NUM_TRAIN_EPOCHS": "1", "LOGGING_STEPS": "1", "LORA_DROPOUT": "0", "MAX_NEW_TOKENS": "4", "EVAL_MAX_ROWS": "4"}
 
@@ -122,3 +134,70 @@ def test_out_of_memory_in_the_evaluation_answers_fewer_rows_at_once_and_the_same
     assert code == 0, said
     assert "generate: out of memory with 4 rows at once, 2 from here on" in said
     assert Path("output/split/evaluation.csv").read_text() == Path("output/whole/evaluation.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("effective", "sizes"), [(8, [8, 4, 2, 1]), (12, [12, 6, 4, 3, 2, 1]), (7, [7, 1]), (1, [1])]
+)  # fmt: skip
+def test_the_next_smaller_micro_batch_is_the_next_divisor_of_the_effective_batch(effective, sizes, caplog):
+    for size, smaller in pairwise(sizes):
+        assert next_smaller_micro_batch(size, effective) == smaller
+        assert f"out of memory with a micro-batch of {size} rows: {smaller} x {effective // smaller} from here on" in caplog.text
+    with pytest.raises(OutOfMemory, match=r"One row does not fit the memory. Set GRADIENT_CHECKPOINTING=true, QUANTIZATION=nf4"):
+        next_smaller_micro_batch(1, effective)
+
+
+@pytest.mark.parametrize(("fits", "expected"), [(9, 6), (6, 6), (5, 4), (3, 3), (1, 1)])
+def test_the_largest_micro_batch_that_fits_is_found(monkeypatch, fits, expected):
+    tried = []
+
+    def check(model, rows, tokenizer, micro_batch):
+        tried.append(micro_batch)
+        if micro_batch > fits:
+            raise torch.OutOfMemoryError("injected")
+
+    monkeypatch.setattr(memory_check, "check_largest_step", check)
+    assert find_micro_batch(None, None, None, wanted=6, effective=12) == expected
+    assert tried == [size for size in (6, 4, 3, 2, 1) if size >= expected]
+
+
+def test_the_longest_row_is_the_longest_input_with_the_longest_answer_wherever_they_stand(t5_folder, llama_folder, tokenizer):
+    data = Dataset.from_list(rows(causal=False))  # the longest input is the first row's, the longest answer the second's
+    model = adapted(load(t5_folder))
+    found = longest_row(model, data)
+    assert found == {"input_ids": data[0]["input_ids"], "labels": data[1]["labels"]}
+    batch = longest_batch(model, data, tokenizer)
+    assert batch["input_ids"].shape == (1, 32), "padded to a multiple of eight, as in training"
+    assert batch["labels"][0, :12].tolist() == data[1]["labels"]
+
+
+def test_of_a_causal_models_longest_row_every_token_is_in_the_loss(llama_folder):
+    """More than any row has, and so enough memory for all."""
+    data = Dataset.from_list(rows(causal=True))
+    longest = data[0]["input_ids"]
+    assert len(longest) == 38
+    assert longest_row(adapted(load(llama_folder)), data) == {"input_ids": longest, "labels": longest}
+
+
+def test_a_trial_leaves_neither_gradients_nor_randomness_behind(t5_folder, tokenizer):
+    model = adapted(load(t5_folder), lora_dropout=0.1)
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+    run_largest_step(model, Dataset.from_list(rows(causal=False)), tokenizer, 2)
+    assert torch.rand(1) == expected
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_trial_that_runs_out_of_memory_leaves_the_random_state_as_well(t5_folder):
+    def draw_and_fail() -> None:
+        torch.rand(1)
+        raise torch.OutOfMemoryError("injected")
+
+    model = adapted(load(t5_folder))
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+    with pytest.raises(torch.OutOfMemoryError), preserved_state(model):
+        draw_and_fail()
+    assert torch.rand(1) == expected

@@ -1,0 +1,66 @@
+"""Blocks are recomputed, as many as asked for and the encoder's first, and nothing else changes."""
+
+from collections import Counter
+
+import pytest
+import torch
+
+from job.model.checkpointing import checkpoint_blocks, transformer_blocks
+from job.model.objective import Objective
+from job.model.packing import padding_collator
+from tests.tiny_models import adapted, load, rows
+
+KINDS = {"t5_folder": ["encoder.block.0", "encoder.block.1", "decoder.block.0", "decoder.block.1"],
+         "llama_folder": ["model.layers.0", "model.layers.1"]}  # fmt: skip
+"""Names of the blocks in the order of the computation."""
+
+
+@pytest.fixture(params=KINDS)
+def kind(request) -> str:
+    return request.param
+
+
+def step(model, tokenizer) -> tuple[float, torch.Tensor]:
+    """Loss and gradient of the tiny rows."""
+    causal = not model.config.is_encoder_decoder
+    data = [{name: row[name] for name in ("input_ids", "labels")} for row in rows(causal)]
+    loss = Objective(model.train())(model, padding_collator(model, tokenizer)(data))
+    loss.backward()
+    return loss.item(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def test_the_blocks_are_those_of_the_model_in_the_order_of_the_computation(kind, request):
+    model = load(request.getfixturevalue(kind))
+    names = {module: name for name, module in model.named_modules()}
+    assert [names[block] for block in transformer_blocks(model)] == KINDS[kind]
+
+
+def test_as_many_blocks_as_asked_for_compute_twice_the_first_ones_first(kind, request, tokenizer):
+    for blocks in range(len(KINDS[kind]) + 1):
+        model = adapted(load(request.getfixturevalue(kind)))
+        checkpoint_blocks(model, blocks)
+        computed: Counter[str] = Counter()
+        for name, block in zip(KINDS[kind], transformer_blocks(model), strict=True):
+            attention = block.self_attn if kind == "llama_folder" else block.layer[0]
+            attention.register_forward_pre_hook(lambda *_, name=name, count=computed: count.update([name]))
+        computed.clear()
+        step(model, tokenizer)
+        probes = 2  # of the objective, which looks whether the head comes last
+        assert [computed[name] - probes for name in KINDS[kind]] == [2] * blocks + [1] * (len(KINDS[kind]) - blocks)
+
+
+def test_the_loss_and_the_gradient_are_the_same(kind, request, tokenizer):
+    found = []
+    for blocks in (0, 1, len(KINDS[kind])):
+        model = adapted(load(request.getfixturevalue(kind), torch.float64), torch.float64)
+        checkpoint_blocks(model, blocks)
+        found.append(step(model, tokenizer))
+    for loss, gradient in found[1:]:
+        assert loss == pytest.approx(found[0][0], abs=1e-12)
+        assert torch.allclose(gradient, found[0][1], atol=1e-12)
+
+
+def test_no_blocks_leave_the_model_alone(kind, request):
+    model = load(request.getfixturevalue(kind))
+    checkpoint_blocks(model, 0)
+    assert not model.is_gradient_checkpointing

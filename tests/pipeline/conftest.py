@@ -1,0 +1,47 @@
+"""What the steps of a run are handed: a run that is prepared, and one that is finished."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from job.config.settings import Settings
+from job.pipeline.context import RunContext
+from job.pipeline.prepare import prepare_run
+from job.pipeline.run_folder import RunFolder
+from tests.conftest import FINISHED
+
+
+@pytest.fixture
+def make_settings(t5_folder: Path, write_rows: Callable[..., Path], questions: list[dict]) -> Callable[..., Settings]:
+    """The settings of a short run on forty rows, with changes."""
+
+    def make(**changes: object) -> Settings:
+        usual = {name.lower(): value for name, value in FINISHED.items()}
+        return Settings(**{"model_id": str(t5_folder), "train_data": write_rows(questions).name} | usual | changes)
+
+    return make
+
+
+@pytest.fixture
+def make_context(make_settings: Callable[..., Settings]) -> Callable[..., RunContext]:
+    """The context of a run that is prepared, and no more; with changes of its settings."""
+
+    def make(**changes: object) -> RunContext:
+        settings = make_settings(**changes)
+        folder = RunFolder.of(settings)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        return prepare_run(settings, folder)
+
+    return make
+
+
+@pytest.fixture
+def finished_context(finished_run: tuple[dict, Path], make_context: Callable[..., RunContext]) -> RunContext:
+    """The context of a run that is finished, whose folder is as the run left it."""
+    _, folder = finished_run
+    kept = {path: path.read_bytes() for path in (folder / "status.json", folder / "plan.json")}
+    context = make_context()
+    for path, content in kept.items():
+        path.write_bytes(content)
+    return context

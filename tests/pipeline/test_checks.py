@@ -1,0 +1,157 @@
+"""What is checked between loading the model and the first step."""
+
+import logging
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from job.config.libraries import lora_config
+from job.errors import DiskFull
+from job.model.lora import add_lora
+from job.model.packing import PACKED
+from job.pipeline import checks as module
+from job.pipeline.checks import check_before_training, check_disk, check_generation, choose_padding_free
+from job.pipeline.prepare import load_base_model
+from job.system import durable
+from job.training.memory_check import longest_row
+
+
+@pytest.fixture
+def context(make_context):
+    return make_context()
+
+
+@pytest.fixture
+def model(context):
+    base = load_base_model(context)
+    return add_lora(base, lora_config(context.settings, base))
+
+
+def leave_free(monkeypatch, free: int) -> None:
+    monkeypatch.setattr(durable.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+
+
+def test_the_disk_must_hold_three_checkpoints_and_six_adapters(context, monkeypatch):
+    """A million trained parameters: 3 x 12 MB of weights and moments, 6 x 4 MB of adapters, 64 MiB beside them."""
+    needed = 3 * 12_000_000 + 6 * 4_000_000 + 64 * 2**20
+    leave_free(monkeypatch, needed)
+    check_disk(context, 1_000_000)
+    leave_free(monkeypatch, needed - 1)
+    with pytest.raises(DiskFull, match=r"0\.12 GiB free at output/r, this run will write about 0\.12"):
+        check_disk(context, 1_000_000)
+
+
+def test_a_full_disk_is_told_before_the_precision_is_tried(context, model, monkeypatch):
+    monkeypatch.setattr(module, "check_precision", lambda *_: pytest.fail("it was tried"))
+    leave_free(monkeypatch, 0)
+    with pytest.raises(DiskFull):
+        check_before_training(replace(context, plan=replace(context.plan, precision="fp16")), model)
+
+
+def test_what_is_trained_is_counted_and_a_cpu_is_told(context, model, caplog, monkeypatch):
+    """q and v of two blocks' encoder, decoder and cross-attention: 12 layers of 32 x 32 at rank 16."""
+    caplog.set_level(logging.INFO)
+    asked = []
+    monkeypatch.setattr(module, "estimate_training_s", lambda *numbers: asked.append(numbers) or 3723.0)
+    check_before_training(context, model)
+    trainable, total = 12 * 16 * (32 + 32), sum(parameter.numel() for parameter in model.parameters())
+    assert f"trainable: {trainable:,} of {total:,} parameters ({100 * trainable / total:.2f} %)" in caplog.text
+    assert "NO GPU: training on the CPU, which may take about 1:02:03" in caplog.text
+    tokens = sum(len(row["input_ids"]) + len(row["labels"]) for row in context.prepared.train)
+    assert asked == [(total, round(tokens * 4 * 8 / 32))], "four steps of eight rows of 32"
+
+
+def test_epochs_count_where_no_steps_were_set(context, model, monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "estimate_training_s", lambda *numbers: asked.append(numbers[1]) or 1.0)
+    settings = context.settings.model_copy(update={"max_steps": None, "num_train_epochs": 2.5})
+    check_before_training(replace(context, settings=settings), model)
+    assert asked == [round(2.5 * sum(context.prepared.train["length"][:]))]
+
+
+@pytest.mark.parametrize(("precision", "rows"), [("fp32", []), ("bf16", [1]), ("fp16", [1])])
+def test_the_type_is_tried_on_the_longest_row_where_it_is_narrow(context, model, monkeypatch, precision, rows):
+    tried = []
+    monkeypatch.setattr(module, "check_precision", lambda model, batch: tried.append(batch))
+    check_before_training(replace(context, plan=replace(context.plan, precision=precision)), model)
+    assert [len(batch["input_ids"]) for batch in tried] == rows
+    if tried:
+        longest = max(map(len, context.prepared.train["input_ids"]))
+        assert int(tried[0]["attention_mask"].sum()) == longest == len(longest_row(model, context.prepared.train)["input_ids"])
+
+
+def attention(model) -> str:
+    return model.get_base_model().config._attn_implementation
+
+
+def test_a_sound_model_is_trained_on_packed_rows_and_accepts_them(context, model):
+    assert choose_padding_free(context, model) is True
+    assert attention(model) == PACKED
+
+
+def test_where_the_plan_pads_nothing_is_tried(context, model, monkeypatch):
+    monkeypatch.setattr(module, "packing_is_exact", lambda *_: pytest.fail("it was tried"))
+    before = attention(model)
+    assert choose_padding_free(replace(context, plan=replace(context.plan, padding_free=False)), model) is False
+    assert attention(model) == before != PACKED
+
+
+@pytest.mark.parametrize("found", ["not exact", "slower"])
+def test_where_packing_is_wrong_or_slower_the_model_is_as_it_was(context, model, monkeypatch, found):
+    monkeypatch.setattr(module, "packing_is_exact", lambda *_: found != "not exact")
+    monkeypatch.setattr(module, "packing_is_faster", lambda *_: False)
+    before = attention(model)
+    on_gpu = replace(context, hardware=replace(context.hardware, device="cuda"))
+    assert choose_padding_free(on_gpu, model) is False
+    assert attention(model) == before != PACKED
+
+
+@pytest.mark.parametrize(
+    ("device", "asked", "begun", "timed"),
+    [
+        ("cuda", {}, False, True),
+        ("cpu", {}, False, False),
+        ("cuda", {"padding_free": "true"}, False, False),
+        ("cuda", {"full_determinism": True}, False, False),
+        ("cuda", {}, True, False),
+    ],
+)
+def test_time_decides_on_a_gpu_alone_and_only_where_the_choice_is_open(context, model, monkeypatch, device, asked, begun, timed):
+    """What a clock decides may be another thing after an interruption."""
+    calls = []
+    monkeypatch.setattr(module, "packing_is_exact", lambda *_: True)
+    monkeypatch.setattr(module, "packing_is_faster", lambda *arguments: calls.append(arguments[3]) or False)
+    if begun:
+        context.folder.checkpoints.mkdir()
+    settings = context.settings.model_copy(update=asked)
+    changed = replace(context, settings=settings, hardware=replace(context.hardware, device=device))
+    assert choose_padding_free(changed, model) is not timed
+    assert calls == ([8] if timed else [])
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "most", "rows", "factor"), [(4, 1000, 4, 2), (32, 1000, 8, 1), (2, 5, 2, 2.5), (32, 3, 3, 1)]
+)
+def test_a_full_batch_of_the_longest_input_is_answered_and_its_time_told_for_all(
+    context, model, monkeypatch, batch_size, most, rows, factor
+):
+    """Eight held-out rows; the clock shows 3 s for one batch."""
+    asked, moments = [], [10.0, 13.0]
+    monkeypatch.setattr(module, "generate", lambda model, tokenizer, prompts, decoding: asked.append(prompts))
+    monkeypatch.setattr(module.time, "perf_counter", lambda: moments.pop(0))
+    settings = context.settings.model_copy(update={"eval_max_rows": most})
+    scoring = replace(context.scoring, decoding=replace(context.scoring.decoding, batch_size=batch_size))
+    found = check_generation(replace(context, settings=settings, scoring=scoring), model)
+    longest = max(context.prepared.evaluation["input_ids"][:most], key=len)
+    assert asked == [[longest] * rows]
+    assert found == pytest.approx(3 * factor)
+
+
+def test_answering_leaves_the_random_numbers_as_they_were(context, model):
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    assert check_generation(context, model) > 0
+    assert torch.equal(torch.rand(4), expected)

@@ -1,0 +1,158 @@
+"""What is chosen for whom: the fastest of all plans that fit, by a speed that can be worked out by hand."""
+
+from dataclasses import replace
+
+import pytest
+
+from job.plan.choose import USABLE, PlanConstraints, Workload, candidate_plans, choose, seconds_per_row
+from job.plan.dimensions import read_dimensions
+from job.plan.gpu_catalogue import Gpu, read_catalogue
+from job.plan.memory import TrainingPlan, peak_bytes
+from job.plan.model_catalogue import known_config
+from job.system.hardware import GIB
+
+WORK = Workload(longest=(256, 56), mean=(150, 30), row_passes=5000, effective_batch_size=8)
+
+
+CARDS = read_catalogue()
+
+
+def flan(size: str):
+    return known_config(f"google/flan-t5-{size}")
+
+
+@pytest.mark.parametrize("size", ["small", "base", "large", "xl"])
+def test_a_v100_with_16_gb_trains_small_to_xl_without_quantisation(size):
+    estimate = choose(read_dimensions(flan(size)), CARDS["V100-16GB"], WORK, PlanConstraints())
+    assert estimate.fits
+    assert (estimate.plan.precision, estimate.plan.quantization) == ("fp16", "none")
+
+
+def test_a_v100_with_16_gb_trains_xxl_with_nf4():
+    estimate = choose(read_dimensions(flan("xxl")), CARDS["V100-16GB"], WORK, PlanConstraints())
+    assert estimate.fits
+    assert (estimate.plan.precision, estimate.plan.quantization) == ("fp16", "nf4")
+    alone = peak_bytes(read_dimensions(flan("xxl")), TrainingPlan("fp16", "nf4", 8, 48), 256, 56, 16)
+    assert alone < 0.6 * CARDS["V100-16GB"].memory_gib * GIB, "with room to spare where all blocks are checkpointed"
+
+
+def test_cards_from_8_0_on_take_bf16_and_checkpoint_only_where_they_must():
+    dimensions = read_dimensions(flan("xl"))
+    ways = {name: choose(dimensions, CARDS[name], WORK, PlanConstraints()).plan for name in ("L4", "A100-40GB", "H100", "T4")}
+    assert [ways[name].precision for name in ("L4", "A100-40GB", "H100", "T4")] == ["bf16", "bf16", "bf16", "fp16"]
+    assert ways["H100"].checkpointed_blocks == 0
+    assert 0 < ways["T4"].checkpointed_blocks < dimensions.blocks
+
+
+def test_int8_and_what_else_was_asked_for_is_obeyed():
+    asked = choose(read_dimensions(flan("base")), CARDS["A100-40GB"], WORK, PlanConstraints("int8", "bf16", True, 2))
+    assert asked.plan == TrainingPlan("bf16", "int8", 2, 24)
+
+
+def test_what_fits_nowhere_on_a_card_says_how_much_it_needs():
+    estimate = choose(
+        read_dimensions(flan("xxl")), Gpu("small", 6.0, (8, 6), {"bf16": 50, "fp32": 10}, 0.3), WORK, PlanConstraints()
+    )
+    assert not estimate.fits
+    assert "of 6.0" in estimate.reason
+
+
+CONSTRAINTS = [
+    PlanConstraints(),
+    PlanConstraints("nf4"),
+    PlanConstraints("int8", checkpointing=True),
+    PlanConstraints("none", "fp32", checkpointing=False),
+    PlanConstraints(micro_batch=4),
+]
+
+
+@pytest.mark.parametrize("constraints", CONSTRAINTS, ids=str)
+@pytest.mark.parametrize("card", ["T4", "V100-32GB", "A100-40GB"])
+@pytest.mark.parametrize("size", ["base", "xl", "xxl"])
+def test_no_other_plan_that_fits_is_faster_and_what_does_not_fit_needs_the_least(size, card, constraints):
+    """All plans tried one by one; quantised ones count only where no other fits, or where they were asked for."""
+    dimensions, gpu = read_dimensions(flan(size)), CARDS[card]
+    found = choose(dimensions, gpu, WORK, constraints)
+    peaks, speeds = {}, {}
+    for plan in candidate_plans(dimensions, gpu, WORK, constraints):
+        peaks[plan] = peak_bytes(dimensions, plan, 256, 56, 16)
+        if peaks[plan] <= USABLE * gpu.memory_gib * GIB:
+            speeds[plan] = 1 / seconds_per_row(dimensions, gpu, WORK, plan)
+    if constraints.quantization == "auto" and any(plan.quantization == "none" for plan in speeds):
+        speeds = {plan: speed for plan, speed in speeds.items() if plan.quantization == "none"}
+    assert found.fits == bool(speeds)
+    assert found.plan in peaks
+    if speeds:
+        assert found.examples_per_s == max(speeds.values())
+    else:
+        assert found.peak_bytes == min(peaks.values())
+
+
+def test_the_plans_that_are_open_are_the_divisors_of_the_batch_and_every_number_of_blocks():
+    dimensions, gpu = read_dimensions(flan("small")), CARDS["T4"]
+    plans = list(candidate_plans(dimensions, gpu, replace(WORK, effective_batch_size=12), PlanConstraints()))
+    assert {plan.micro_batch for plan in plans} == {1, 2, 3, 4, 6, 12}
+    assert {plan.checkpointed_blocks for plan in plans} == set(range(17))
+    assert {plan.quantization for plan in plans} == {"none", "nf4"}, "int8 only where it was asked for"
+    assert len(plans) == len(set(plans)) == 2 * 6 * 17
+
+
+def test_the_speed_by_hand():
+    """FLAN-T5 XL on an A100 of 312 TFLOPS at an MFU of 0.35, 8 rows of 180 tokens at once: half the speed at 500 tokens."""
+    dimensions, gpu = read_dimensions(flan("xl")), CARDS["A100-40GB"]
+    flops = dimensions.training_flops(150, 30)
+    plain = flops / (312e12 * 0.35) * (1 + 500 / 1440)
+    assert seconds_per_row(dimensions, gpu, WORK, TrainingPlan("bf16", "none", 8, 0)) == pytest.approx(plain)
+    assert seconds_per_row(dimensions, gpu, WORK, TrainingPlan("bf16", "none", 8, 24)) == pytest.approx(plain * 1.25)
+    dequantised = flops / (312e12 * 0.35) * (1 + 750 / 1440)
+    assert seconds_per_row(dimensions, gpu, WORK, TrainingPlan("bf16", "nf4", 8, 0)) == pytest.approx(dequantised)
+    assert seconds_per_row(dimensions, replace(gpu, speed=2.0), WORK, TrainingPlan("bf16", "none", 8, 0)) == pytest.approx(
+        plain / 2
+    )
+
+
+def test_a_small_model_takes_as_long_as_the_host_launches_kernels():
+    """FLAN-T5 small: 155 kernels a block, 16 blocks, 8 microseconds each."""
+    found = seconds_per_row(read_dimensions(flan("small")), CARDS["H100"], WORK, TrainingPlan("bf16", "none", 2, 0))
+    assert found == pytest.approx(155 * 16 * 8e-6 / 2)
+
+
+def test_a_type_that_a_card_does_not_multiply_goes_at_the_speed_of_float32():
+    dimensions, gpu = read_dimensions(flan("xl")), CARDS["V100-16GB"]
+    slow, fast = (seconds_per_row(dimensions, gpu, WORK, TrainingPlan(kind, "none", 8, 0)) for kind in ("bf16", "fp16"))
+    assert slow / fast == pytest.approx(125 / 15.7)
+
+
+def test_hours_are_those_of_all_row_passes_and_accumulation_makes_up_the_batch():
+    found = choose(read_dimensions(flan("xl")), CARDS["T4"], WORK, PlanConstraints(micro_batch=2))
+    assert found.hours == pytest.approx(5000 / found.examples_per_s / 3600)
+    assert found.accumulation == 4
+
+
+def test_a_plan_fills_at_most_the_usable_share_of_the_memory():
+    dimensions, plan = read_dimensions(flan("base")), TrainingPlan("bf16", "none", 8, 0)
+    needed = peak_bytes(dimensions, plan, 256, 56, 16) / GIB
+    for spare, fits in ((1.0001, True), (0.9999, False)):
+        gpu = Gpu("x", spare * needed / 0.96, (8, 0), {"bf16": 100, "fp32": 10}, 0.3)
+        assert choose(dimensions, gpu, WORK, PlanConstraints("none", "bf16", False, 8)).fits is fits
+
+
+@pytest.mark.parametrize(
+    ("card", "constraints", "reason"),
+    [
+        ("H100", PlanConstraints(), "bf16"),
+        ("H100", PlanConstraints("nf4", "fp32"), "fp32, as asked for; nf4, as asked for"),
+        ("V100-32GB", PlanConstraints(checkpointing=True),
+         "fp16, as capability 7.0 has no bf16; 48 of 48 blocks recomputed to save memory"),
+    ],
+)  # fmt: skip
+def test_the_reason_names_what_made_it_so(card, constraints, reason):
+    assert choose(read_dimensions(flan("xl")), CARDS[card], WORK, constraints).reason == reason
+    measured = replace(CARDS[card], speed=0.9)
+    told = choose(read_dimensions(flan("xl")), measured, WORK, constraints).reason
+    assert told.endswith("; speed as an earlier run of yours measured it")
+
+
+def test_nf4_that_was_not_asked_for_says_why():
+    told = choose(read_dimensions(flan("xxl")), CARDS["V100-16GB"], WORK, PlanConstraints()).reason
+    assert "; nf4, as unquantised weights do not fit; " in told

@@ -1,0 +1,75 @@
+"""The script that loads what was published as anybody would: what it answers is what the model answers, whoever asks."""
+
+import ast
+import json
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from job.evaluation.generate import Decoding, generate, measure_losses
+from job.publish import reload, verification
+from tests.tiny_models import adapted, load, rows
+
+
+def test_the_fresh_process_imports_nothing_of_the_job():
+    imported = {
+        name
+        for node in ast.walk(ast.parse(verification.SCRIPT.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+    }
+    assert {name.partition(".")[0] for name in imported} == {"json", "sys", "torch", "peft", "transformers"}
+
+
+@pytest.fixture(params=["t5_folder", "llama_folder"])
+def published(request, tmp_path) -> tuple:
+    """A model with an adapter, its folder, and the task of answering the tiny rows with it."""
+    folder = request.getfixturevalue(request.param)
+    model, causal = adapted(load(folder)).eval(), request.param == "llama_folder"
+    model.save_pretrained(tmp_path / "adapter")
+    asked = []
+    for row in rows(causal):
+        prompt = row["input_ids"][: row["labels"].count(-100)] if causal else row["input_ids"]
+        asked.append({"prompt": prompt, "input_ids": row["input_ids"], "labels": row["labels"]})
+    task = {
+        "model": str(folder), "arguments": {}, "seq2seq": not causal, "dtype": "float32", "quantization": None, "device": "cpu",
+        "adapter": str(tmp_path / "adapter"), "tokenizer": str(folder), "rows": asked, "max_new_tokens": 6, "num_beams": 1,
+    }  # fmt: skip
+    return model, task
+
+
+def test_it_answers_and_measures_as_the_evaluation_does(published):
+    model, task = published
+    tokenizer, decoding = AutoTokenizer.from_pretrained(task["tokenizer"]), Decoding(4, 6, 1)
+    found = reload.answer(json.loads(json.dumps(task)))
+    assert found["outputs"] == generate(model, tokenizer, [row["prompt"] for row in task["rows"]], decoding)
+    assert found["losses"] == pytest.approx(measure_losses(model, tokenizer, task["rows"], decoding), rel=1e-5)
+
+
+def test_beams_are_those_of_the_task(published):
+    model, task = published
+    tokenizer = AutoTokenizer.from_pretrained(task["tokenizer"])
+    found = reload.answer(task | {"num_beams": 3})
+    assert found["outputs"] == generate(model, tokenizer, [row["prompt"] for row in task["rows"]], Decoding(4, 6, 3))
+
+
+def test_without_an_adapter_it_is_the_base_model(published):
+    model, task = published
+    tokenizer = AutoTokenizer.from_pretrained(task["tokenizer"])
+    with model.disable_adapter():
+        expected = measure_losses(model, tokenizer, task["rows"], Decoding(4, 6, 1))
+    assert reload.answer(task | {"adapter": None})["losses"] == pytest.approx(expected, rel=1e-5)
+    assert reload.answer(task)["losses"] != pytest.approx(expected, rel=1e-3)
+
+
+def test_the_type_of_the_weights_is_that_of_the_task(published):
+    model, _ = reload.load(published[1] | {"dtype": "bfloat16", "adapter": None})
+    assert {parameter.dtype for parameter in model.parameters() if parameter.dim() == 2} == {torch.bfloat16}
+
+
+def test_quantised_weights_are_those_of_the_task(published):
+    quantization = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "float32"}
+    model, _ = reload.load(published[1] | {"quantization": quantization})
+    kinds = {type(module).__name__ for module in model.modules()}
+    assert "Linear4bit" in kinds

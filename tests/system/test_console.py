@@ -1,0 +1,75 @@
+"""What reaches the terminal."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from job.system.console import tabulate
+
+ROOT = Path(__file__).parents[2]
+SAY = """
+import logging, sys, warnings
+from job.system import console
+console.configure(sys.argv[1])
+logging.getLogger("job.data").debug("ours in detail")
+logging.getLogger("job.data").info("ours")
+logging.getLogger("transformers.trainer").info("a library's news")
+logging.getLogger("transformers.trainer").warning("a library's warning")
+models = logging.getLogger("transformers.modeling_utils")
+models.warning("shared.weight and lm_head.weight: both are present in the checkpoints with different values, so we wonder")
+models.warning("weights were newly initialized")
+from huggingface_hub.utils import logging as hub  # its own handler
+hub.get_logger("huggingface_hub.file_download").warning("retrying")
+logging.getLogger("bitsandbytes").warning("no fast kernels")
+warnings.warn("gone in v6", FutureWarning)
+warnings.warn("look at this")
+"""
+
+
+def said(level: str) -> str:
+    """What a process of its own writes to standard error, which is no terminal."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TOKENIZERS_"))}
+    done = subprocess.run([sys.executable, "-c", SAY, level], check=True, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.stdout == "", "a command's own output is alone on standard output"
+    return done.stderr
+
+
+def test_our_news_and_the_libraries_warnings_are_told_and_what_nobody_can_act_on_is_not():
+    lines = said("info")
+    for expected in ("ours\n", "a library's warning", "weights were newly initialized", "look at this"):
+        assert expected in lines
+    for hidden in ("ours in detail", "a library's news", "both are present", "no fast kernels", "gone in v6"):
+        assert hidden not in lines
+    assert lines.count("retrying") == 1, "the hub's library prints its lines itself"
+
+
+@pytest.mark.parametrize(("level", "is_told"), [("debug", True), ("DEBUG", True), ("info", False), ("warning", False)])
+def test_the_level_is_that_of_our_own_lines(level, is_told):
+    assert ("ours in detail" in said(level)) is is_told
+
+
+def test_a_line_begins_with_the_time_of_day():
+    first = said("info").splitlines()[0]
+    assert [len(part) for part in first.split()[0].split(":")] == [2, 2, 2]
+    assert first.split()[1:] == ["ours"]
+
+
+def test_without_a_terminal_the_libraries_draw_no_bars_unless_a_person_wants_them():
+    show = "import os; from job.system import console; console.configure('info'); print(os.environ['HF_HUB_DISABLE_PROGRESS_BARS'])"
+    for wanted, expected in ((None, "1"), ("0", "0")):
+        environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_PROGRESS_BARS"}
+        environment |= {"HF_HUB_DISABLE_PROGRESS_BARS": wanted} if wanted else {}
+        done = subprocess.run([sys.executable, "-c", show], check=True, cwd=ROOT, capture_output=True, text=True, env=environment)
+        assert done.stdout.strip() == expected
+
+
+def test_a_tables_columns_are_aligned_and_no_line_ends_in_spaces():
+    table = tabulate([("GPU", "GiB", ""), ("V100-16GB", "7.5 of 15.8", "fp16"), ("T4", "-", "")])
+    assert table == "GPU        GiB\nV100-16GB  7.5 of 15.8  fp16\nT4         -"
+
+
+def test_a_table_without_rows_is_empty():
+    assert tabulate([]) == ""

@@ -1,0 +1,64 @@
+"""Speed and padding, counted by hand."""
+
+import pytest
+import torch
+from transformers import TrainerControl, TrainerState
+
+from job.training.telemetry import ProgressLines, Telemetry
+
+
+@pytest.fixture
+def clock(monkeypatch) -> list[float]:
+    """The time in seconds, to be moved on."""
+    moment = [100.0]
+    monkeypatch.setattr("job.training.telemetry.time.perf_counter", lambda: moment[0])
+    return moment
+
+
+def test_a_padded_encoder_decoder_batch_by_hand(clock):
+    """Inputs of 3 and 1 tokens in 2 x 4 places, answers of 2 and 1 in 2 x 2: 7 tokens in 12 places, in 2 s."""
+    telemetry = Telemetry()
+    telemetry.count({
+        "input_ids": torch.zeros(2, 4), "attention_mask": torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]]),
+        "labels": torch.tensor([[5, 1], [1, -100]]), "decoder_input_ids": torch.zeros(2, 2),
+    })  # fmt: skip
+    clock[0] += 2
+    found = telemetry.read()
+    assert (found["examples_per_second"], found["tokens_per_second"]) == (1, 3.5)
+    assert found["padding_share"] == pytest.approx(5 / 12)
+    assert found["peak_memory_gib"] > 0.05
+
+
+def test_a_causal_models_labels_are_the_same_tokens_and_packed_rows_have_no_padding(clock):
+    telemetry = Telemetry()
+    mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
+    telemetry.count({"input_ids": torch.zeros(2, 3), "attention_mask": mask, "labels": torch.zeros(2, 3)})
+    telemetry.count({"input_ids": torch.zeros(1, 5), "attention_mask": mask, "labels": torch.zeros(1, 5), "slots": torch.zeros(5)})
+    clock[0] += 1
+    found = telemetry.read()
+    assert (found["examples_per_second"], found["tokens_per_second"]) == (4, 10)
+    assert found["padding_share"] == pytest.approx(1 / 11)
+
+
+def test_each_reading_begins_anew(clock):
+    telemetry = Telemetry()
+    telemetry.count({"input_ids": torch.zeros(2, 3), "attention_mask": torch.ones(2, 3)})
+    clock[0] += 1
+    telemetry.read()
+    clock[0] += 1
+    assert telemetry.read()["examples_per_second"] == 0
+
+
+def test_a_line_tells_step_loss_speed_and_the_time_left_every_few_seconds_and_at_the_end(clock, caplog):
+    caplog.set_level("INFO", "job")
+    lines = ProgressLines()
+    lines.on_train_begin(None, TrainerState(global_step=10, max_steps=40), TrainerControl())
+    for step, seconds in ((20, 6), (21, 1), (40, 1)):
+        clock[0] += seconds
+        logs = {"loss": 0.25, "examples_per_second": 12.34}
+        lines.on_log(None, TrainerState(global_step=step, max_steps=40), TrainerControl(), logs=logs)
+    lines.on_log(None, TrainerState(global_step=40, max_steps=40), TrainerControl(), logs={"eval_loss": 1.0})
+    assert caplog.messages == [
+        "step 20/40 (50 %), loss 0.2500, 12.3 examples/s, 0:00:12 left",
+        "step 40/40 (100 %), loss 0.2500, 12.3 examples/s, 0:00:00 left",
+    ]
