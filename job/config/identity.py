@@ -8,7 +8,7 @@ DOES_NOT_CHANGE_THE_RESULT = {
     "per_device_eval_batch_size", "eval_samples", "checkpoint_minutes", "grace_s", "max_hours", "allow_pickle",
     "padding_free", "merge_precision", "predict_confidence", "push_to_hub", "hub_model_id", "hub_private_repo", "gpu_hourly_cost",
     "plan_gpu", "plan_source_lengths", "plan_target_lengths", "plan_rows",
-    "tensorboard_port", "nproc_per_node", "join_minutes",
+    "tensorboard_port", "nproc_per_node", "join_minutes", "shard_base",
 }  # fmt: skip
 """Settings that may differ when a run is resumed."""
 

@@ -128,6 +128,8 @@ class Settings(BaseSettings):
     """Where to train; cuda makes a missing GPU an error, auto falls back to the CPU."""
     nproc_per_node: Processes = "auto"
     """Processes that train and evaluate together on this machine, one per GPU; auto: as many as there are GPUs."""
+    shard_base: Literal["auto", "true", "false"] = "auto"
+    """Spread the base's frozen weights over the GPUs of the machine; auto: where one GPU cannot hold them."""
     join_minutes: PositiveFloat = 30
     """Minutes that the processes of one run wait for each other at the start."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

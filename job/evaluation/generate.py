@@ -11,6 +11,7 @@ from transformers import BatchEncoding, DataCollatorForSeq2Seq, GenerationConfig
 from job.errors import OutOfMemory
 from job.labels import IGNORED
 from job.model.loss import row_losses
+from job.model.sharding import is_sharded
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +46,13 @@ def generate_ids(
     config = generation_config(model, tokenizer, decoding)
     ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
     answers: list[Ids] = [[]] * len(prompts)
+    together = {"synced_gpus": True} if is_sharded(model) else {}
     model.eval()
 
     def answer(places: list[int]) -> None:
         inputs = _pad_left([prompts[place] for place in places], tokenizer)
         with torch.inference_mode():
-            tokens = model.generate(**inputs.to(model.device), generation_config=config)
+            tokens = model.generate(**inputs.to(model.device), generation_config=config, **together)
         begin = 1 if model.config.is_encoder_decoder else inputs.input_ids.shape[1]
         for place, made in zip(places, tokens[:, begin:].tolist(), strict=True):
             end = next((number for number, token in enumerate(made, 1) if token in ends), len(made))

@@ -62,7 +62,9 @@ def frozen_last_head(model: PeftModel) -> nn.Linear | None:
     inputs = {"input_ids": torch.zeros(1, 2, dtype=torch.long, device=model.device)}
     if model.config.is_encoder_decoder:
         inputs["decoder_input_ids"] = inputs["input_ids"]
-    logits = 1000 * torch.randn(1, 2, head.out_features, generator=torch.Generator().manual_seed(0)).to(head.weight)
+    logits = 1000 * torch.randn(1, 2, head.out_features, generator=torch.Generator().manual_seed(0)).to(
+        head.weight.device, head.weight.dtype
+    )
     was_training, seen = model.training, []
 
     def keep(hidden: Tensor) -> Tensor:

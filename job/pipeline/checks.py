@@ -10,6 +10,7 @@ from peft import PeftModel
 from job.evaluation.generate import generate, prompt_of
 from job.model.packing import accept_packed
 from job.model.patches import attention_implementation
+from job.model.sharding import is_sharded
 from job.pipeline.context import RunContext
 from job.system.durable import check_space
 from job.system.hardware import estimate_training_s, free_memory
@@ -36,7 +37,9 @@ def check_before_training(context: RunContext, model: PeftModel) -> None:
     check_disk(context, trainable)
     if context.hardware.device == "cpu":
         _warn_of_cpu(context, total)
-    if context.plan.precision != "fp32":
+    if is_sharded(model):
+        log.info("the base is sharded over %d processes: its precision is not compared with float32", context.ranks.world_size)
+    elif context.plan.precision != "fp32":
         check_precision(model, longest_batch(model, context.prepared.train, context.tokenizer))
 
 
@@ -52,7 +55,11 @@ def choose_padding_free(context: RunContext, model: PeftModel) -> bool:
         return False
     attention = attention_implementation(model)
     accept_packed(model.get_base_model())
-    if context.ranks.from_main(lambda: _packing_pays(context, model)):
+    if is_sharded(model):
+        pays = context.ranks.broadcast(_packing_pays(context, model))
+    else:
+        pays = context.ranks.from_main(lambda: _packing_pays(context, model))
+    if pays:
         return True
     model.set_attn_implementation(attention)
     return False

@@ -22,13 +22,13 @@ log = logging.getLogger(__name__)
 def evaluate(context: RunContext, model: PeftModel) -> None:
     """Replaces the run's evaluation by a new one, and its settings with it; a failure leaves the last one as it is."""
     evaluation, folder = _evaluate(context, model), context.folder
-    if not context.ranks.is_main:
-        return
-    folder.verdict.unlink(missing_ok=True)
-    folder.evaluation.unlink(missing_ok=True)
-    update_settings(folder, identity(context.settings))
+    if context.ranks.is_main:
+        folder.verdict.unlink(missing_ok=True)
+        folder.evaluation.unlink(missing_ok=True)
+        update_settings(folder, identity(context.settings))
     record_expected(context, model, evaluation.adapter_outputs)
-    write_csv(evaluation, folder.evaluation)
+    if context.ranks.is_main:
+        write_csv(evaluation, folder.evaluation)
 
 
 def verdict_of(folder: RunFolder) -> Verdict:

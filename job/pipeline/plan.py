@@ -17,6 +17,7 @@ from job.plan.gpu_catalogue import Gpu, closest_gpu, read_catalogue
 from job.plan.memory import GIB, Batch, TrainingPlan, generation_bytes, loss_bytes, weights_bytes, with_overhead
 from job.plan.table import as_dict
 from job.system.hardware import Hardware, choose_precision
+from job.system.ranks import this_rank
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ def plan_for_machine(settings: Settings, hardware: Hardware, config: PreTrainedC
     """
     if settings.padding_free == "true" and not can_pack(config):
         raise SettingsError(f"PADDING_FREE=true: {config.model_type} models take padded rows only. Set PADDING_FREE=auto.")
+    if settings.shard_base == "true" and settings.quantization not in ("auto", "none"):
+        raise SettingsError("SHARD_BASE=true shards unquantised weights only. Set QUANTIZATION=none, or SHARD_BASE=false.")
     if hardware.device == "cpu":
         record = PlanRecord(settings.model_id, **_plan_for_cpu(settings, hardware, config))
     else:
@@ -57,12 +60,15 @@ def _plan_for_cpu(settings: Settings, hardware: Hardware, config: PreTrainedConf
         quantization="none" if settings.quantization == "auto" else settings.quantization,
         micro_batch=settings.per_device_train_batch_size or settings.effective_batch_size,
         checkpointed_blocks=dimensions.blocks if settings.gradient_checkpointing == "true" else 0,
+        shards=this_rank().world_size if settings.shard_base == "true" else 1,
     )
     return asdict(plan)
 
 
 def _plan_for_gpu(settings: Settings, hardware: Hardware, config: PreTrainedConfig, workload: Workload) -> dict:
-    estimate = choose(read_dimensions(config), gpu_of(settings, hardware), workload, constraints(settings))
+    estimate = choose(
+        read_dimensions(config), gpu_of(settings, hardware), workload, constraints(settings, gpus=this_rank().world_size)
+    )
     if not estimate.fits:
         raise OutOfMemory(
             f"MODEL_ID={settings.model_id} does not fit: {estimate.reason}. {_what_would_fit(settings, config, workload)}"
@@ -127,10 +133,11 @@ def _read_speeds(output_dir: Path, model_id: str) -> dict[str, float]:
     return speeds
 
 
-def constraints(settings: Settings, gpu: Gpu | None = None) -> PlanConstraints:
-    """What the settings leave open; a precision that `gpu` lacks is left open as well."""
+def constraints(settings: Settings, gpu: Gpu | None = None, gpus: int = 1) -> PlanConstraints:
+    """What the settings leave open; a precision that `gpu` lacks is left open as well. gpus: of this kind, in one machine."""
     checkpointing = {"auto": None, "true": True, "false": False}[settings.gradient_checkpointing]
     precision = settings.precision
     if gpu and precision not in gpu.dense_tflops:
         precision = "auto"
-    return PlanConstraints(settings.quantization, precision, checkpointing, settings.per_device_train_batch_size)
+    sharding = {"auto": None, "true": True, "false": False}[settings.shard_base]
+    return PlanConstraints(settings.quantization, precision, checkpointing, settings.per_device_train_batch_size, gpus, sharding)

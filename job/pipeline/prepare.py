@@ -26,6 +26,7 @@ from job.model.load import (
     load_tokenizer,
 )
 from job.model.lora import load_adapter
+from job.model.sharding import shard_base
 from job.pipeline.claim import check_content
 from job.pipeline.context import RunContext, timed
 from job.pipeline.plan import choose_eval_batch_size, plan_run
@@ -121,9 +122,17 @@ def prepare_data(
 def load_base_model(context: RunContext) -> PreTrainedModel:
     """The base model as this run's plan holds it."""
     dtype, quantization = weight_format(context.plan.precision, context.plan.quantization)
-    return load_base(context.base, context.seq2seq, dtype, quantization, context.hardware.device)
+    device = context.hardware.device if context.plan.shards == 1 else "cpu"  # a sharded base goes to the GPUs block by block
+    return load_base(context.base, context.seq2seq, dtype, quantization, device)
 
 
 def load_trained_model(context: RunContext) -> PeftModel:
     """The base model with the run's adapter."""
-    return load_adapter(load_base_model(context), local_copy(context.folder.adapter, context.ranks))
+    return shard_if_planned(context, load_adapter(load_base_model(context), local_copy(context.folder.adapter, context.ranks)))
+
+
+def shard_if_planned(context: RunContext, model: PeftModel) -> PeftModel:
+    """`model`, spread over the ranks if that is the plan."""
+    if context.plan.shards > 1:
+        shard_base(model, context.hardware.device, context.ranks.world_size)
+    return model

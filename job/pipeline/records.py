@@ -97,6 +97,7 @@ class PlanRecord(Record):
     micro_batch: int
     checkpointed_blocks: int
     padding_free: bool = False
+    shards: int = 1
     gpu: str | None = None
     gpu_kind: str | None = None
     """The GPU's entry in the catalogue."""
@@ -122,7 +123,9 @@ class PlanRecord(Record):
 
     @property
     def training_plan(self) -> TrainingPlan:
-        return TrainingPlan(self.precision, self.quantization, self.micro_batch, self.checkpointed_blocks, self.padding_free)
+        return TrainingPlan(
+            self.precision, self.quantization, self.micro_batch, self.checkpointed_blocks, self.padding_free, self.shards
+        )
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ from job.model.checkpointing import checkpoint_blocks
 from job.model.lora import add_lora
 from job.model.packing import collator
 from job.model.patches import use_fast_dropout
+from job.model.sharding import is_sharded
 from job.pipeline.checks import check_before_training, check_generation, choose_padding_free
 from job.pipeline.context import RunContext, timed, update_plan
 from job.pipeline.monitor import answer_scorer, make_curves, make_trackers
-from job.pipeline.prepare import load_base_model
+from job.pipeline.prepare import load_base_model, shard_if_planned
 from job.pipeline.records import AdapterRecord, PlanRecord
 from job.pipeline.status import write_progress, write_stage
 from job.publish.adapter import save_adapter
@@ -76,7 +77,7 @@ def _new_model(context: RunContext) -> PeftModel:
     checkpoint_blocks(model, context.plan.checkpointed_blocks)
     if context.hardware.device == "cpu":
         use_fast_dropout(model)
-    return model
+    return shard_if_planned(context, model)
 
 
 def _surroundings(context: RunContext, model: PeftModel) -> Surroundings:
@@ -120,7 +121,7 @@ def _record_measurements(context: RunContext, result: TrainingResult) -> None:
 def _save(context: RunContext, model: PeftModel, result: TrainingResult) -> None:
     write_json(context.folder.history, result.history)
     record = _adapter_record(context, result)
-    rows = longest_batch(model, context.prepared.evaluation, context.tokenizer)
+    rows = None if is_sharded(model) else longest_batch(model, context.prepared.evaluation, context.tokenizer)
     files = {context.folder.adapter_record.name: record.dump()}
     save_adapter(model, context.tokenizer, context.folder.adapter, record.base_model, files, rows)
 

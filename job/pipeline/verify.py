@@ -25,14 +25,15 @@ NO_MEMORY = "no room in memory"
 
 
 def record_expected(context: RunContext, model: PeftModel, outputs: Sequence[str]) -> None:
-    """Begins proof.json with what `model` makes of the first held-out rows. outputs: its answers to them."""
+    """Begins proof.json with what `model` makes of the first held-out rows. outputs: its answers to them. Every rank calls this."""
     rows = list(context.prepared.evaluation.select(range(min(ROWS, len(outputs)))))
     decoding = context.scoring.decoding
     losses = measure_losses(model, context.tokenizer, rows, decoding)
     with base_only(model):
         base_losses = measure_losses(model, context.tokenizer, rows, decoding)
     expected = ExpectedAnswers(list(outputs[: len(rows)]), losses, base_losses, decoding.max_new_tokens, decoding.num_beams)
-    ProofRecord(expected).write(context.folder.proof)
+    if context.ranks.is_main:
+        ProofRecord(expected).write(context.folder.proof)
 
 
 def verify(context: RunContext) -> None:

@@ -1,5 +1,6 @@
 """The fastest sound plan to train a model on a GPU, among those that fit its memory."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -43,6 +44,9 @@ class PlanConstraints:
     precision: str = "auto"
     checkpointing: bool | None = None
     micro_batch: int | None = None
+    gpus: int = 1
+    """That a machine has of the kind."""
+    shard_base: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -61,28 +65,35 @@ class PlanEstimate:
 
 
 def choose(dimensions: ModelDimensions, gpu: Gpu, workload: Workload, constraints: PlanConstraints) -> PlanEstimate:
-    """The fastest plan that fits; where none does, the one that needs the least memory, with `fits` False."""
+    """The fastest plan that fits; where none does, the one that needs the least memory, with `fits` False.
+
+    Unquantised weights come first, whole on each GPU or else spread over several; quantised ones where neither fits.
+    """
     plans = candidate_plans(dimensions, gpu, workload, constraints)
     estimates = [_estimate(dimensions, gpu, workload, plan, constraints) for plan in plans]
     fitting = [estimate for estimate in estimates if estimate.fits]
     if not fitting:
         return min(estimates, key=lambda estimate: estimate.peak_bytes)
-    unquantised = constraints.quantization == "auto" and [estimate for estimate in fitting if estimate.plan.quantization == "none"]
-    return max(unquantised or fitting, key=lambda estimate: (estimate.examples_per_s, estimate.plan.micro_batch))
+    unquantised = [estimate for estimate in fitting if estimate.plan.quantization == "none"]
+    whole = [estimate for estimate in unquantised if estimate.plan.shards == 1]
+    return max(whole or unquantised or fitting, key=lambda estimate: (estimate.examples_per_s, estimate.plan.micro_batch))
 
 
 def candidate_plans(
     dimensions: ModelDimensions, gpu: Gpu, workload: Workload, constraints: PlanConstraints
 ) -> Iterator[TrainingPlan]:
-    """Every plan that the constraints leave open, int8 only where it was asked for."""
+    """Every plan that the constraints leave open, int8 only where it was asked for; of quantised weights none is sharded."""
     precision = gpu.precision if constraints.precision == "auto" else constraints.precision
     quantizations = ("none", "nf4") if constraints.quantization == "auto" else (constraints.quantization,)
     some = {None: range(dimensions.blocks + 1), True: (dimensions.blocks,), False: (0,)}[constraints.checkpointing]
     divisors = [size for size in range(1, workload.effective_batch_size + 1) if workload.effective_batch_size % size == 0]
-    for quantization in quantizations:
+    shards = {None: {1, constraints.gpus}, True: {constraints.gpus}, False: {1}}[constraints.shard_base]
+    for quantization, parts in itertools.product(quantizations, shards):
+        if quantization != "none" and parts > 1:
+            continue
         for micro_batch in [constraints.micro_batch] if constraints.micro_batch else divisors:
             for blocks in some:
-                yield TrainingPlan(precision, quantization, micro_batch, blocks)
+                yield TrainingPlan(precision, quantization, micro_batch, blocks, shards=parts)
 
 
 def _estimate(
@@ -120,6 +131,8 @@ def _reason(dimensions: ModelDimensions, gpu: Gpu, plan: TrainingPlan, constrain
         parts.append(f"{plan.quantization}, {no_room if constraints.quantization == 'auto' else asked}")
     if plan.checkpointed_blocks:
         parts.append(f"{plan.checkpointed_blocks} of {dimensions.blocks} blocks recomputed to save memory")
+    if plan.shards > 1:
+        parts.append(f"base sharded over {plan.shards} GPUs")
     if gpu.speed:
         parts.append("speed as an earlier run of yours measured it")
     return "; ".join(parts)

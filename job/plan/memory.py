@@ -34,6 +34,8 @@ class TrainingPlan:
     """Blocks that keep their input alone and are recomputed in the backward pass, counted from the first."""
     padding_free: bool = False
     """Whether the rows of a batch are packed one after another."""
+    shards: int = 1
+    """GPUs that the base's blocks are spread over."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,12 @@ def with_overhead(allocated_bytes: float) -> float:
 
 
 def static_bytes(dimensions: ModelDimensions, plan: TrainingPlan, r: int) -> float:
-    """What is there between two steps: weights, adapter, optimizer."""
-    return weights_bytes(dimensions, plan.precision, plan.quantization) + ADAPTER_WIDTH * dimensions.adapter(r)
+    """What is there between two steps: weights, adapter, optimizer; of a sharded base also two blocks that are gathered."""
+    weights = weights_bytes(dimensions, plan.precision, plan.quantization)
+    if plan.shards > 1:
+        blocks = weights - dimensions.embeddings * WIDTH[plan.precision]
+        weights += blocks / plan.shards + 2 * blocks / dimensions.blocks - blocks
+    return weights + ADAPTER_WIDTH * dimensions.adapter(r)
 
 
 def generation_bytes(dimensions: ModelDimensions, precision: str, batch: Batch) -> float:

@@ -87,8 +87,10 @@ class Ranks:
         return self.broadcast(value)
 
     def share(self, lengths: Sequence[int]) -> list[int]:
-        """The rows that are this rank's, of rows of such lengths: about as many tokens for each rank."""
-        return sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))[self.rank :: self.world_size]
+        """The rows that are this rank's, of rows of such lengths: as many for each rank, so that some rows may be on two."""
+        rows = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
+        rows += rows[: -len(rows) % self.world_size]
+        return rows[self.rank :: self.world_size]
 
     def collect(self, found: Mapping[int, Value]) -> list[Value]:
         """What the ranks found for their shares, in the order of all rows, on every rank."""

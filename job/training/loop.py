@@ -218,7 +218,7 @@ class Training:
         """What was done; `model` has the adapter of the best evaluation, if one was kept and is wanted."""
         self._check_finite()
         progress, name = self.progress, f"eval_{self.config.metric_for_best_model}"
-        best = self.ranks.broadcast(read_best_adapter(self.config.checkpoints) if keep_best and self.ranks.is_main else None)
+        best = self.ranks.from_main(lambda: read_best_adapter(self.config.checkpoints) if keep_best else None)
         if best is not None:
             load_trained(self.model, best[1])
         adapter_step = progress.step if best is None else best[0]
@@ -275,7 +275,7 @@ class Training:
 
     def _heartbeat(self) -> None:
         """Called before each batch of an evaluation."""
-        if self.supervision.stop_asked():
+        if self.supervision.stop_asked() and not self.stepper.is_sharded:  # sharded, all ranks compute to the end
             raise EvaluationStopped
         self.report_now_and_then()
 

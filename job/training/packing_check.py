@@ -1,5 +1,6 @@
 """Whether a model is trained on packed rows: where they are what padded rows are, and on a GPU where they are faster too."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from job.model.objective import Objective
 from job.model.packing import PackingCollator, padding_collator
+from job.model.sharding import is_sharded
 from job.system.hardware import free_memory
 from job.training.memory_check import preserved_state
 from job.training.order import Order
@@ -36,7 +38,7 @@ def packing_is_exact(model: PeftModel, rows: Dataset, tokenizer: PreTrainedToken
     was_training = model.training
     model.eval()
     try:
-        with in_float32(model):
+        with contextlib.nullcontext() if is_sharded(model) else in_float32(model):
             expected_loss, expected, _ = loss_and_gradient(model, padding_collator(model, tokenizer)(chosen).to(model.device))
             loss, gradient, _ = loss_and_gradient(model, BatchEncoding(PackingCollator(model)(chosen)).to(model.device))
     except torch.OutOfMemoryError:

@@ -13,9 +13,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 from transformers import BatchEncoding
 
+from job.errors import OutOfMemory
 from job.labels import IGNORED
 from job.model.objective import Objective
 from job.model.packing import Collator
+from job.model.sharding import is_sharded
 from job.system.hardware import free_memory
 from job.system.ranks import Ranks
 from job.training.memory_check import next_smaller_micro_batch
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 
 FIRST_SCALE, SCALE_GROWS_AFTER = 2.0**16, 2000
 """torch's GradScaler: it halves at each step that is not finite, and doubles after so many in a row that are."""
+SMALLER = "Set a smaller PER_DEVICE_TRAIN_BATCH_SIZE, or GRADIENT_CHECKPOINTING=true."
 Rows = Sequence[dict[str, list[int]]]
 
 
@@ -62,7 +65,7 @@ class Stepper:
 
     def __init__(self, model: PeftModel, collate: Collator, micro_batch: int, ranks: Ranks, telemetry: Telemetry) -> None:
         self.model, self.collate, self.micro_batch, self.ranks, self.telemetry = model, collate, micro_batch, ranks, telemetry
-        self.objective = Objective(model)
+        self.objective, self.is_sharded = Objective(model), is_sharded(model)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.scale = LossScale(FIRST_SCALE if model.dtype == torch.float16 else 1.0)
 
@@ -77,7 +80,9 @@ class Stepper:
         while True:
             try:
                 loss, failed = self._backward(rows, seeds), False
-            except torch.OutOfMemoryError:
+            except torch.OutOfMemoryError as error:
+                if self.is_sharded:  # the others wait for this rank's part of the next block
+                    raise OutOfMemory(f"out of memory with a micro-batch of {self.micro_batch} rows. {SMALLER}") from error
                 loss, failed = torch.zeros((), dtype=torch.float64, device=self.model.device), True
             loss, requests, failed = self._agree(loss, wanted(), failed)
             if not failed:
@@ -114,10 +119,14 @@ class Stepper:
         labels = sum(len(row["labels"][shift:]) - row["labels"][shift:].count(IGNORED) for row in rows)
         lengths = [len(row["input_ids"]) + (0 if shift else len(row["labels"])) for row in rows]
         total = torch.zeros((), dtype=torch.float64, device=self.model.device)
-        mine = deal(range(len(rows)), lengths, self.ranks.world_size)[self.ranks.rank]
-        for number, places in enumerate(micro_batches(mine, self.micro_batch)):
-            batch = BatchEncoding(dict(self.collate([rows[place] for place in places])))
-            self.telemetry.count(batch)
+        parts = [micro_batches(part, self.micro_batch) for part in deal(range(len(rows)), lengths, self.ranks.world_size)]
+        mine = parts[self.ranks.rank]
+        for number in range(max(map(len, parts)) if self.is_sharded else len(mine)):
+            is_mine = number < len(mine)
+            examples = [rows[place] for place in mine[number]] if is_mine else [without_labels(rows[0])]
+            batch = BatchEncoding(dict(self.collate(examples)))
+            if is_mine:
+                self.telemetry.count(batch)
             seed_everything(*seeds, self.ranks.rank, number)
             loss = self.objective(self.model, batch.to(self.model.device)) / labels
             (loss * self.scale.value).backward()
@@ -136,6 +145,11 @@ class Stepper:
             parameter.grad = gradient.view_as(parameter).to(parameter.dtype)
         stop, checkpoint, failures = message[-len(numbers) :].tolist()
         return message[-1 - len(numbers)], Requests(stop > 0, checkpoint > 0), failures > 0
+
+
+def without_labels(row: dict[str, list[int]]) -> dict[str, list[int]]:
+    """`row` without an answer, for a rank that has no row of its own and takes part in what is gathered."""
+    return row | {"labels": [IGNORED] * len(row["labels"])}
 
 
 def seed_everything(*numbers: Any) -> None:
