@@ -14,21 +14,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import (
-    AutoTokenizer,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerBase,
-    T5Config,
-    T5ForConditionalGeneration,
-    TrainerState,
-)
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration
 
 import entrypoint
 from job.config.environment import KNOWN
 from job.publish import reload, verification
 from job.system.signals import stop_signals
-from job.training.supervision import Supervisor
+from job.training.step import Stepper
 
 torch.set_num_threads(1)  # tiny models: more threads only wait for each other
 DEMO_BASE = Path(entrypoint.__file__).parent / "job" / "demo" / "base"
@@ -190,15 +182,16 @@ def run_once(tmp_path_factory: pytest.TempPathFactory, t5_folder: Path) -> Calla
 
 
 def do_after_step(patch: pytest.MonkeyPatch, step: int, action: Callable[..., None]) -> None:
-    """Arranges that `action` is called at the end of a step of the next training."""
-    usual = Supervisor.on_step_end
+    """Arranges that `action` is called while a step of the next training is computed, after its gradient."""
+    usual = Stepper._backward
 
-    def on_step_end(self: Supervisor, args: object, state: TrainerState, control: object, **rest: object) -> None:
-        if state.global_step == step:
-            action(**rest)
-        usual(self, args, state, control, **rest)
+    def backward(self: Stepper, rows: object, seeds: tuple[int, int]) -> torch.Tensor:
+        loss = usual(self, rows, seeds)
+        if seeds[1] + 1 == step:
+            action(model=self.model)
+        return loss
 
-    patch.setattr(Supervisor, "on_step_end", on_step_end)
+    patch.setattr(Stepper, "_backward", backward)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugin_util import markdown_to_safe_html
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import metadata
-from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from job.training.curves import Curves, markdown_table, tag, write_final_scores
 
@@ -17,10 +16,6 @@ NASTY = 'a | b\n**c** <script>x</script> `d` [e](http://f) &amp; "g" _h_ # i'
 
 def read(folder) -> EventAccumulator:
     return EventAccumulator(str(folder), size_guidance={"scalars": 0, "histograms": 0, "tensors": 0}).Reload()
-
-
-def log(curves: Curves, step: int, **values: float) -> None:
-    curves.on_log(TrainingArguments(output_dir=str(curves.folder)), TrainerState(global_step=step), TrainerControl(), logs=values)
 
 
 @pytest.fixture
@@ -47,8 +42,8 @@ def test_every_curve_has_a_group(name, expected):
 
 
 def test_what_matters_has_a_layout_lengths_a_histogram_and_settings_a_table(curves, tmp_path):
-    curves.start(0)
-    log(curves, 1, loss=2.0, epoch=0.5, train_runtime=3.0)
+    curves.start(0, 6)
+    curves.log({"loss": 2.0, "epoch": 0.5}, 1)
     events = read(tmp_path)
     layout = layout_pb2.Layout.FromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
     assert [category.title for category in layout.category] == ["What matters", "Speed and memory"]
@@ -57,7 +52,7 @@ def test_what_matters_has_a_layout_lengths_a_histogram_and_settings_a_table(curv
     assert (histogram.num, histogram.min, histogram.max) == (4, 3, 9)
     settings = events.Tensors("settings/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "<td>PROMPT_TEMPLATE</td>\n<td>{a}|{b}</td>" in html.unescape(markdown_to_safe_html(settings))
-    assert events.Tags()["scalars"] == ["train/loss"], "neither the epoch nor the run's totals"
+    assert events.Tags()["scalars"] == ["train/loss"], "not the epoch"
 
 
 def test_cells_are_shown_as_they_are():
@@ -68,16 +63,16 @@ def test_cells_are_shown_as_they_are():
 
 
 def test_points_after_the_step_that_a_run_goes_on_from_vanish(curves, tmp_path):
-    curves.start(0)
+    curves.start(0, 6)
     for step in (2, 4, 6):
-        log(curves, step, loss=float(step))
+        curves.log({"loss": float(step)}, step)
         curves.show([("q", "a", f"answer {step}")], step)
-    curves.writer.close()
+    curves.close()
     again = Curves(tmp_path, curves.settings, curves.lengths)
-    again.start(4)
-    log(again, 6, loss=60.0)
+    again.start(4, 6)
+    again.log({"loss": 60.0}, 6)
     again.show([("q", "a", "another answer")], 6)
-    again.writer.close()
+    again.close()
     events = read(tmp_path)
     assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(2, 2.0), (4, 4.0), (6, 60.0)]
     texts = {event.step: event.tensor_proto.string_val[0].decode() for event in events.Tensors("answers/text_summary")}
@@ -88,9 +83,9 @@ def test_points_after_the_step_that_a_run_goes_on_from_vanish(curves, tmp_path):
 
 def test_a_run_that_begins_again_leaves_nothing_of_its_first_try(curves, tmp_path):
     for _ in range(2):
-        curves.start(0)
-        log(curves, 1, loss=1.0)
-        curves.writer.close()
+        curves.start(0, 6)
+        curves.log({"loss": 1.0}, 1)
+        curves.close()
     events = read(tmp_path)
     assert len(events.Scalars("train/loss")) == len(events.Histograms("data/input_tokens")) == 1
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
+from job.training.trainer import LoraTrainer
 from safetensors.torch import load_file
 
 from job.errors import OutOfMemory
@@ -19,7 +20,6 @@ from job.training.memory_check import (
     preserved_state,
     run_largest_step,
 )
-from job.training.trainer import LoraTrainer
 from tests.tiny_models import adapted, load, rows
 
 FEW_STEPS = {"NUM_TRAIN_EPOCHS": "1", "LOGGING_STEPS": "1", "LORA_DROPOUT": "0", "MAX_NEW_TOKENS": "4", "EVAL_MAX_ROWS": "4"}

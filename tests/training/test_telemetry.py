@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from transformers import TrainerControl, TrainerState
 
+from job.system.ranks import Ranks
 from job.training.telemetry import ProgressLines, Telemetry
 
 
@@ -23,7 +23,7 @@ def test_a_padded_encoder_decoder_batch_by_hand(clock):
         "labels": torch.tensor([[5, 1], [1, -100]]), "decoder_input_ids": torch.zeros(2, 2),
     })  # fmt: skip
     clock[0] += 2
-    found = telemetry.read()
+    found = telemetry.read(Ranks())
     assert (found["examples_per_second"], found["tokens_per_second"]) == (1, 3.5)
     assert found["padding_share"] == pytest.approx(5 / 12)
     assert found["peak_memory_gib"] > 0.05
@@ -35,7 +35,7 @@ def test_a_causal_models_labels_are_the_same_tokens_and_packed_rows_have_no_padd
     telemetry.count({"input_ids": torch.zeros(2, 3), "attention_mask": mask, "labels": torch.zeros(2, 3)})
     telemetry.count({"input_ids": torch.zeros(1, 5), "attention_mask": mask, "labels": torch.zeros(1, 5), "slots": torch.zeros(5)})
     clock[0] += 1
-    found = telemetry.read()
+    found = telemetry.read(Ranks())
     assert (found["examples_per_second"], found["tokens_per_second"]) == (4, 10)
     assert found["padding_share"] == pytest.approx(1 / 11)
 
@@ -44,21 +44,49 @@ def test_each_reading_begins_anew(clock):
     telemetry = Telemetry()
     telemetry.count({"input_ids": torch.zeros(2, 3), "attention_mask": torch.ones(2, 3)})
     clock[0] += 1
-    telemetry.read()
+    telemetry.read(Ranks())
     clock[0] += 1
-    assert telemetry.read()["examples_per_second"] == 0
+    assert telemetry.read(Ranks())["examples_per_second"] == 0
 
 
 def test_a_line_tells_step_loss_speed_and_the_time_left_every_few_seconds_and_at_the_end(clock, caplog):
     caplog.set_level("INFO", "job")
     lines = ProgressLines()
-    lines.on_train_begin(None, TrainerState(global_step=10, max_steps=40), TrainerControl())
+    lines.start(10, 40)
     for step, seconds in ((20, 6), (21, 1), (40, 1)):
         clock[0] += seconds
-        logs = {"loss": 0.25, "examples_per_second": 12.34}
-        lines.on_log(None, TrainerState(global_step=step, max_steps=40), TrainerControl(), logs=logs)
-    lines.on_log(None, TrainerState(global_step=40, max_steps=40), TrainerControl(), logs={"eval_loss": 1.0})
+        lines.log({"loss": 0.25, "examples_per_second": 12.34}, step)
+    lines.log({"eval_loss": 1.0}, 40)
+    lines.close()
     assert caplog.messages == [
         "step 20/40 (50 %), loss 0.2500, 12.3 examples/s, 0:00:12 left",
         "step 40/40 (100 %), loss 0.2500, 12.3 examples/s, 0:00:00 left",
     ]
+
+
+def test_on_a_terminal_there_is_a_bar_and_no_line(clock, caplog, monkeypatch, capsys):
+    caplog.set_level("INFO", "job")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    lines = ProgressLines()
+    lines.start(10, 40)
+    clock[0] += 6
+    lines.log({"loss": 0.25, "examples_per_second": 12.34}, 40)
+    assert (lines.bar.n, lines.bar.total) == (40, 40)
+    lines.close()
+    assert caplog.messages == []
+    assert "40/40" in capsys.readouterr().err
+
+
+def test_a_reading_is_of_all_ranks(clock):
+    """Two ranks with 2 and 6 rows, 6 and 30 places, 5 and 20 tokens in 2 s; the larger peak counts."""
+
+    class Two(Ranks):
+        def gather(self, value):
+            return [value, (6, 30, 20, 7 * 2**40)]
+
+    telemetry = Telemetry()
+    telemetry.count({"input_ids": torch.zeros(2, 3), "attention_mask": torch.tensor([[1, 1, 1], [1, 1, 0]])})
+    clock[0] += 2
+    found = telemetry.read(Two())
+    assert (found["examples_per_second"], found["tokens_per_second"], found["peak_memory_gib"]) == (4, 12.5, 7 * 1024)
+    assert found["padding_share"] == pytest.approx(11 / 36)
