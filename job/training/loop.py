@@ -72,7 +72,7 @@ def train(
     """
     training = Training(model, data, collate, config, micro_batch, surroundings)
     training.resume()
-    requests = Requests(stop=bool(surroundings.supervision.stop_asked()))
+    requests = training.stop_before_the_first_step()
     while True:
         if not requests.stop and training.evaluation_is_due():
             requests = training.evaluate()
@@ -130,7 +130,11 @@ class Training:
 
     def is_finished(self) -> bool:
         """Whether no step is left, for any reason."""
-        return self.progress.step >= self.total_steps or self._is_out_of_time() or self._is_out_of_patience()
+        return self.progress.step >= self.total_steps or self.out_of_time or self._is_out_of_patience()
+
+    def stop_before_the_first_step(self) -> Requests:
+        """Whether a stop signal came to any rank by now."""
+        return Requests(stop=any(self.ranks.gather(bool(self.supervision.stop_asked()))))
 
     def step(self) -> Requests:
         """Takes the next optimizer step; what any rank wants."""
@@ -146,6 +150,9 @@ class Training:
         self.loss_since_log = self.loss_since_log + loss
         progress.steps_since_log += 1
         progress.step += 1
+        if requests.end and progress.step < self.total_steps:
+            self.out_of_time = True
+            log.warning("MAX_HOURS: training ends at step %d of %d; what was learned is kept", progress.step, self.total_steps)
         if self.stepper.scale.skipped_in_a_row > MOST_SKIPPED_IN_A_ROW:
             raise Diverged(
                 f"step {progress.step}: the gradient was not finite in {self.stepper.scale.skipped_in_a_row} steps in a row. "
@@ -240,7 +247,8 @@ class Training:
 
     def _requests(self) -> Requests:
         """What this rank wants."""
-        return Requests(bool(self.supervision.stop_asked()), time.monotonic() - self.saved >= self.supervision.checkpoint_s)
+        now, supervision = time.monotonic(), self.supervision
+        return Requests(bool(supervision.stop_asked()), now - self.saved >= supervision.checkpoint_s, now >= supervision.deadline)
 
     def _log(self, values: dict[str, float]) -> None:
         epoch = self.progress.step / self.order.steps_per_epoch
@@ -265,13 +273,6 @@ class Training:
         log.info("training ends at step %d of %d: EARLY_STOPPING_PATIENCE, %d evaluations without a better %s",
                  self.progress.step, self.total_steps, patience, self.config.metric_for_best_model)  # fmt: skip
         return True
-
-    def _is_out_of_time(self) -> bool:
-        late = self.progress.step > self.first_step and time.monotonic() >= self.supervision.deadline
-        if self.ranks.broadcast(late) and self.progress.step < self.total_steps:
-            log.warning("MAX_HOURS: training ends at step %d of %d; what was learned is kept", self.progress.step, self.total_steps)
-            return True
-        return False
 
     def _heartbeat(self) -> None:
         """Called before each batch of an evaluation."""

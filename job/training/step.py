@@ -58,6 +58,8 @@ class Requests:
 
     stop: bool = False
     checkpoint: bool = False
+    end: bool = False
+    """No further step, as time is up; unlike after `stop`, what was learned is evaluated and published."""
 
 
 class Stepper:
@@ -138,13 +140,13 @@ class Stepper:
         if self.ranks.world_size == 1:
             return loss, requests, failed
         parts = [torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in self.parameters]
-        numbers = parts[0].new_tensor([requests.stop, requests.checkpoint, failed])
+        numbers = parts[0].new_tensor([requests.stop, requests.checkpoint, requests.end, failed])
         message = self.ranks.sum(torch.cat([*(part.flatten().to(numbers) for part in parts), loss[None].to(numbers), numbers]))
         gradients = message[: -1 - len(numbers)].split([parameter.numel() for parameter in self.parameters])
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient.view_as(parameter).to(parameter.dtype)
-        stop, checkpoint, failures = message[-len(numbers) :].tolist()
-        return message[-1 - len(numbers)], Requests(stop > 0, checkpoint > 0), failures > 0
+        *wanted, failures = (number > 0 for number in message[-len(numbers) :].tolist())
+        return message[-1 - len(numbers)], Requests(*wanted), failures
 
 
 def without_labels(row: dict[str, list[int]]) -> dict[str, list[int]]:
