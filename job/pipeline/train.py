@@ -27,9 +27,9 @@ from job.system.durable import write_json
 from job.system.hardware import GIB
 from job.system.signals import stop_signals
 from job.training import loop
-from job.training.loop import Surroundings, TrainingResult
+from job.training.config import TrainingResult
 from job.training.memory_check import find_micro_batch, longest_batch
-from job.training.supervision import Supervision
+from job.training.supervision import Supervision, Surroundings
 from job.training.telemetry import ProgressLines
 from job.training.trackers import Reporter
 

@@ -7,16 +7,14 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor
 
-from job.training.checkpoints import ADAPTER, BEST, STEP, checkpoints_of, newest_whole, save_adapter, seal, step_of
+from job.training.checkpoints import ADAPTER, BEST, STEP, checkpoints_of, new_folder, newest_whole, save_adapter, step_of
 
 
 def keep_adapter(model: PeftModel, checkpoints: Path, step: int) -> None:
     """Writes the adapter as it is after `step`. Deletes older ones, except what a run that resumes from a checkpoint needs."""
     folder = checkpoints / f"{BEST}-{step}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    save_adapter(model, folder)
-    seal(folder)
+    with new_folder(folder):
+        save_adapter(model, folder)
     steps = sorted(map(step_of, checkpoints_of(checkpoints, BEST)))
     needed = set(steps[-1:])
     for checkpoint in checkpoints_of(checkpoints, STEP):

@@ -4,11 +4,13 @@ One holds the trained weights and the optimizer's tensors as safetensors, and `p
 nothing in it depends on the number of ranks.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from job.errors import SettingsError
-from job.system.durable import flush_to_disk, make_readable, write_json
+from job.errors import DiskFull, SettingsError
+from job.system.durable import flush_to_disk, is_disk_full, make_readable, write_json
 from job.training.optimizer import state_of
 
 log = logging.getLogger(__name__)
@@ -48,14 +50,12 @@ class Progress:
 
 
 def write_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, progress: Progress) -> None:
-    """Writes and seals a checkpoint in `folder`, replacing one that is there."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    save_adapter(model, folder)
-    tensors, progress.optimizer = state_of(optimizer)
-    save_file(tensors, folder / OPTIMIZER)
-    write_json(folder / PROGRESS, asdict(progress))
-    seal(folder)
+    """Writes and seals a checkpoint in `folder`, replacing one that is there. Raises DiskFull."""
+    with new_folder(folder):
+        save_adapter(model, folder)
+        tensors, progress.optimizer = state_of(optimizer)
+        save_file(tensors, folder / OPTIMIZER)
+        write_json(folder / PROGRESS, asdict(progress))
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,28 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         )
     progress = Progress(**json.loads((folder / PROGRESS).read_text()))
     return Checkpoint(progress, load_file(folder / ADAPTER), load_file(folder / OPTIMIZER))
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """An empty `folder`, sealed at the end.
+
+    Raises DiskFull where no space is left for it; then it is deleted, and the checkpoint before it stays.
+    """
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        yield
+        seal(folder)
+    except Exception as error:
+        if not is_disk_full(error, folder.parent):
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+        kept = newest_whole(folder.parent)
+        raise DiskFull(
+            f"OUTPUT_DIR: no space left for {folder}. {f'{kept.name} is complete' if kept else 'No checkpoint was written yet'}. "
+            "Free some and run the same command again."
+        ) from error
 
 
 def save_adapter(model: nn.Module, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a training is told."""
+"""What a training is told, and what it returns."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,3 +39,19 @@ class TrainingConfig:
     def total_steps(self, steps_per_epoch: int) -> int:
         """Optimizer steps of the whole training."""
         return self.max_steps or -int(-self.num_train_epochs * steps_per_epoch // 1)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training did."""
+
+    step: int
+    """Optimizer steps, of this session and of those before it."""
+    total_steps: int
+    adapter_step: int
+    """The step after which the adapter was as it is now: the last, or that of the best evaluation."""
+    micro_batch: int
+    """The last one that was used."""
+    examples_per_s: float
+    """Median over the logged points."""
+    history: list[dict[str, float]]

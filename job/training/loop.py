@@ -1,63 +1,31 @@
 """The training loop: what happens between two steps follows from step, history and clock alone, so it can be resumed anywhere."""
 
-import contextlib
 import logging
 import math
-import shutil
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict
 from statistics import median
 
 import torch
 from datasets import Dataset
 from peft import PeftModel
 
-from job.errors import DiskFull, Diverged
+from job.errors import Diverged
 from job.model.packing import Collator
-from job.system.durable import is_disk_full
-from job.system.ranks import Ranks
 from job.training.best import forget_after, keep_adapter, read_best_adapter
 from job.training.checkpoints import Progress, load_trained, newest_whole, read_checkpoint, rotate, write_checkpoint
-from job.training.config import TrainingConfig
+from job.training.config import TrainingConfig, TrainingResult
 from job.training.held_out import held_out_loss
 from job.training.optimizer import learning_rates, make_optimizer, restore_state, set_learning_rate
 from job.training.order import Order
 from job.training.step import LossScale, Requests, Stepper
-from job.training.supervision import HEARTBEAT_EVERY_S, EvaluationStopped, Supervision
+from job.training.supervision import HEARTBEAT_EVERY_S, EvaluationStopped, Surroundings
 from job.training.telemetry import Telemetry
-from job.training.trackers import Reporter
 
 log = logging.getLogger(__name__)
 
 MOST_SKIPPED_IN_A_ROW = 24
 """The loss scale starts at 2 ** 16 and halves at each skipped step: after so many it is not the scale."""
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a training did."""
-
-    step: int
-    """Optimizer steps, of this session and of those before it."""
-    total_steps: int
-    adapter_step: int
-    """The step after which the adapter was as it is now: the last, or that of the best evaluation."""
-    micro_batch: int
-    """The last one that was used."""
-    examples_per_s: float
-    """Median over the logged points."""
-    history: list[dict[str, float]]
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a training reports to and obeys."""
-
-    supervision: Supervision = field(default_factory=Supervision)
-    reporters: Sequence[Reporter] = ()
-    ranks: Ranks = field(default_factory=Ranks)
 
 
 def train(
@@ -214,8 +182,7 @@ class Training:
         started = time.perf_counter()
         if self.ranks.is_main:
             progress.loss_since_log, progress.loss_scale = self.loss_since_log.item(), asdict(self.stepper.scale)
-            with disk_full_as_error(folder):
-                write_checkpoint(folder, self.model, self.optimizer, progress)
+            write_checkpoint(folder, self.model, self.optimizer, progress)
             rotate(folder.parent)
         self.saved, self.sealed = time.monotonic(), (progress.step, len(progress.history))
         self._compare_with_grace(time.perf_counter() - started)
@@ -257,18 +224,18 @@ class Training:
             reporter.log(values, self.progress.step)
 
     def _keep_if_best(self) -> None:
+        if self._evaluations_since_best() == 0 and self.ranks.is_main:
+            keep_adapter(self.model, self.config.checkpoints, self.progress.step)
+
+    def _evaluations_since_best(self) -> int | None:
+        """By the history alone, so that a resumed run knows it as well; None where nothing was evaluated by that metric."""
         name, better = f"eval_{self.config.metric_for_best_model}", max if self.config.greater_is_better else min
         values = [entry[name] for entry in self.progress.history if name in entry]
-        if values and values.index(better(values)) == len(values) - 1 and self.ranks.is_main:
-            with disk_full_as_error(self.config.checkpoints / "best"):
-                keep_adapter(self.model, self.config.checkpoints, self.progress.step)
+        return len(values) - 1 - values.index(better(values)) if values else None
 
     def _is_out_of_patience(self) -> bool:
-        """Whether enough evaluations in a row were not better, by the history alone, so that a resumed run knows it as well."""
-        name, better = f"eval_{self.config.metric_for_best_model}", max if self.config.greater_is_better else min
-        values = [entry[name] for entry in self.progress.history if name in entry]
-        patience = self.config.patience
-        if patience is None or not values or len(values) - 1 - values.index(better(values)) < patience:
+        since, patience = self._evaluations_since_best(), self.config.patience
+        if patience is None or since is None or since < patience:
             return False
         log.info("training ends at step %d of %d: EARLY_STOPPING_PATIENCE, %d evaluations without a better %s",
                  self.progress.step, self.total_steps, patience, self.config.metric_for_best_model)  # fmt: skip
@@ -315,19 +282,3 @@ class Training:
                 "a step and a checkpoint take %.0f s, GRACE_S=%d: after a sudden stop the run resumes from the last checkpoint; "
                 "CHECKPOINT_MINUTES says how old that may be", save_s + self._step_s(), grace_s,
             )  # fmt: skip
-
-
-@contextlib.contextmanager
-def disk_full_as_error(folder: Path) -> Iterator[None]:
-    """Raises DiskFull where no space is left for `folder`, which goes: the checkpoint before it stays."""
-    try:
-        yield
-    except Exception as error:
-        if not is_disk_full(error, folder.parent):
-            raise
-        shutil.rmtree(folder, ignore_errors=True)
-        kept = newest_whole(folder.parent)
-        raise DiskFull(
-            f"OUTPUT_DIR: no space left for {folder}. {f'{kept.name} is complete' if kept else 'No checkpoint was written yet'}. "
-            "Free some and run the same command again."
-        ) from error

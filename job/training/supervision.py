@@ -1,7 +1,10 @@
 """Who watches a training from outside: stop signals, the clock, and `status.json`."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from job.system.ranks import Ranks
+from job.training.trackers import Reporter
 
 HEARTBEAT_EVERY_S = 5.0
 """How often a running stage reports its progress."""
@@ -29,3 +32,12 @@ class Supervision:
     """When to stop learning, by time.monotonic()."""
     grace_s: float = 30
     """What a machine gives between SIGTERM and the end."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a training reports to and obeys."""
+
+    supervision: Supervision = field(default_factory=Supervision)
+    reporters: Sequence[Reporter] = ()
+    ranks: Ranks = field(default_factory=Ranks)
