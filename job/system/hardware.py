@@ -12,6 +12,7 @@ import pynvml
 import torch
 
 from job.errors import HardwareError, SettingsError, first_line
+from job.system.ranks import this_rank
 
 GIB = 2**30
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -51,7 +52,7 @@ def detect(device: str) -> Hardware:
     Raises HardwareError if `device` is "cuda" and no usable GPU is there.
     """
     if device != "cpu" and torch.cuda.is_available():
-        properties = torch.cuda.get_device_properties(0)
+        properties = torch.cuda.get_device_properties(this_rank().local_rank)
         hardware = Hardware("cuda", properties.name, properties.total_memory, (properties.major, properties.minor))
         _check_kernels(hardware)
         return hardware
@@ -150,7 +151,7 @@ def gpu_energy_j() -> float | None:
         return None
     try:
         pynvml.nvmlInit()
-        gpu = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(0).uuid}")
+        gpu = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(this_rank().local_rank).uuid}")
         return pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu) / 1000
     except pynvml.NVMLError:
         return None
