@@ -17,7 +17,9 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration
 
 import entrypoint
+from job import errors
 from job.config.environment import KNOWN
+from job.errors import JobError
 from job.publish import reload, verification
 from job.system.signals import stop_signals
 from job.training.step import Stepper
@@ -29,6 +31,8 @@ CHAT_TEMPLATE = (
 )
 
 
+ERRORS = [kind for kind in JobError.__subclasses__() if kind.__module__ == errors.__name__]
+"""The classes of the tree; RankFailed of system/launcher.py hands on the code of one of them."""
 OF_OTHER_PROGRAMS = {"HF_HUB_OFFLINE", "HF_ENDPOINT"}
 """Variables that tests set for other programs than the job."""
 

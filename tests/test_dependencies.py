@@ -15,7 +15,6 @@ PROGRAM = [ROOT / "entrypoint.py", *ROOT.glob("job/**/*.py")]
 TESTS = [*ROOT.glob("tests/**/*.py"), *ROOT.glob("bench/**/*.py")]
 
 NOT_IMPORTED = {
-    "accelerate": "transformers loads with device_map only where it is installed",
     "protobuf": "transformers converts SentencePiece models with it",
     "sentencepiece": "transformers reads T5's spiece.model with it",
     "tensorboard": "torch.utils.tensorboard writes the curves with it, and `make tensorboard` runs it",

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from job.errors import EXIT_BUG, JobError
+from job.errors import EXIT_BUG
+from tests.conftest import ERRORS
 
 ROOT = Path(__file__).parents[1]
 README, PLAN, RELIABILITY = ROOT / "README.md", ROOT / "docs" / "plan.md", ROOT / "docs" / "reliability.md"
@@ -63,7 +64,7 @@ def test_every_make_target_in_the_papers_exists(page):
 
 def test_the_table_of_exit_codes_is_that_of_the_errors():
     of_errors: dict[str, str] = {"0": "", str(EXIT_BUG): "any other exception"}
-    for error in JobError.__subclasses__():
+    for error in ERRORS:
         code = str(error.exit_code)
         of_errors[code] = ", ".join(filter(None, [of_errors.get(code), f"`{error.__name__}`"]))
     assert {row[0]: row[2] for row in table_under(RELIABILITY, "Exit codes")} == of_errors
@@ -72,4 +73,4 @@ def test_the_table_of_exit_codes_is_that_of_the_errors():
 def test_the_readme_names_every_exit_code():
     section = README.read_text().split("\n## Exit codes\n")[1].split("\n## ")[0]
     named = {int(number) for number in re.findall(r"\b\d+\b", section)} - {128}
-    assert named == {error.exit_code for error in JobError.__subclasses__()} | {0, EXIT_BUG}
+    assert named == {error.exit_code for error in ERRORS} | {0, EXIT_BUG}

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import entrypoint
-from job import __version__, errors
-from tests.conftest import environment_with
+from job import __version__
+from tests.conftest import ERRORS, environment_with
 
 ROOT = Path(entrypoint.__file__).parent
 
@@ -32,6 +32,7 @@ def test_a_command_has_a_function_of_its_name_that_takes_what_the_command_line_g
     arguments = {"predict": ["predict", "FILE"], "compare": ["compare", "a", "b"]}.get(command, [command])
     parsed = entrypoint.parse(arguments)
     assert parsed.pop("command") == command
+    assert parsed.pop("several") == (command in ("run", "train", "evaluate"))
     del parsed["writes"]
     function = getattr(importlib.import_module(f"job.commands.{command}"), command)
     inspect.signature(function).bind("settings", **parsed)
@@ -57,13 +58,13 @@ def test_a_wrong_command_is_a_settings_error(run_job, arguments):
 
 
 def test_exit_codes_are_those_of_the_contract():
-    codes = {error.__name__: error.exit_code for error in errors.JobError.__subclasses__()}
+    codes = {error.__name__: error.exit_code for error in ERRORS}
     assert codes == {
         "DataError": 65, "InputMissing": 66, "HardwareError": 71, "OutOfMemory": 72, "OutputError": 73, "VerificationFailed": 73,
         "DiskFull": 74,
         "Diverged": 76, "AccessDenied": 77, "SettingsError": 78, "Transient": 138, "Interrupted": 143,
     }  # fmt: skip
-    assert all(error.retryable == (error.exit_code >= 128) for error in errors.JobError.__subclasses__())
+    assert all(error.retryable == (error.exit_code >= 128) for error in ERRORS)
 
 
 def test_a_bug_shows_its_traceback_and_a_users_error_does_not(run_job, monkeypatch, caplog):

@@ -5,7 +5,8 @@ import os
 import pytest
 
 from job import errors
-from job.errors import EXIT_BUG, JobError, first_line
+from job.errors import EXIT_BUG, first_line
+from tests.conftest import ERRORS
 
 EXIT_CODES = {
     "DataError": os.EX_DATAERR,
@@ -22,7 +23,7 @@ EXIT_CODES = {
     "Interrupted": 128 + 15,
 }
 """sysexits.h, as Python has it, below 128; above it Kubeflow's user-defined retryable code and the shells' 128 + SIGTERM."""
-TREE = {kind.__name__: kind for kind in JobError.__subclasses__()}
+TREE = {kind.__name__: kind for kind in ERRORS}
 
 
 def test_each_error_has_the_code_of_sysexits_or_of_the_shells():

@@ -50,7 +50,7 @@ def test_an_evaluation_that_was_lost_is_made_again_without_training(finished_run
 
 
 def test_of_a_finished_run_nothing_is_prepared_again(finished_run, run_job, monkeypatch):
-    forbid(monkeypatch, "prepare_run", "train", "evaluate", "verify", "publish", "load_base_model")
+    forbid(monkeypatch, "prepare_run", "train", "evaluate", "verify", "publish", "load_trained_model")
     code, said = run_job(**finished_run[0])
     assert code == 0, said
     assert "output/r is finished: nothing to do. OVERWRITE=true starts it again" in said
@@ -60,7 +60,7 @@ def test_a_run_that_ended_before_its_report_is_published_without_weights(finishe
     variables, folder = finished_run
     (folder / "status.json").unlink()
     (folder / "report.html").unlink()
-    forbid(monkeypatch, "train", "evaluate", "load_base_model")
+    forbid(monkeypatch, "train", "evaluate", "load_trained_model")
     code, said = run_job(**variables)
     assert code == 0, said
     assert (folder / "report.html").exists()

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.conftest import ERRORS
+
 ROOT = Path(__file__).parents[2]
 VM = ROOT / "deploy" / "vm"
 V100, T4 = "1db4", "1eb8"
@@ -112,7 +114,7 @@ def test_the_unit_reruns_in_this_clone_and_never_retries_what_a_retry_cannot_hel
     assert bootstrap("--rerun-after-reboot", gpu=T4, machine=READY)[0].returncode == 0
     unit = (tmp_path / "etc/systemd/system/lora-job.service").read_text()
     assert f"WorkingDirectory={ROOT}\n" in unit
-    final = {str(error.exit_code) for error in errors.JobError.__subclasses__() if not error.retryable} | {str(errors.EXIT_BUG)}
+    final = {str(error.exit_code) for error in ERRORS if not error.retryable} | {str(errors.EXIT_BUG)}
     assert set(unit.partition("RestartPreventExitStatus=")[2].split("\n")[0].split()) == final
 
 

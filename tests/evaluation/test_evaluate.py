@@ -14,6 +14,7 @@ from job.evaluation.generate import Decoding
 from job.evaluation.verdict import read_verdict
 from job.model.load import BaseModel, load_base
 from job.model.lora import add_lora
+from job.system.ranks import Ranks
 
 
 def test_rows_without_texts_are_compared_by_their_decoded_tokens(t5_folder):
@@ -24,7 +25,7 @@ def test_rows_without_texts_are_compared_by_their_decoded_tokens(t5_folder):
     )
     source, target = tokenizer("3 May").input_ids, tokenizer("05-03").input_ids
     rows = Dataset.from_list([{"input_ids": source, "labels": target}])
-    found = evaluate(model, tokenizer, (rows, rows), Scoring(Decoding(1, 4, 1), ("exact_match",)))
+    found = evaluate(model, tokenizer, (rows, rows), Scoring(Decoding(1, 4, 1), ("exact_match",)), Ranks())
     assert (found.inputs, found.truths, found.baseline_outputs) == (["3 May"], ["05-03"], ["05-03"])
 
 

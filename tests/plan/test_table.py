@@ -77,7 +77,8 @@ def test_one_estimate_without_a_price_and_with_a_measured_speed():
 def test_a_program_gets_the_plans_fields_and_the_same_numbers():
     assert as_dict(ESTIMATE) == {
         "gpu": "A card", "gpu_kind": "V100-16GB", "fits": True, "precision": "fp16", "quantization": "nf4", "micro_batch": 2,
-        "checkpointed_blocks": 5, "padding_free": False, "predicted_peak_gib": 7.25, "gpu_memory_gib": 15.77, "speed_factor": 1.0,
+        "checkpointed_blocks": 5, "padding_free": False, "shards": 1,
+        "predicted_peak_gib": 7.25, "gpu_memory_gib": 15.77, "speed_factor": 1.0,
         "predicted_examples_per_s": 12.6, "predicted_hours": [1.4, 4.0], "predicted_usd": [4.2, 12.0], "price_usd_per_hour": 3.0,
         "reason": "because",
     }  # fmt: skip

@@ -1,20 +1,25 @@
 """The best evaluation's adapter is the run's, patience ends a run, and both survive an interruption."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model_state_dict
+from peft import LoraConfig
 from safetensors.torch import load_file
 
 from job.model.load import BaseModel, load_base
 from job.model.lora import add_lora
-from job.training.best import forget_after, keep_adapter, take_best_adapter
+from job.training import loop
+from job.training.best import forget_after, keep_adapter, read_best_adapter
+from job.training.checkpoints import load_trained
+from job.training.supervision import Supervision
+from tests.training.material import adapter_of, run
 
 EVALUATED = {
     "EVAL_STRATEGY": "steps", "EVAL_STEPS": 2, "SAVE_STRATEGY": "steps", "SAVE_STEPS": 3, "LOGGING_STEPS": 1, "MAX_STEPS": 12,
-    "RUN_NAME": "r", "MAX_NEW_TOKENS": 4, "METRICS": "exact_match,loss", "LEARNING_RATE": 0.1,
+    "RUN_NAME": "r", "MAX_NEW_TOKENS": 4, "METRICS": "exact_match,loss", "LEARNING_RATE": 0.03,
 }  # fmt: skip
 
 
@@ -22,10 +27,6 @@ EVALUATED = {
 def model(t5_folder):
     base = load_base(BaseModel(str(t5_folder)), True, torch.float32, None, "cpu")
     return add_lora(base, LoraConfig(task_type="SEQ_2_SEQ_LM", r=2, target_modules=["q"], init_lora_weights=False))
-
-
-def weights(model) -> dict:
-    return {name: tensor.clone() for name, tensor in get_peft_model_state_dict(model).items()}
 
 
 def shift(model) -> None:
@@ -36,14 +37,17 @@ def shift(model) -> None:
 
 
 def test_the_adapter_that_was_kept_last_comes_back(model, tmp_path):
-    assert take_best_adapter(model, tmp_path) is None
+    assert read_best_adapter(tmp_path) is None
     keep_adapter(model, tmp_path, 4)
     shift(model)
-    kept = weights(model)
+    kept = adapter_of(model).clone()
     keep_adapter(model, tmp_path, 10)
     shift(model)
-    assert take_best_adapter(model, tmp_path) == 10
-    assert all(torch.equal(tensor, kept[name]) for name, tensor in weights(model).items())
+    step, weights = read_best_adapter(tmp_path)
+    assert step == 10
+    assert not torch.equal(adapter_of(model), kept)
+    load_trained(model, weights)
+    assert torch.equal(adapter_of(model), kept)
 
 
 def checkpoint(folder: Path, step: int) -> None:
@@ -60,15 +64,86 @@ def test_what_a_run_that_goes_on_from_a_checkpoint_needs_is_kept(model, tmp_path
         "the newest, and that before the checkpoint"
     )
     forget_after(7, tmp_path)
-    assert take_best_adapter(model, tmp_path) == 6
+    assert read_best_adapter(tmp_path)[0] == 6
 
 
 def test_a_torn_one_does_not_count(model, tmp_path):
     keep_adapter(model, tmp_path, 4)
     checkpoint(tmp_path, 5)
     keep_adapter(model, tmp_path, 6)
-    (tmp_path / "best-6" / "adapter_model.safetensors").write_bytes(b"torn")
-    assert take_best_adapter(model, tmp_path) == 4
+    (tmp_path / "best-6" / "adapter.safetensors").write_bytes(b"torn")
+    assert read_best_adapter(tmp_path)[0] == 4
+
+
+def train_with_scores(folder, checkpoints, scores: list[float], stop_after: int | None = None, **options):
+    """A training with an evaluation after each step that is given this score: result, adapters by step, the adapter at the end."""
+    adapters, holder = {}, {}
+
+    def score(step: int) -> dict[str, float]:
+        adapters[step] = adapter_of(holder["model"]).clone()
+        return {"exact_match": scores[step - 1]}
+
+    def stop_asked() -> bool:
+        return stop_after is not None and max(adapters, default=0) >= stop_after
+
+    def evaluate(training):
+        holder["model"] = training.model
+        return usual(training)
+
+    usual = loop.Training.evaluate
+    options = {"eval_strategy": "steps", "eval_steps": 1, "max_steps": len(scores)} | options
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.Training, "evaluate", evaluate)
+        supervision = Supervision(score_answers=score, stop_asked=stop_asked)
+        adapter, result = run(folder, checkpoints, supervision=supervision, **options)
+    return result, adapters, adapter
+
+
+CASES = [
+    ([0.1, 0.5, 0.3, 0.4, 0.2], True, None, 2, 5),
+    ([0.1, 0.5, 0.3, 0.4, 0.9], True, 2, 2, 4),
+    ([0.5, 0.5, 0.5, 0.5, 0.5], True, None, 1, 5),
+    ([0.5, 0.1, 0.3, 0.05, 0.2], False, None, 4, 5),
+    ([0.5, 0.1, 0.3, 0.05, 0.2], False, 1, 2, 3),
+]
+"""Scores, whether more is better, patience, the best step, the last step."""
+
+
+@pytest.mark.parametrize(("scores", "greater", "patience", "best", "last"), CASES)
+@pytest.mark.parametrize("stop_after", [None, 1, 2, 3])
+def test_the_adapter_is_that_of_the_best_evaluation_and_patience_ends_a_training_stopped_or_not(
+    t5_folder, tmp_path, caplog, scores, greater, patience, best, last, stop_after
+):
+    caplog.set_level("INFO", "job")
+    options = {"metric_for_best_model": "exact_match", "greater_is_better": greater, "patience": patience}
+    adapters = {}
+    if stop_after and stop_after < last:
+        stopped, adapters, adapter = train_with_scores(t5_folder, tmp_path, scores, stop_after, **options)
+        assert stopped.adapter_step == stopped.step, "a stopped training hands on no best adapter"
+        assert stopped.step == stop_after + 1
+        caplog.clear()
+    result, later, adapter = train_with_scores(t5_folder, tmp_path, scores, **options)
+    assert (result.step, result.adapter_step) == (last, best)
+    assert torch.equal(adapter, (adapters | later)[best])
+    said = f"the adapter is that of step {best} of {last}, where eval_exact_match was best: {scores[best - 1]:.4f}"
+    assert caplog.messages.count(said) == 1
+    ends = f"training ends at step {last} of 5: EARLY_STOPPING_PATIENCE, {patience} evaluations without a better exact_match"
+    assert caplog.messages.count(ends) == (patience is not None)
+
+
+def test_without_a_metric_nothing_is_kept_and_the_last_adapter_is_the_runs(t5_folder, tmp_path):
+    result, adapters, adapter = train_with_scores(t5_folder, tmp_path, [0.9, 0.5, 0.1])
+    assert (result.step, result.adapter_step) == (3, 3)
+    assert torch.equal(adapter, adapters[3])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_kept_after_the_step_that_a_run_goes_on_from_is_forgotten(t5_folder, tmp_path):
+    options = {"metric_for_best_model": "exact_match", "greater_is_better": True, "save_strategy": "steps", "save_steps": 2}
+    train_with_scores(t5_folder, tmp_path, [0.1, 0.2, 0.9], **options)
+    shutil.rmtree(tmp_path / "checkpoint-3")
+    result, _, _ = train_with_scores(t5_folder, tmp_path, [0.1, 0.2, 0.15], **options)
+    assert result.adapter_step == 2
 
 
 def evaluations(folder: str = "output/r", name: str = "eval_loss") -> dict[int, float]:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
-from job.training.trainer import LoraTrainer
 from safetensors.torch import load_file
 
 from job.errors import OutOfMemory
@@ -20,6 +19,7 @@ from job.training.memory_check import (
     preserved_state,
     run_largest_step,
 )
+from job.training.step import Stepper
 from tests.tiny_models import adapted, load, rows
 
 FEW_STEPS = {"NUM_TRAIN_EPOCHS": "1", "LOGGING_STEPS": "1", "LORA_DROPOUT": "0", "MAX_NEW_TOKENS": "4", "EVAL_MAX_ROWS": "4"}
@@ -38,15 +38,27 @@ def run(run_job, t5_folder, write_rows, questions):
     return run
 
 
-def too_large(limit: int, original):
-    """`original` training step, out of memory above `limit` rows."""
+def limited_objective(patch: pytest.MonkeyPatch, limit: int) -> list[int]:
+    """Out of memory above `limit` rows at once while a step is computed; the rows of each try."""
+    usual, tries = Stepper._backward, []
 
-    def step(trainer, model, inputs, *rest):
-        if len(inputs["attention_mask"]) > limit:
-            raise torch.OutOfMemoryError("injected")
-        return original(trainer, model, inputs, *rest)
+    def backward(stepper, rows, seeds):
+        original = stepper.objective
 
-    return step
+        def objective(model, batch):
+            tries.append(len(batch["attention_mask"]))
+            if tries[-1] > limit:
+                raise torch.OutOfMemoryError("injected")
+            return original(model, batch)
+
+        patch.setattr(stepper, "objective", objective)
+        try:
+            return usual(stepper, rows, seeds)
+        finally:
+            stepper.objective = original
+
+    patch.setattr(Stepper, "_backward", backward)
+    return tries
 
 
 def same(found: torch.Tensor, expected: torch.Tensor) -> bool:
@@ -71,33 +83,50 @@ def test_what_does_not_fit_is_found_before_the_first_step_and_the_adapter_is_the
     assert json.loads(Path("output/split/plan.json").read_text())["micro_batch"] == fits
 
 
-def test_out_of_memory_in_mid_run_goes_on_from_the_last_checkpoint_with_the_same_result(run, monkeypatch):
+def test_out_of_memory_in_mid_run_repeats_the_step_in_halves_with_the_same_result(run, monkeypatch):
+    """The third step fails once: it is repeated, not those before it, and nothing is loaded again."""
     _, _, whole = run("whole")
-    original, calls = LoraTrainer.training_step, []
+    usual, steps = Stepper._backward, []
 
-    def once(trainer, model, inputs, *rest):
-        calls.append(len(inputs["attention_mask"]))
-        if len(calls) == 3:
+    def once(stepper, rows, seeds):
+        steps.append((seeds[1], stepper.micro_batch))
+        loss = usual(stepper, rows, seeds)
+        if len(steps) == 3:
             raise torch.OutOfMemoryError("injected")
-        return original(trainer, model, inputs, *rest)
+        return loss
 
-    monkeypatch.setattr(LoraTrainer, "training_step", once)
-    code, said, resumed = run("resumed", SAVE_STRATEGY="steps", SAVE_STEPS="1")
+    monkeypatch.setattr(Stepper, "_backward", once)
+    code, said, found = run("found", SAVE_STRATEGY="steps", SAVE_STEPS="1")
     assert code == 0, said
-    assert calls == [8, 8, 8, 4, 4, 4, 4], "two steps, the failure, and the two steps that were left in halves"
-    assert same(resumed, whole)
+    assert steps == [(0, 8), (1, 8), (2, 8), (2, 4), (3, 4)], "two steps, the failure, and the two steps that were left in halves"
+    assert same(found, whole)
+    assert "out of memory with a micro-batch of 8 rows: 4 x 2 from here on; the result is the same" in said
+    assert "resuming from" not in said
+    assert json.loads(Path("output/found/plan.json").read_text())["micro_batch"] == 4
 
 
-def test_out_of_memory_before_the_first_checkpoint_starts_anew_with_the_same_result(run, monkeypatch):
+@pytest.mark.parametrize(("limit", "tries"), [(4, [8, 4, 4]), (2, [8, 4, 2, 2, 2, 2])])
+def test_out_of_memory_in_the_first_step_repeats_it_with_the_same_result(run, monkeypatch, limit, tries):
     _, _, whole = run("whole")
-    monkeypatch.setattr(LoraTrainer, "training_step", too_large(2, LoraTrainer.training_step))
+    tried = limited_objective(monkeypatch, limit)
     code, said, split = run("split")
     assert code == 0, said
+    assert tried[: len(tries)] == tries
     assert same(split, whole)
+    assert json.loads(Path("output/split/plan.json").read_text())["micro_batch"] == limit
+
+
+def test_out_of_memory_with_dropout_is_bit_for_bit_that_of_the_smaller_micro_batch(run, monkeypatch):
+    """What was drawn in the step that failed changes nothing."""
+    _, _, expected = run("small", LORA_DROPOUT="0.2", PER_DEVICE_TRAIN_BATCH_SIZE="4")
+    limited_objective(monkeypatch, 4)
+    code, said, found = run("large", LORA_DROPOUT="0.2")
+    assert code == 0, said
+    assert torch.equal(found, expected)
 
 
 def test_one_row_that_does_not_fit_is_72(run, monkeypatch):
-    monkeypatch.setattr(LoraTrainer, "training_step", too_large(0, LoraTrainer.training_step))
+    limited_objective(monkeypatch, 0)
     code, said, adapter = run("none")
     assert code == 72
     assert said.splitlines()[-1].startswith("One row does not fit the memory. Set GRADIENT_CHECKPOINTING=true")
