@@ -14,7 +14,13 @@ ROOT = Path(__file__).parents[1]
 PLACES = sorted({*ROOT.glob("tests/**/*.py"), *ROOT.glob("bench/**/*.py")} - {*ROOT.glob("tests/config/*.py"), Path(__file__)})
 """All tests and benchmarks, but those that are about wrong names."""
 OF_SHELLS_AND_COMPOSE = {"PATH", "HOME", "ETC", "IMAGE", "BASE_IMAGE", "PIP_CERT", "COMPOSE_PROJECT_NAME"}
-ALLOWED = {*KNOWN, *OF_OTHER_PROGRAMS, *OF_SHELLS_AND_COMPOSE, "LERNING_RATE"}
+OF_PYTHON_AND_LIBRARIES = {"PYTHONPATH", "PYTHONUTF8", "PYTHONCOERCECLOCALE", "LC_ALL", "HF_HUB_DISABLE_PROGRESS_BARS"}
+OF_LAUNCHERS = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+NO_VARIABLES = {"GPU", "T4", "L4", "A10G", "H100", "H200", "B200"}
+"""Keys of other dicts that look like one."""
+ALLOWED = {
+    *KNOWN, *OF_OTHER_PROGRAMS, *OF_SHELLS_AND_COMPOSE, *OF_PYTHON_AND_LIBRARIES, *OF_LAUNCHERS, *NO_VARIABLES, "LERNING_RATE",
+}  # fmt: skip
 """What may be set; the last one is wrong on purpose."""
 
 
