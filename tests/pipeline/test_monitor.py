@@ -108,10 +108,12 @@ def test_more_rows_than_there_are_are_all_of_them(context, model):
     assert len(curves.tables[1]) == 8
 
 
-@pytest.mark.parametrize(("samples", "curves"), [(0, Shown()), (5, None)])
-def test_nothing_is_answered_where_nobody_looks(context, model, monkeypatch, samples, curves):
+@pytest.mark.parametrize(
+    ("asked", "curves"), [({"eval_samples": 0}, Shown()), ({"eval_samples": 5, "report_to": ("none",)}, None)]
+)  # curves are of rank 0 alone, but each rank answers its share for them
+def test_nothing_is_answered_where_nobody_looks(context, model, monkeypatch, asked, curves):
     monkeypatch.setattr(module, "generate", lambda *_: pytest.fail("rows were answered"))
-    assert answer_scorer(changed(context, eval_samples=samples), model, curves)(1) == {}
+    assert answer_scorer(changed(context, **asked), model, curves)(1) == {}
 
 
 @pytest.mark.parametrize(("most", "rows"), [(1000, 8), (5, 5)])
@@ -119,8 +121,11 @@ def test_nothing_is_answered_where_nobody_looks(context, model, monkeypatch, sam
 def test_the_score_is_the_mean_over_all_rows_however_many_are_shown(context, model, monkeypatch, most, rows, samples):
     """Every second answer is right: so is the share of exact matches."""
     truths = context.prepared.evaluation["ground_truth"][:rows]
-    outputs = [truth if place % 2 == 0 else "wrong" for place, truth in enumerate(truths)]
-    monkeypatch.setattr(module, "generate", lambda model, tokenizer, prompts, decoding: outputs[: len(prompts)])
+    inputs = context.prepared.evaluation["input_ids"][:rows]
+    outputs = {tuple(ids): truths[place] if place % 2 == 0 else "wrong" for place, ids in enumerate(inputs)}
+    monkeypatch.setattr(
+        module, "generate", lambda model, tokenizer, prompts, decoding: [outputs[tuple(prompt)] for prompt in prompts]
+    )
     curves = Shown()
     asked = changed(context, metric_for_best_model="exact_match", eval_max_rows=most, eval_samples=samples)
     assert answer_scorer(asked, model, curves)(7) == {"exact_match": pytest.approx((rows + 1) // 2 / rows)}
