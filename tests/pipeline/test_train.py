@@ -15,83 +15,159 @@ from job.model.packing import PACKED
 from job.pipeline import train as module
 from job.pipeline.records import AdapterRecord, PlanRecord, StatusRecord
 from job.pipeline.train import train
+from job.system.ranks import Ranks
 from job.system.signals import stop_signals
-from job.training.supervision import Supervisor
-from job.training.train import TrainingResult
+from job.training.loop import Training, TrainingResult
+from job.training.step import Stepper
+from job.training.telemetry import ProgressLines
 from tests.conftest import STOPPED
 
 RESULT = TrainingResult(
-    step=4, total_steps=6, adapter_step=2, examples_per_s=12.34567, history=[{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}]
-)
+    step=4, total_steps=6, adapter_step=2, micro_batch=8, examples_per_s=12.34567,
+    history=[{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}],
+)  # fmt: skip
 
 
-class Training:
-    """Stands for the loop: notes what it is given, and has no memory for more than so many rows at once."""
+class Loop:
+    """Stands for the loop: notes what it is given."""
 
-    def __init__(self, fits: int = 8) -> None:
-        self.fits, self.tries, self.models, self.supervision = fits, [], [], None
-
-    def train(self, model, arguments, *others) -> TrainingResult:
-        self.tries.append((arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps))
-        self.models.append(id(model))
-        self.supervision, self.packed = others[2], model.get_base_model().config._attn_implementation == PACKED
-        if arguments.per_device_train_batch_size > self.fits:
-            with torch.no_grad():
-                for parameter in model.parameters():
-                    parameter.fill_(float("nan"))  # whatever a step that failed has left
-            raise torch.OutOfMemoryError("injected")
+    def train(self, model, data, collate, config, micro_batch, surroundings) -> TrainingResult:
+        self.data, self.config, self.micro_batch, self.surroundings = data, config, micro_batch, surroundings
+        self.supervision, self.packed = surroundings.supervision, model.get_base_model().config._attn_implementation == PACKED
+        self.batch = collate([{name: data[0][0][name] for name in ("input_ids", "labels")}])
         return RESULT
 
 
 @pytest.fixture
 def loop(monkeypatch):
-    """Puts a `Training` in the place of the loop."""
+    """Puts a `Loop` in the place of the loop."""
 
-    def arrange(**options) -> Training:
-        made = Training(**options)
-        monkeypatch.setattr(module, "training", made)
-        monkeypatch.setattr(module, "free_memory", lambda: None)  # takes half a second
+    def arrange() -> Loop:
+        made = Loop()
+        monkeypatch.setattr(module, "loop", made)
         monkeypatch.setattr(stop_signals, "received", None)
         return made
 
     return arrange
 
 
-@pytest.mark.parametrize(("fits", "tries"), [(8, [(8, 1)]), (4, [(8, 1), (4, 2)]), (1, [(8, 1), (4, 2), (2, 4), (1, 8)])])
-def test_out_of_memory_halves_the_micro_batch_and_keeps_the_effective_one(make_context, loop, fits, tries):
-    context, training = make_context(), loop(fits=fits)
-    model = train(context)
-    assert training.tries == tries
-    assert PlanRecord.read(context.folder.plan).micro_batch == fits
-    assert training.packed, "a new model packs rows as the first one did"
-    weights = load_file(context.folder.adapter / "adapter_model.safetensors")
-    assert all(torch.isfinite(tensor).all() for tensor in weights.values()), "nothing of the failed try is left"
-    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+class Two(Ranks):
+    """One of two processes, the other of which says the same, or what it is told to."""
+
+    def __init__(self, rank: int, other: object = None) -> None:
+        super().__init__(rank, 2, rank)
+        object.__setattr__(self, "other", other)
+
+    def gather(self, value):
+        return [value, value if self.other is None or type(self.other) is not type(value) else self.other]
+
+    def broadcast(self, value):
+        return value
 
 
-def test_divisors_of_the_effective_batch_are_tried_and_none_below_one_row(make_context, loop):
-    context, training = make_context(effective_batch_size=6), loop(fits=0)
+def test_the_loop_gets_the_prepared_rows_the_planned_micro_batch_and_a_model_that_packs(make_context, loop):
+    context, training = make_context(), loop()
+    train(context)
+    assert training.data == (context.prepared.train, context.prepared.evaluation)
+    assert (training.micro_batch, training.config.effective_batch_size) == (8, 8)
+    assert training.config.checkpoints == context.folder.checkpoints
+    assert training.packed
+    assert "slots" in training.batch, "rows are collated as the model takes them"
+    assert PlanRecord.read(context.folder.plan).micro_batch == 8
+
+
+def test_a_smaller_micro_batch_found_before_or_while_training_is_kept_in_the_plan(make_context, loop, monkeypatch):
+    context, training = make_context(), loop()
+    monkeypatch.setattr(module, "find_micro_batch", lambda *_: 4)
+    train(context)
+    assert training.micro_batch == 4
+    assert PlanRecord.read(context.folder.plan).micro_batch == 4
+    training.supervision.micro_batch_changed(2)
+    assert PlanRecord.read(context.folder.plan).micro_batch == 2
+
+
+@pytest.mark.parametrize(("other", "expected"), [(3, 3), (4, 4), (8, 4)])
+def test_a_micro_batch_is_at_most_a_ranks_share_and_what_fits_every_rank(make_context, loop, other, expected):
+    """Eight rows on two ranks: four on each."""
+    training = loop()
+    train(replace(make_context(), ranks=Two(0, other)))
+    assert training.micro_batch == expected
+
+
+def tried_steps(monkeypatch, limit: int) -> list[tuple]:
+    """Out of memory above `limit` rows at once, noticed after the gradient was begun: micro-batch, adapter and gradient of each
+    try."""
+    usual, tries = Stepper._backward, []
+
+    def backward(stepper, rows, seeds):
+        gradient = [parameter.grad for parameter in stepper.parameters]
+        tries.append((stepper.micro_batch, [parameter.detach().clone() for parameter in stepper.parameters], gradient))
+        loss = usual(stepper, rows, seeds)
+        if stepper.micro_batch > limit:
+            raise torch.OutOfMemoryError("injected")
+        return loss
+
+    monkeypatch.setattr(Stepper, "_backward", backward)
+    return tries
+
+
+def test_divisors_of_the_effective_batch_are_tried_and_none_below_one_row(make_context, monkeypatch):
+    context, tries = make_context(effective_batch_size=6), tried_steps(monkeypatch, 0)
     with pytest.raises(OutOfMemory, match="One row does not fit the memory"):
         train(context)
-    assert training.tries == [(6, 1), (3, 2), (2, 3), (1, 6)]
+    assert [micro_batch for micro_batch, *_ in tries] == [6, 3, 2, 1]
     assert not context.folder.adapter.exists()
 
 
-def test_every_try_begins_with_the_same_adapter(make_context, monkeypatch):
-    begun = []
+@pytest.mark.parametrize("fits", [4, 1])
+def test_every_try_begins_with_the_same_adapter_and_nothing_of_the_failed_one_is_left(make_context, monkeypatch, fits):
+    context = make_context(max_steps=1)
+    tries = tried_steps(monkeypatch, fits)
+    model = train(context)
+    assert [micro_batch for micro_batch, *_ in tries] == [size for size in (8, 4, 2, 1) if size >= fits]
+    first = tries[0][1]
+    assert any(tensor.abs().sum() > 0 for tensor in first)
+    for _, adapter, gradients in tries:
+        assert all(torch.equal(tensor, other) for tensor, other in zip(adapter, first, strict=True))
+        assert gradients == [None] * len(first)
+    assert PlanRecord.read(context.folder.plan).micro_batch == fits
+    weights = load_file(context.folder.adapter / "adapter_model.safetensors")
+    assert all(torch.isfinite(tensor).all() for tensor in weights.values())
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
 
-    def note(model, arguments, *_):
-        begun.append({name: parameter.clone() for name, parameter in model.named_parameters() if parameter.requires_grad})
-        if arguments.per_device_train_batch_size > 4:
-            raise torch.OutOfMemoryError("injected")
-        return RESULT
 
-    monkeypatch.setattr(module.training, "train", note)
-    train(make_context())
-    first, second = begun
-    assert first.keys() == second.keys()
-    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
-    assert any(tensor.abs().sum() > 0 for tensor in first.values())
+@pytest.mark.parametrize(("asked", "called"), [({}, ["set_seed"]), ({"full_determinism": True}, ["enable_full_determinism"])])
+def test_the_seed_is_set_before_the_model_is_made(make_context, loop, monkeypatch, asked, called):
+    loop()
+    calls = []
+    for name in ("set_seed", "enable_full_determinism"):
+        monkeypatch.setattr(module, name, lambda seed, name=name: calls.append((name, seed)))
+    load = module.load_base_model
+    monkeypatch.setattr(module, "load_base_model", lambda context: calls.append("load") or load(context))
+    train(make_context(seed=7, **asked))
+    assert calls == [*((name, 7) for name in called), "load"]
+
+
+def test_only_the_main_rank_reports_measures_and_saves(make_context, loop):
+    context, training = make_context(), loop()
+    train(replace(context, ranks=Two(1)))
+    assert training.surroundings.reporters == []
+    assert not context.folder.adapter.exists()
+    assert not context.folder.history.exists()
+    train(replace(context, ranks=Two(0)))
+    assert isinstance(training.surroundings.reporters[0], ProgressLines)
+    assert len(training.surroundings.reporters) == 2
+    assert training.surroundings.ranks.world_size == 2
+    assert context.folder.adapter.exists()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_another_process_stops_this_one_as_well(make_context, loop, monkeypatch, rank):
+    context = make_context()
+    loop()
+    with pytest.raises(KeyboardInterrupt, match=r"stopped by a signal to another process of this run\. Run the same command"):
+        train(replace(context, ranks=Two(rank, True)))
+    assert not context.folder.adapter.exists()
 
 
 def test_the_adapter_says_how_it_wants_to_be_asked(make_context, loop, t5_folder):
@@ -137,7 +213,7 @@ def test_a_stop_ends_it_after_the_step_without_an_adapter_and_with_its_seconds(m
     def stopped(*arguments):
         assert stop_signals._deferred, "a signal is only noted while a step is computed"
         monkeypatch.setattr(stop_signals, "received", "SIGTERM")
-        assert arguments[4].stop_asked()
+        assert arguments[5].supervision.stop_asked()
         return usual(*arguments)
 
     training.train = stopped
@@ -152,7 +228,7 @@ def test_the_loop_obeys_what_was_set_and_reports_to_the_status(make_context, loo
     context, training = make_context(checkpoint_minutes=2, grace_s=7, early_stopping_patience=3, eval_strategy="epoch"), loop()
     train(context)
     told = training.supervision
-    assert (told.checkpoint_s, told.grace_s, told.patience, told.deadline) == (120, 7, 3, float("inf"))
+    assert (told.checkpoint_s, told.grace_s, told.deadline, training.config.patience) == (120, 7, float("inf"), 3)
     told.report(step=3, total_steps=8, loss=0.5)
     status = StatusRecord.read(context.folder.status)
     assert (status.stage, status.step, status.total_steps, status.loss) == ("train", 3, 8, 0.5)
@@ -165,7 +241,7 @@ def test_the_deadline_leaves_time_to_answer_twice_and_to_publish(make_context, l
     context = make_context(max_hours=2)
     train(context)
     age_s = time.time() - psutil.Process().create_time()
-    assert training.supervision.deadline - time.monotonic() == pytest.approx(7200 - age_s - 200 - 60, abs=30)
+    assert training.supervision.deadline - time.monotonic() == pytest.approx(7200 - age_s - 200 - 60, abs=1)
 
 
 @pytest.mark.parametrize(("device", "asked", "answered"), [("cpu", {}, 0), ("cpu", {"max_hours": 2}, 1)])
@@ -191,15 +267,16 @@ def test_a_checkpoint_is_due_by_the_clock(run_job, t5_folder, write_rows, questi
     del variables["SAVE_STEPS"]
     never_saves = variables | {"SAVE_STRATEGY": "no", "MAX_STEPS": 4}
     kept = []
-    usual = Supervisor.saved
+    usual = Training.save
 
-    def saved(self, state):
-        kept.append(state.global_step)
-        usual(self, state)
+    def save(self):
+        kept.append(self.progress.step)
+        usual(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Supervisor, "saved", saved)
+        patch.setattr(Training, "save", save)
         assert run_job("train", **never_saves)[0] == 0
         assert kept == []
         assert run_job("train", **never_saves | {"RUN_NAME": "timed", "CHECKPOINT_MINUTES": 1e-9})[0] == 0
     assert kept == [1, 2, 3, 4]
+    assert sorted(path.name for path in Path("output/timed/checkpoints").iterdir()) == ["checkpoint-3", "checkpoint-4"]
