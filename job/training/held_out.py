@@ -1,11 +1,12 @@
 """The loss of the held-out rows while training, computed by all ranks and counted once."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from datasets import Dataset
 from peft import PeftModel
+from torch import Tensor
 from transformers import BatchEncoding
 
 from job.data.token_lengths import token_lengths
@@ -22,9 +23,6 @@ from job.training.supervision import EvaluationStopped
 
 log = logging.getLogger(__name__)
 
-EXTRA = -1
-"""In the place of a row number: a row that does not count."""
-
 
 def held_out_loss(
     model: PeftModel, rows: Dataset, collate: Collator, micro_batch: int, ranks: Ranks, on_batch: Callable[[], None]
@@ -33,31 +31,17 @@ def held_out_loss(
 
     Raises OutOfMemory if one row does not fit the memory, and EvaluationStopped, on every rank, if `on_batch` does on one.
     """
-    lengths = (token_lengths(rows, "input_ids") + token_lengths(rows, "labels")).tolist()
-    parts = deal(range(len(rows)), lengths, ranks.world_size)
-    left, sharded = parts[ranks.rank], is_sharded(model)
-    if sharded:  # as many batches for each rank: some rows once more, without labels
-        left += [EXTRA] * (max(map(len, parts)) - len(left))
-    objective, shift = Objective(model), not model.config.is_encoder_decoder
     found = torch.zeros(3, dtype=torch.float64, device=model.device)
     """Summed loss, labels, ranks that were stopped."""
+    objective, left = Objective(model), _share(model, rows, ranks)
     model.eval()
     try:
         while left:
             on_batch()
-            examples = [rows[place] if place != EXTRA else without_labels(rows[0]) for place in left[:micro_batch]]
-            batch = BatchEncoding(dict(collate(examples)))
-            count = count_labels(batch["labels"], shift)
             try:
-                with torch.no_grad():
-                    found[:2] += torch.stack([objective(model, batch.to(model.device)).double(), count.to(found)])
+                found[:2] += _sums(model, objective, collate(left[:micro_batch]))
             except torch.OutOfMemoryError as error:
-                if micro_batch == 1 or sharded:
-                    longest = lengths[left[0]]
-                    raise OutOfMemory(f"evaluation: one row of {longest} tokens does not fit. Set MAX_SOURCE_LENGTH.") from error
-                micro_batch = min(micro_batch, len(left)) // 2
-                log.warning("evaluation: out of memory, %d rows at once from here on", micro_batch)
-                free_memory()
+                micro_batch = _smaller(model, left[:micro_batch], error)
                 continue
             left = left[micro_batch:]
     except EvaluationStopped:
@@ -68,3 +52,31 @@ def held_out_loss(
     if stopped:
         raise EvaluationStopped
     return total / labels
+
+
+def _share(model: PeftModel, rows: Dataset, ranks: Ranks) -> list[dict[str, list[int]]]:
+    """This rank's rows, the longest first. Of a sharded model as many for each rank: some rows again, without labels."""
+    lengths = (token_lengths(rows, "input_ids") + token_lengths(rows, "labels")).tolist()
+    parts = deal(range(len(rows)), lengths, ranks.world_size)
+    mine = [rows[place] for place in parts[ranks.rank]]
+    if is_sharded(model):
+        mine += [without_labels(rows[0])] * (max(map(len, parts)) - len(mine))
+    return mine
+
+
+def _sums(model: PeftModel, objective: Objective, batch: Mapping[str, Tensor]) -> Tensor:
+    """Summed loss and labels of a batch: (2,), float64."""
+    count = count_labels(batch["labels"], shift=not model.config.is_encoder_decoder)
+    with torch.no_grad():
+        loss = objective(model, BatchEncoding(dict(batch)).to(model.device)).double()
+    return torch.stack([loss, count.to(loss)])
+
+
+def _smaller(model: PeftModel, batch: list[dict[str, list[int]]], error: torch.OutOfMemoryError) -> int:
+    """Half as many rows as in `batch`, which does not fit the memory. Raises OutOfMemory where there is no half."""
+    if len(batch) == 1 or is_sharded(model):
+        longest = len(batch[0]["input_ids"]) + len(batch[0]["labels"])
+        raise OutOfMemory(f"evaluation: one row of {longest} tokens does not fit. Set MAX_SOURCE_LENGTH.") from error
+    log.warning("evaluation: out of memory, %d rows at once from here on", len(batch) // 2)
+    free_memory()
+    return len(batch) // 2
