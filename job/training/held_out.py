@@ -23,6 +23,9 @@ from job.training.supervision import EvaluationStopped
 
 log = logging.getLogger(__name__)
 
+EXTRA = -1
+"""In the place of a row's number: a row that does not count."""
+
 
 def held_out_loss(
     model: PeftModel, rows: Dataset, collate: Collator, micro_batch: int, ranks: Ranks, on_batch: Callable[[], None]
@@ -38,10 +41,11 @@ def held_out_loss(
     try:
         while left:
             on_batch()
+            examples = [without_labels(rows[0]) if place == EXTRA else rows[place] for place in left[:micro_batch]]
             try:
-                found[:2] += _sums(model, objective, collate(left[:micro_batch]))
+                found[:2] += _sums(model, objective, collate(examples))
             except torch.OutOfMemoryError as error:
-                micro_batch = _smaller(model, left[:micro_batch], error)
+                micro_batch = _smaller(model, examples, error)
                 continue
             left = left[micro_batch:]
     except EvaluationStopped:
@@ -54,14 +58,12 @@ def held_out_loss(
     return total / labels
 
 
-def _share(model: PeftModel, rows: Dataset, ranks: Ranks) -> list[dict[str, list[int]]]:
-    """This rank's rows, the longest first. Of a sharded model as many for each rank: some rows again, without labels."""
+def _share(model: PeftModel, rows: Dataset, ranks: Ranks) -> list[int]:
+    """This rank's rows by number, the longest first; of a sharded model as many for each rank, with EXTRA ones."""
     lengths = (token_lengths(rows, "input_ids") + token_lengths(rows, "labels")).tolist()
     parts = deal(range(len(rows)), lengths, ranks.world_size)
-    mine = [rows[place] for place in parts[ranks.rank]]
-    if is_sharded(model):
-        mine += [without_labels(rows[0])] * (max(map(len, parts)) - len(mine))
-    return mine
+    mine = parts[ranks.rank]
+    return mine + [EXTRA] * (max(map(len, parts)) - len(mine) if is_sharded(model) else 0)
 
 
 def _sums(model: PeftModel, objective: Objective, batch: Mapping[str, Tensor]) -> Tensor:
