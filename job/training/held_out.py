@@ -7,7 +7,6 @@ import torch
 from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor
-from transformers import BatchEncoding
 
 from job.data.token_lengths import token_lengths
 from job.errors import OutOfMemory
@@ -18,7 +17,7 @@ from job.model.sharding import is_sharded
 from job.system.hardware import free_memory
 from job.system.ranks import Ranks
 from job.training.order import deal
-from job.training.step import without_labels
+from job.training.step import on_device, without_labels
 from job.training.supervision import EvaluationStopped
 
 log = logging.getLogger(__name__)
@@ -70,7 +69,7 @@ def _sums(model: PeftModel, objective: Objective, batch: Mapping[str, Tensor]) -
     """Summed loss and labels of a batch: (2,), float64."""
     count = count_labels(batch["labels"], shift=not model.config.is_encoder_decoder)
     with torch.no_grad():
-        loss = objective(model, BatchEncoding(dict(batch)).to(model.device)).double()
+        loss = objective(model, on_device(batch, model.device)).double()
     return torch.stack([loss, count.to(loss)])
 
 

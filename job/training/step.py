@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,11 +126,11 @@ class Stepper:
         for number in range(max(map(len, parts)) if self.is_sharded else len(mine)):
             is_mine = number < len(mine)
             examples = [rows[place] for place in mine[number]] if is_mine else [without_labels(rows[0])]
-            batch = BatchEncoding(dict(self.collate(examples)))
+            batch = dict(self.collate(examples))
             if is_mine:
                 self.telemetry.count(batch)
             seed_everything(*seeds, self.ranks.rank, number)
-            loss = self.objective(self.model, batch.to(self.model.device)) / labels
+            loss = self.objective(self.model, on_device(batch, self.model.device)) / labels
             (loss * self.scale.value).backward()
             total += loss.detach()
         return total
@@ -152,6 +152,13 @@ class Stepper:
 def without_labels(row: dict[str, list[int]]) -> dict[str, list[int]]:
     """`row` without an answer, for a rank that has no row of its own and takes part in what is gathered."""
     return row | {"labels": [IGNORED] * len(row["labels"])}
+
+
+def on_device(batch: Mapping[str, Tensor], device: torch.device) -> BatchEncoding:
+    """`batch` on `device`; a GPU copies it while it still computes what came before."""
+    if device.type == "cuda":
+        batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
+    return BatchEncoding(dict(batch)).to(device, non_blocking=True)
 
 
 def seed_everything(*numbers: Any) -> None:
