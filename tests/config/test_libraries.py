@@ -1,11 +1,14 @@
 """The libraries' own config objects, against what the settings ask for."""
 
+import dataclasses
+
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+from accelerate.tracking import LoggerType
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, TrainingArguments
 
 from job.config import libraries
-from job.config.libraries import check_trackers, lora_config, training_arguments, weight_format
+from job.config.libraries import check_trackers, lora_config, training_config, weight_format
 from job.config.settings import Settings
 from job.errors import SettingsError
 from job.model.lora import add_lora
@@ -67,29 +70,36 @@ def test_known_trackers_pass(trackers):
 def test_a_tracker_that_is_not_installed_is_told_by_name(monkeypatch):
     with pytest.raises(SettingsError, match="REPORT_TO: wandb is not installed here"):
         check_trackers(Settings(report_to="tensorboard,wandb"))
-    monkeypatch.setattr(libraries, "get_available_reporting_integrations", lambda: ["wandb"])
+    monkeypatch.setattr(libraries, "get_available_trackers", lambda: [LoggerType.WANDB])
     check_trackers(Settings(report_to="tensorboard,wandb"))
-
-
-@pytest.mark.parametrize(("micro_batch", "accumulation"), [(8, 1), (4, 2), (2, 4), (1, 8)])
-def test_what_a_micro_batch_lacks_of_the_effective_batch_is_accumulated(tmp_path, micro_batch, accumulation):
-    made = training_arguments(Settings(), tmp_path, "cpu", micro_batch)
-    assert (made.per_device_train_batch_size, made.gradient_accumulation_steps) == (micro_batch, accumulation)
-    assert made.per_device_eval_batch_size == micro_batch
 
 
 SAME_NAME = {
     "learning_rate": 0.5, "lr_scheduler_type": "cosine", "warmup_steps": 0.25, "weight_decay": 0.1, "optim": "adafactor",
-    "max_grad_norm": 0.5, "train_sampling_strategy": "random", "seed": 7, "logging_steps": 3, "save_strategy": "steps",
-    "save_steps": 11, "eval_strategy": "steps", "eval_steps": 5, "num_train_epochs": 2.5,
+    "max_grad_norm": 0.5, "seed": 7, "logging_steps": 3, "save_strategy": "steps", "save_steps": 11, "eval_strategy": "steps",
+    "eval_steps": 5, "num_train_epochs": 2.5, "effective_batch_size": 6,
 }  # fmt: skip
 
 
-def test_every_setting_of_the_training_reaches_the_trainer_under_its_name(tmp_path):
-    made = training_arguments(Settings(run_name="mine", **SAME_NAME), tmp_path, "cpu", 8)
+def test_every_setting_of_the_training_reaches_the_loop_under_its_name(tmp_path):
+    made = training_config(Settings(**SAME_NAME), tmp_path)
     assert {name: getattr(made, name) for name in SAME_NAME} == SAME_NAME
-    assert (made.output_dir, made.run_name, made.max_steps) == (str(tmp_path), "mine", -1)
-    assert training_arguments(Settings(max_steps=3), tmp_path, "cpu", 8).max_steps == 3
+    assert (made.checkpoints, made.max_steps, made.patience) == (tmp_path, None, None)
+    assert training_config(Settings(max_steps=3), tmp_path).max_steps == 3
+    assert training_config(Settings(early_stopping_patience=4, eval_strategy="epoch"), tmp_path).patience == 4
+    others = {"checkpoints", "max_steps", "patience", "group_by_length", "metric_for_best_model", "greater_is_better"}
+    assert {field.name for field in dataclasses.fields(made)} == SAME_NAME.keys() | others, "no field is left out here"
+
+
+@pytest.mark.parametrize(("strategy", "grouped"), [("group_by_length", True), ("random", False)])
+def test_the_order_of_the_rows_is_as_set(tmp_path, strategy, grouped):
+    assert training_config(Settings(train_sampling_strategy=strategy), tmp_path).group_by_length is grouped
+
+
+def test_steps_between_evaluations_and_checkpoints_are_the_librarys_where_they_are_not_set(tmp_path):
+    usual, library = training_config(Settings(), tmp_path), TrainingArguments(output_dir=str(tmp_path))
+    assert usual.save_steps == library.save_steps == 500
+    assert usual.eval_steps == 500
 
 
 @pytest.mark.parametrize(
@@ -101,16 +111,5 @@ def test_every_setting_of_the_training_reaches_the_trainer_under_its_name(tmp_pa
     ],
 )
 def test_the_best_model_is_that_of_the_lowest_loss_or_the_highest_score(tmp_path, asked, metric, greater):
-    made = training_arguments(Settings(**asked), tmp_path, "cpu", 8)
+    made = training_config(Settings(**asked), tmp_path)
     assert (made.metric_for_best_model, made.greater_is_better) == (metric, greater)
-
-
-@pytest.mark.parametrize(("trackers", "expected"), [("tensorboard", []), ("none", []), ("tensorboard,wandb", ["wandb"])])
-def test_curves_are_the_jobs_own_and_other_trackers_the_librarys(tmp_path, monkeypatch, trackers, expected):
-    made = training_arguments(Settings(report_to=trackers), tmp_path, "cpu", 8)
-    assert made.report_to == expected
-
-
-def test_a_number_that_is_not_finite_is_logged_as_it_is(tmp_path):
-    """The library would log the mean of what was finite."""
-    assert training_arguments(Settings(), tmp_path, "cpu", 8).logging_nan_inf_filter is False

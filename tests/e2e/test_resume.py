@@ -62,7 +62,10 @@ def test_what_does_not_change_the_result_may_change(stopped_run, run_job):
         **variables | {"LOGGING_STEPS": 2, "LOG_LEVEL": "debug", "SAVE_STEPS": 4, "PER_DEVICE_TRAIN_BATCH_SIZE": 2}
     )
     assert code == 0, said
-    assert len([entry for entry in json.loads((folder / "history.json").read_text()) if "loss" in entry]) > 3
+    assert "resuming from output/r/checkpoints/checkpoint-3" in said
+    logged = [entry["step"] for entry in json.loads((folder / "history.json").read_text()) if "loss" in entry]
+    assert logged == [1, 2, 3, 4, 6, 8], "each step before the stop, each second one after it"
+    assert json.loads((folder / "plan.json").read_text())["micro_batch"] == 2
 
 
 def test_more_epochs_are_allowed_and_told(run_job, t5_folder, write_rows, questions, monkeypatch):

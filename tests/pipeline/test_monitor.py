@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
 from job.config.libraries import lora_config
 from job.evaluation.generate import Decoding, generate
 from job.evaluation.metrics import CustomMetric
 from job.model.lora import add_lora
 from job.pipeline import monitor as module
-from job.pipeline.monitor import answer_scorer, make_curves, scores_answers
+from job.pipeline.monitor import answer_scorer, make_curves, make_trackers, scores_answers
 from job.pipeline.prepare import load_base_model
 from job.pipeline.records import StatusRecord
 from job.system.signals import stop_signals
@@ -71,6 +72,24 @@ def test_no_secret_is_in_the_curves(context):
 @pytest.mark.parametrize("trackers", [("none",), (), ("wandb",)])
 def test_where_tensorboard_is_not_wanted_there_are_no_curves(context, trackers):
     assert make_curves(changed(context, report_to=trackers)) is None
+
+
+@pytest.mark.parametrize(
+    ("trackers", "expected"),
+    [(("tensorboard",), []), (("none",), []), ((), []), (("tensorboard", "wandb", "mlflow"), ["wandb", "mlflow"])],
+)
+def test_curves_are_the_jobs_own_and_other_trackers_the_librarys(context, trackers, expected):
+    made = make_trackers(changed(context, report_to=trackers))
+    assert [tracker.kind for tracker in made] == [LOGGER_TYPE_TO_CLASS[name] for name in expected]
+    assert all((tracker.run_name, tracker.folder) == ("r", Path("logs/r")) for tracker in made)
+
+
+def test_no_secret_reaches_a_tracker_and_numbers_stay_numbers(context):
+    from pydantic import SecretStr
+
+    (tracker,) = make_trackers(changed(context, hf_token=SecretStr("hf_topsecret"), report_to=("wandb",)))
+    assert "topsecret" not in str(tracker.settings)
+    assert (tracker.settings["MAX_STEPS"], tracker.settings["LEARNING_RATE"]) == (4, 0.001)
 
 
 def test_without_tensorboard_there_are_no_event_files(run_job, t5_folder, write_rows, questions):
