@@ -53,6 +53,12 @@ def test_the_check_of_imports_sees_every_form_of_import(tmp_path):
     assert imported_parts(tmp_path / "module.py") == {"data", "errors", "config"}
 
 
+def test_every_module_has_its_file_of_tests():
+    wanted = {path: ROOT / "tests" / path.relative_to(ROOT / "job").with_name(f"test_{path.name}") for path in MODULES}
+    missing = [str(tests.relative_to(ROOT)) for tests in wanted.values() if not tests.exists()]
+    assert not missing, f"{len(missing)} modules of job/ have no file of tests: {', '.join(missing)}"
+
+
 def run_python(code: str) -> int:
     """The exit code of a program in a process of its own."""
     return subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True).returncode
