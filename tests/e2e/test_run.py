@@ -178,6 +178,7 @@ def test_no_secret_is_in_anything_that_a_run_wrote(run_job, t5_folder, write_row
     assert secret not in caplog.text
 
 
+@pytest.mark.slow
 def test_a_hub_model_in_the_cache_works_offline_and_the_adapter_names_its_id(t5_folder, write_rows, questions, tmp_path):
     import shutil
     import subprocess

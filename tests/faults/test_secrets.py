@@ -13,6 +13,7 @@ TOKEN = "hf_" + "PlantedToken" * 3
 
 
 @pytest.mark.parametrize(("changes", "expected"), [({}, 0), ({"INPUT_COLUMN": "nothing"}, 65), ({"MODEL_ID": "someone/x"}, 66)])
+@pytest.mark.slow
 @pytest.mark.parametrize("as_file", [False, True])
 def test_the_token_is_nowhere(t5_folder, write_rows, questions, tmp_path, changes, expected, as_file):
     secret = tmp_path / "secret"

@@ -165,11 +165,6 @@ def test_this_machines_gpu_has_the_speed_that_an_earlier_run_of_the_model_measur
     assert gpu_of(Settings(model_id="google/flan-t5-xl"), A100).speed is None
 
 
-def test_a_cpu_is_no_gpu():
-    with pytest.raises(ValueError, match="CPU with 2 cores is not a GPU"):
-        gpu_of(Settings(), CPU)
-
-
 def test_of_several_runs_the_newest_counts_and_damaged_ones_are_skipped():
     leave_plan("a_newest", "V100-16GB", 0.9)
     leave_plan("b_older", "V100-16GB", 0.5, age_s=100)
