@@ -98,6 +98,7 @@ def test_a_wrong_variable_is_told_by_the_process_in_one_line(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_signal_ends_the_process_with_143_and_one_line(tmp_path, number):
     program, environment = [sys.executable, ROOT / "entrypoint.py"], environment_with({"NUM_TRAIN_EPOCHS": 500})

@@ -63,7 +63,7 @@ class Verdict:
         text = f"{self.word} on {self.rows} rows: {describe(self.headline)}"
         if self.headline.baseline is not None:
             text += f"; {self.baseline} gives {number(self.headline.metric, self.headline.baseline)}"
-        others = [f"{name(one.metric)} {pair(one)}" for one in self.compared if one is not self.headline]
+        others = [f"{name(one.metric)} {pair(one)}" for one in self.compared if one.metric != self.headline.metric]
         text += f"; {', '.join(others)}" if others else ""
         return f"{text}. {self.warning}" if self.warning else text
 

@@ -111,7 +111,6 @@ def test_the_verdict_is_that_of_the_table_and_is_kept(finished_context):
     assert verdict_of(folder) == made, "what was made once is not made again"
 
 
-@pytest.mark.xfail(strict=True, reason="job/evaluation/verdict.py compares the headline with `is not`, which JSON does not keep")
 def test_the_verdict_that_was_kept_reads_as_the_one_that_was_made(finished_context):
     assert str(verdict_of(finished_context.folder)) == str(read_verdict(finished_context.folder.evaluation))
 
