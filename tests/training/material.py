@@ -8,11 +8,13 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from peft import LoraConfig
+from torch.distributed.tensor import DTensor
 from transformers import AutoTokenizer, set_seed
 
 from job.model.load import BaseModel, load_base
 from job.model.lora import add_lora
 from job.model.packing import accept_packed, collator
+from job.model.sharding import shard_base
 from job.system.ranks import Ranks, this_rank
 from job.training.config import TrainingConfig
 from job.training.loop import Surroundings, Training, TrainingResult, train
@@ -54,12 +56,14 @@ def make_config(checkpoints: Path, **changes: object) -> TrainingConfig:
 def make_training(
     folder: Path, checkpoints: Path, *, micro_batch: int = 8, packed: bool = False, dtype: torch.dtype = torch.float32,
     dropout: float = 0.0, supervision: Supervision | None = None, ranks: Ranks | None = None, reporters: tuple = (),
-    **changes: object,
+    sharded: bool = False, **changes: object,
 ) -> tuple:  # fmt: skip
-    """The arguments of `train`."""
+    """The arguments of `train`; `sharded` needs `ranks` that have joined."""
     model = make_model(folder, dtype, dropout)
     if packed:
         accept_packed(model.get_base_model())
+    if sharded:
+        shard_base(model, "cpu", ranks.world_size)
     data = rows(30, "llama" in folder.name)
     collate = collator(model, AutoTokenizer.from_pretrained(folder))
     surroundings = Surroundings(supervision or Supervision(), reporters, ranks or Ranks())
@@ -68,9 +72,13 @@ def make_training(
 
 def run(folder: Path, checkpoints: Path, **options: object) -> tuple[torch.Tensor, TrainingResult]:
     """The adapter after a training, as one vector, and its result."""
+    model, result = trained(folder, checkpoints, **options)
+    return adapter_of(model), result
+
+
+def trained(folder: Path, checkpoints: Path, **options: object) -> tuple[torch.nn.Module, TrainingResult]:
     arguments = make_training(folder, checkpoints, **options)
-    result = train(*arguments)
-    return adapter_of(arguments[0]), result
+    return arguments[0], train(*arguments)
 
 
 def begun(folder: Path, checkpoints: Path, **options: object) -> Training:
@@ -82,6 +90,12 @@ def begun(folder: Path, checkpoints: Path, **options: object) -> Training:
 
 def adapter_of(model: torch.nn.Module) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters() if parameter.requires_grad])
+
+
+def base_bytes(model: torch.nn.Module) -> int:
+    """What this process holds of the frozen parameters."""
+    frozen = (parameter for parameter in model.parameters() if not parameter.requires_grad)
+    return sum((parameter.to_local() if isinstance(parameter, DTensor) else parameter).nbytes for parameter in frozen)
 
 
 def losses_of(result: TrainingResult) -> list[float]:
@@ -101,9 +115,9 @@ def main(task: dict) -> None:
         asked["times"] += 1
         return stop_after is not None and ranks.rank == ranks.world_size - 1 and asked["times"] > stop_after
 
-    adapter, result = run(folder, checkpoints, ranks=ranks, supervision=Supervision(stop_asked=stop_asked), **task)
+    model, result = trained(folder, checkpoints, ranks=ranks, supervision=Supervision(stop_asked=stop_asked), **task)
     if ranks.is_main:
-        torch.save({"adapter": adapter, "result": asdict(result)}, output)
+        torch.save({"adapter": adapter_of(model), "result": asdict(result), "base_bytes": base_bytes(model)}, output)
 
 
 if __name__ == "__main__":
