@@ -6,6 +6,8 @@ import torch
 from tests.training.material import base_bytes, losses_of, make_model, run
 from tests.training.test_ranks import EVALUATED, run_ranks
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("kind", "world_size", "micro_batch", "packed"), [("t5_folder", 2, 2, True), ("llama_folder", 3, 1, False)]
