@@ -71,7 +71,7 @@ TWO_LENGTHS = "Set MAX_SOURCE_LENGTH (tokens of an input) and MAX_TARGET_LENGTH 
 ACCUMULATION = "Set EFFECTIVE_BATCH_SIZE: accumulation follows from it."
 ALWAYS_LORA = "Leave it out: this job always trains LoRA; QLoRA is QUANTIZATION=nf4."
 THE_COMMAND = "Leave it out: the command (run, train, evaluate, predict) says what is done."
-RESUMES = "Leave it out: the same command goes on from the newest checkpoint; OVERWRITE=true starts anew."
+RESUMES = "Leave it out: the same command resumes from the newest checkpoint; OVERWRITE=true starts anew."
 
 OTHER_MEANING = {
     **dict.fromkeys(("MAX_LENGTH", "MAX_LEN", "MAX_SEQ_LENGTH", "MAX_SEQ_LEN", "SEQUENCE_LEN", "SEQ_LENGTH", "CUTOFF_LEN",
