@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset
-from job.training.trainer import LoraTrainer
 from peft import PeftModel
 from torch.nn import functional as F
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
@@ -24,6 +23,7 @@ from job.config.environment import read_settings
 from job.pipeline import prepare
 from job.plan.dimensions import read_dimensions
 from job.system.hardware import GIB
+from job.training import loop
 
 RUN = "run"
 
@@ -59,13 +59,20 @@ def train_by_job(task: dict, folder: Path, output: Path) -> tuple[float, float]:
         "OUTPUT_DIR": str(output), "LOGS_DIR": str(output), "RUN_NAME": RUN, "SEED": str(task["seed"]),
         "MAX_STEPS": str(task["steps"]), "LOGGING_STEPS": "1", "SAVE_STRATEGY": "no", "EVAL_STRATEGY": "no", "REPORT_TO": "none",
     }  # fmt: skip
-    metrics, train, detect = [], LoraTrainer.train, prepare.detect
+    seconds, train, detect = [], loop.train, prepare.detect
     if task["memory_gib"]:
         prepare.detect = lambda device: replace(detect(device), memory_bytes=int(task["memory_gib"] * GIB))
-    LoraTrainer.train = lambda *given, **named: metrics.append(train(*given, **named).metrics)
+
+    def timed(*given: object) -> object:
+        started = time.perf_counter()
+        result = train(*given)
+        seconds.append(time.perf_counter() - started)
+        return result
+
+    loop.train = timed
     train_command(read_settings())
     history = json.loads((output / RUN / "history.json").read_text())
-    return metrics[-1]["train_runtime"], statistics.mean(entry["padding_share"] for entry in history if "padding_share" in entry)
+    return seconds[-1], statistics.mean(entry["padding_share"] for entry in history if "padding_share" in entry)
 
 
 def held_out_loss(folder: Path, adapter: Path) -> float:

@@ -8,26 +8,15 @@ import tempfile
 from pathlib import Path
 
 import torch
-from job.training.trainer import LoraTrainer
 from torch.profiler import ProfilerActivity, profile, schedule
-from transformers import TrainerCallback
 
 from job.commands.train import train as train_command
 from job.config.environment import read_settings
+from job.training.loop import Training
 
 STEPS = {"wait": 2, "warmup": 1, "active": 5}
 FOLDER = Path("logs/profile")
 LINES = 20
-
-
-class StepMarker(TrainerCallback):
-    """Tells the profiler where a step ends."""
-
-    def __init__(self, profiler: profile) -> None:
-        self.profiler = profiler
-
-    def on_step_end(self, *_: object, **__: object) -> None:
-        self.profiler.step()
 
 
 def main() -> None:
@@ -37,13 +26,14 @@ def main() -> None:
         os.environ |= {"SAVE_STRATEGY": "no", "EVAL_STRATEGY": "no", "LOGS_DIR": output}
         activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])
         with profile(activities=activities, schedule=schedule(**STEPS), profile_memory=True, on_trace_ready=_keep) as profiler:
-            train = LoraTrainer.train
+            step = Training.step
 
-            def train_marked(trainer: LoraTrainer, *given: object, **named: object) -> object:
-                trainer.add_callback(StepMarker(profiler))
-                return train(trainer, *given, **named)
+            def marked(training: Training) -> object:
+                requests = step(training)
+                profiler.step()
+                return requests
 
-            LoraTrainer.train = train_marked
+            Training.step = marked
             train_command(read_settings())
 
 

@@ -59,6 +59,27 @@ def test_every_module_has_its_file_of_tests():
     assert not missing, f"{len(missing)} modules of job/ have no file of tests: {', '.join(missing)}"
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_is_unpickled_and_the_librarys_trainer_is_imported_nowhere(path):
+    tree = ast.parse(path.read_text())
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            imported |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    assert not imported & {
+        "pickle",
+        "dill",
+        "cloudpickle",
+        "torch.load",
+        "torch.save",
+        "transformers.Trainer",
+        "transformers.trainer",
+    }
+    assert not imported & {"transformers.TrainingArguments", "transformers.TrainerCallback"}
+    assert not called & {"torch.load", "torch.save", "transformers.Trainer"}
+
+
 def run_python(code: str) -> int:
     """The exit code of a program in a process of its own."""
     return subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True).returncode

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -73,6 +74,17 @@ def test_a_damaged_checkpoint_is_never_resumed_from(stopped_run, tmp_path, count
     assert newest_whole(checkpoints) == checkpoints / "checkpoint-2"
     assert tried >= 5 * len(names) - 3
     count("damaged checkpoints, never resumed from", tried + 1)
+
+
+@pytest.mark.parametrize("run", ["stopped_run", "finished_run"])
+def test_no_file_of_a_run_is_a_pickle(run, request):
+    _, folder = request.getfixturevalue(run)
+    files = [path for path in [*folder.rglob("*"), *Path("logs").rglob("*")] if path.is_file()]
+    assert len(files) > 10
+    for path in files:
+        content = path.read_bytes()
+        assert not zipfile.is_zipfile(path), f"{path}: torch.save writes such files"
+        assert content[:1] != b"\x80", f"{path}: so a pickle begins"
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_begins_anew_with_the_same_result(stopped_run, run_job):

@@ -16,6 +16,7 @@ from job.model.lora import add_lora
 from job.model.packing import accept_packed, collator
 from job.model.sharding import shard_base
 from job.system.ranks import Ranks, this_rank
+from job.training import step
 from job.training.config import TrainingConfig
 from job.training.loop import Surroundings, Training, TrainingResult, train
 from job.training.supervision import Supervision
@@ -102,6 +103,18 @@ def losses_of(result: TrainingResult) -> list[float]:
     return [entry["loss"] for entry in result.history if "loss" in entry]
 
 
+def limited(objective: type, most: int) -> type:
+    """The objective on a device whose memory holds so many rows at once."""
+
+    class Limited(objective):
+        def __call__(self, model: torch.nn.Module, batch: dict) -> torch.Tensor:
+            if len(batch["attention_mask"]) > most:
+                raise torch.OutOfMemoryError("injected")
+            return super().__call__(model, batch)
+
+    return Limited
+
+
 def main(task: dict) -> None:
     """One rank of a training; rank 0 writes what came out to `task["output"]`."""
     torch.set_num_threads(1)
@@ -110,6 +123,8 @@ def main(task: dict) -> None:
     stop_after = task.pop("stop_after", None)
     output, folder, checkpoints = (Path(task.pop(name)) for name in ("output", "folder", "checkpoints"))
     asked = {"times": 0}
+    if (most := task.pop("rows_that_fit", None)) and ranks.rank == ranks.world_size - 1:
+        step.Objective = limited(step.Objective, most)
 
     def stop_asked() -> bool:
         asked["times"] += 1

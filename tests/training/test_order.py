@@ -40,7 +40,7 @@ def test_the_batch_of_a_step_is_that_of_its_epoch():
 
 def test_the_longest_row_is_in_the_first_batch_of_grouped_rows():
     order = Order(LENGTHS, 8, 1, True)
-    assert all(LENGTHS.index(max(LENGTHS)) in order.epoch(epoch)[0] for epoch in range(4))
+    assert all(LENGTHS[order.epoch(epoch)[0][0]] == max(LENGTHS) for epoch in range(5)), "as its first row"
 
 
 def test_grouped_batches_hold_rows_of_like_length():
@@ -48,6 +48,20 @@ def test_grouped_batches_hold_rows_of_like_length():
         return np.mean([np.std([LENGTHS[row] for row in batch]) for batch in Order(LENGTHS, 8, 1, grouped).epoch(0)[1:]])
 
     assert spread(True) < spread(False) / 2
+
+
+def test_grouped_batches_waste_little_padding_and_are_mixed_over_the_epoch():
+    lengths = np.random.default_rng(0).integers(1, 500, 403).tolist()
+
+    def padding(batches: list[list[int]]) -> float:
+        return 1 - sum(lengths) / sum(len(batch) * max(lengths[row] for row in batch) for batch in batches)
+
+    batches = Order(lengths, 8, 1, True).epoch(0)
+    assert padding(batches) < 0.15
+    assert padding([list(range(start, min(start + 8, 403))) for start in range(0, 403, 8)]) > 0.35
+    longest = [max(lengths[row] for row in batch) for batch in batches[1:-1]]
+    falls = sum(later < earlier for earlier, later in itertools.pairwise(longest))
+    assert 0.3 < falls / len(longest) < 0.7
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 5])

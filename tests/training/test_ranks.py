@@ -46,7 +46,12 @@ def run_ranks(
 
 @pytest.mark.parametrize(
     ("kind", "world_size", "micro_batch", "packed"),
-    [("t5_folder", 2, 8, True), ("t5_folder", 3, 1, False), ("llama_folder", 2, 2, False), ("llama_folder", 3, 8, True)],
+    [
+        ("t5_folder", 2, 8, True),
+        pytest.param("t5_folder", 3, 1, False, marks=pytest.mark.slow),
+        pytest.param("llama_folder", 2, 2, False, marks=pytest.mark.slow),
+        pytest.param("llama_folder", 3, 8, True, marks=pytest.mark.slow),
+    ],
 )
 def test_any_number_of_processes_has_the_losses_and_the_adapter_of_one(kind, world_size, micro_batch, packed, request, tmp_path):
     folder = request.getfixturevalue(kind)
@@ -61,6 +66,7 @@ def test_any_number_of_processes_has_the_losses_and_the_adapter_of_one(kind, wor
     assert [entry["step"] for entry in several.history] == [entry["step"] for entry in one.history]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [(2, 1), (1, 2), (2, 2)])
 def test_a_stop_on_some_ranks_is_resumed_on_others_with_the_same_adapter(first, second, t5_folder, tmp_path):
     """The last rank alone is asked to stop: all stop after the same step, with a checkpoint that knows no number of ranks."""
@@ -76,6 +82,40 @@ def test_a_stop_on_some_ranks_is_resumed_on_others_with_the_same_adapter(first, 
     assert (found - expected).norm() / expected.norm() < 1e-5
 
 
+@pytest.mark.slow
+def test_a_stop_that_came_to_one_rank_before_the_first_step_stops_all(t5_folder, tmp_path):
+    expected, _ = run(t5_folder, tmp_path / "whole")
+    _, stopped = run_ranks(2, t5_folder, tmp_path / "stopped", tmp_path / "first.pt", stop_after=0)
+    assert stopped.step == 0
+    found, resumed = run_ranks(2, t5_folder, tmp_path / "stopped", tmp_path / "second.pt")
+    assert resumed.step == 5
+    assert (found - expected).norm() / expected.norm() < 1e-5
+
+
+@pytest.mark.slow
+def test_where_one_rank_runs_out_of_memory_all_repeat_the_step_with_half_the_micro_batch(t5_folder, tmp_path):
+    expected, one = run(t5_folder, tmp_path / "one", **EVALUATED)
+    options = {"micro_batch": 4, "rows_that_fit": 2} | EVALUATED
+    found, several = run_ranks(2, t5_folder, tmp_path / "several", tmp_path / "result.pt", **options)
+    assert several.micro_batch == 2
+    assert losses_of(several) == pytest.approx(losses_of(one), rel=1e-5)
+    assert (found - expected).norm() / expected.norm() < 1e-5
+
+
+@pytest.mark.slow
+def test_patience_and_the_best_adapter_are_those_of_one_process(t5_folder, tmp_path):
+    options = {
+        "eval_strategy": "steps", "eval_steps": 1, "metric_for_best_model": "loss", "patience": 1, "learning_rate": 0.5,
+        "max_steps": 9,
+    }  # fmt: skip
+    expected, one = run(t5_folder, tmp_path / "one", **options)
+    assert one.adapter_step < one.step < 9, "patience must end it here"
+    found, several = run_ranks(2, t5_folder, tmp_path / "several", tmp_path / "result.pt", **options)
+    assert (several.step, several.adapter_step) == (one.step, one.adapter_step)
+    assert (found - expected).norm() / expected.norm() < 1e-5
+
+
+@pytest.mark.slow
 def test_ranks_of_one_number_resume_bit_for_bit(t5_folder, tmp_path):
     options = {"max_steps": 6, "dropout": 0.2}
     expected, _ = run_ranks(2, t5_folder, tmp_path / "whole", tmp_path / "whole.pt", **options)
