@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PLACES = sorted({*ROOT.glob("tests/**/*.py"), *ROOT.glob("bench/**/*.py")} - {*ROOT.glob("tests/config/*.py"), Path(__file__)})
 """All tests and benchmarks, but those that are about wrong names."""
 OF_SHELLS_AND_COMPOSE = {"PATH", "HOME", "ETC", "LC_ALL", "IMAGE", "BASE_IMAGE", "PIP_CERT", "COMPOSE_PROJECT_NAME"}
-OF_LAUNCHERS = {"LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LORA_JOB_FAILURES"}
+OF_LAUNCHERS = {"OMP_NUM_THREADS", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LORA_JOB_FAILURES"}
 ALLOWED = {*KNOWN, *OF_OTHER_PROGRAMS, *OF_SHELLS_AND_COMPOSE, *OF_LAUNCHERS, "LERNING_RATE"}
 """What may be set; the last one is wrong on purpose."""
 OF_LIBRARIES = ("HF_", "TOKENIZERS_", "PYTHON", "TRANSFORMERS_")

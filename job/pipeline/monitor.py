@@ -36,7 +36,9 @@ def make_curves(context: RunContext) -> Curves | None:
 def make_trackers(context: RunContext) -> list[Tracker]:
     """The other trackers of REPORT_TO."""
     names = [name for name in context.settings.report_to if name not in ("none", "tensorboard")]
-    return [Tracker(name, context.folder.name, variables(context.settings), context.folder.logs) for name in names]
+    numbers = {name.upper(): value for name, value in context.settings if isinstance(value, int | float)}
+    told = variables(context.settings) | numbers
+    return [Tracker(name, context.folder.name, told, context.folder.logs) for name in names]
 
 
 def scores_answers(context: RunContext) -> bool:

@@ -1,6 +1,7 @@
 """Optimizer and learning rate by their names in transformers, and the optimizer's state as tensors."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import bitsandbytes
@@ -11,11 +12,14 @@ from transformers import Adafactor, get_scheduler
 
 from job.training.config import TrainingConfig
 
+UNDECAYED = re.compile(r"bias|layernorm|rmsnorm|layer_norm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)", re.IGNORECASE)
+"""In the names of parameters."""
+
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> Optimizer:
-    """The optimizer of all trained parameters. Biases and norms do not decay."""
+    """The optimizer of all trained parameters. Biases and norms do not decay, as in transformers' Trainer."""
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    decaying = [name for name in trained if not name.endswith("bias") and trained[name].dim() > 1]
+    decaying = [name for name in trained if not UNDECAYED.search(name)]
     groups = [
         {"params": [trained[name] for name in decaying], "weight_decay": config.weight_decay},
         {"params": [parameter for name, parameter in trained.items() if name not in decaying], "weight_decay": 0.0},
@@ -45,10 +49,8 @@ def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
 
 
 def state_of(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What the optimizer remembers: tensors, and numbers, by "place of the parameter.name"."""
-    flat = {
-        f"{place}.{name}": value for place, entries in optimizer.state_dict()["state"].items() for name, value in entries.items()
-    }
+    """What the optimizer remembers: tensors, and numbers, by "place of the parameter.name"; bitsandbytes nests a level deeper."""
+    flat = dict(_flat(optimizer.state_dict()["state"]))
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in flat.items() if isinstance(value, Tensor)}
     return tensors, {name: value for name, value in flat.items() if not isinstance(value, Tensor)}
 
@@ -57,6 +59,17 @@ def restore_state(optimizer: Optimizer, tensors: dict[str, Tensor], numbers: dic
     """Puts back what `state_of` returned."""
     state: dict[int, dict[str, Any]] = {}
     for name, value in (tensors | numbers).items():
-        place, _, entry = name.partition(".")
-        state.setdefault(int(place), {})[entry] = value
+        place, *path, entry = name.split(".")
+        entries = state.setdefault(int(place), {})
+        for part in path:
+            entries = entries.setdefault(part, {})
+        entries[entry] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _flat(entries: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in entries.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -37,7 +37,8 @@ def test_all_that_a_run_leaves_is_what_overwrite_deletes(finished_run, run_job):
     assert run_job("predict", "new.jsonl", **variables)[0] == 0
     left = {one.name for one in path.iterdir()}
     assert left <= {*WRITTEN, ".lock"}
-    assert set(WRITTEN) - left == {"adapter.partial", "data.partial", "data.work", "merged.partial"}
+    of_a_kill_or_a_checkpoint = {"adapter.partial", "data.partial", "data.work", "merged.partial", "checkpoints"}
+    assert set(WRITTEN) - left == of_a_kill_or_a_checkpoint
 
 
 def test_all_that_a_stopped_run_leaves_is_what_overwrite_deletes(stopped_run):

@@ -1,8 +1,10 @@
 """A checkpoint is whole or it does not count. tests/faults/test_promises.py damages those of a real run."""
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from job.errors import SettingsError
+from job.errors import DiskFull, SettingsError
 from job.training import checkpoints
 from job.training.checkpoints import (
     BEST,
@@ -21,6 +23,7 @@ from job.training.checkpoints import (
     checkpoints_of,
     is_whole,
     load_trained,
+    new_folder,
     newest_whole,
     read_checkpoint,
     rotate,
@@ -195,6 +198,23 @@ def test_a_checkpoint_replaces_one_of_the_same_step(tmp_path):
     write_checkpoint(folder, model, torch.optim.SGD(model.parameters()), Progress(step=1))
     assert not (folder / "weights.bin").exists()
     assert is_whole(folder)
+
+
+def test_a_disk_that_is_full_takes_back_the_checkpoint_that_it_cut_off_and_names_the_one_before(tmp_path):
+    whole, torn = sealed(tmp_path, 2), tmp_path / "checkpoint-4"
+    with pytest.raises(DiskFull, match=f"no space left for {torn}. checkpoint-2 is complete. Free some"), new_folder(torn):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert not torn.exists()
+    shutil.rmtree(whole)
+    with pytest.raises(DiskFull, match="No checkpoint was written yet"), new_folder(torn):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_another_error_passes_and_the_checkpoint_does_not_count(tmp_path):
+    whole, torn = sealed(tmp_path, 2), tmp_path / "checkpoint-4"
+    with pytest.raises(PermissionError), new_folder(torn):
+        raise PermissionError(errno.EACCES, "no")
+    assert newest_whole(tmp_path) == whole
 
 
 def test_a_checkpoint_of_0_1_0_is_refused_in_one_line(tmp_path):

@@ -1,18 +1,15 @@
 """A training that is stopped and begun again ends as one that was not, bit for bit; what is logged is what happened."""
 
-import errno
 import json
 import random
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from job.errors import DiskFull, Diverged
-from job.training.checkpoints import seal
-from job.training.loop import TrainingResult, disk_full_as_error
+from job.errors import Diverged
+from job.training.loop import TrainingResult
 from job.training.supervision import Supervision
 from tests.training.material import adapter_of, begun, losses_of, run
 
@@ -210,33 +207,6 @@ def test_the_loss_scale_is_part_of_a_checkpoint(t5_folder, tmp_path):
     found = json.loads((tmp_path / "checkpoint-2" / "progress.json").read_text())["loss_scale"]
     assert found == {"value": 2**15, "good_steps": 1, "skipped_in_a_row": 0, "skipped_steps": 1}
     assert begun(t5_folder, tmp_path, dtype=torch.float16).stepper.scale == training.stepper.scale
-
-
-@pytest.fixture
-def checkpoint(tmp_path) -> Path:
-    """A sealed one of step 2."""
-    folder = tmp_path / "checkpoint-2"
-    folder.mkdir()
-    (folder / "weights.bin").write_bytes(b"x")
-    seal(folder)
-    return folder
-
-
-def test_a_disk_that_is_full_takes_back_the_checkpoint_that_it_cut_off_and_names_the_one_before(checkpoint):
-    torn = checkpoint.with_name("checkpoint-4")
-    torn.mkdir()
-    with pytest.raises(DiskFull, match=f"no space left for {torn}. checkpoint-2 is complete. Free some"), disk_full_as_error(torn):
-        raise OSError(errno.ENOSPC, "No space left on device")
-    assert not torn.exists()
-    shutil.rmtree(checkpoint)
-    with pytest.raises(DiskFull, match="No checkpoint was written yet"), disk_full_as_error(torn):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def test_another_error_passes_and_deletes_nothing(checkpoint):
-    with pytest.raises(PermissionError), disk_full_as_error(checkpoint):
-        raise PermissionError(errno.EACCES, "no")
-    assert checkpoint.exists()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

@@ -1,0 +1,149 @@
+"""A whole run in several processes: the adapter, the verdict and the exit codes of one, and nothing left behind."""
+
+import csv
+import json
+import os
+import pickletools
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.conftest import environment_with
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+
+
+class Run:
+    """A job in a folder of its own, started any number of times."""
+
+    def __init__(self, folder: Path, model: Path) -> None:
+        self.folder, self.run = folder, folder / "output" / "r"
+        rows = [
+            {"input": f"the {number} of May" + " please" * (number % 7), "output_ground_truth": f"05-{number:02d}"}
+            for number in range(1, 62)
+        ]
+        (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        self.variables = {
+            "MODEL_ID": str(model), "TRAIN_DATA": "rows.jsonl", "RUN_NAME": "r", "NUM_TRAIN_EPOCHS": "5", "LOGGING_STEPS": "1",
+            "EVAL_STRATEGY": "epoch", "SAVE_STRATEGY": "steps", "SAVE_STEPS": "2", "MAX_NEW_TOKENS": "4", "LORA_DROPOUT": "0",
+            "PER_DEVICE_TRAIN_BATCH_SIZE": "2", "METRICS": "exact_match,loss", "DEVICE": "cpu", "HF_HUB_OFFLINE": "1",
+            "PREPROCESSING_NUM_WORKERS": "1",
+        }  # fmt: skip
+
+    def start(self, processes: int) -> subprocess.Popen:
+        command = [sys.executable, str(ROOT / "entrypoint.py"), "run"]
+        environment = environment_with(self.variables | {"NPROC_PER_NODE": processes}) | {"OMP_NUM_THREADS": "1"}
+        with (self.folder / "log.txt").open("a") as log:
+            return subprocess.Popen(command, cwd=self.folder, env=environment, stdout=log, stderr=log)
+
+    def wait(self, launcher: subprocess.Popen, code: int) -> None:
+        """Waits for the end. Nothing may be left of it."""
+        assert launcher.wait(timeout=180) == code, (self.folder / "log.txt").read_text()[-3000:]
+        assert self.processes() == []
+
+    def processes(self) -> list[int]:
+        """Every process that works in this folder."""
+        found = []
+        for link in Path("/proc").glob("[0-9]*/cwd"):
+            try:
+                if link.readlink() == self.folder:
+                    found.append(int(link.parent.name))
+            except OSError:  # it ended meanwhile
+                continue
+        return sorted(found)
+
+    def wait_for_a_checkpoint(self) -> None:
+        end = time.monotonic() + 120
+        while not list(self.run.glob("checkpoints/checkpoint-*/manifest.json")):
+            assert time.monotonic() < end, (self.folder / "log.txt").read_text()[-3000:]
+            time.sleep(0.01)
+
+    def adapter(self) -> torch.Tensor:
+        tensors = load_file(self.run / "adapter" / "adapter_model.safetensors")
+        return torch.cat([tensors[name].flatten() for name in sorted(tensors)])
+
+    def logged(self, name: str) -> list[float]:
+        return [entry[name] for entry in json.loads((self.run / "history.json").read_text()) if name in entry]
+
+    def answers(self) -> list[tuple[str, str]]:
+        with (self.run / "evaluation.csv").open(newline="") as table:
+            return [(row["input"], row["output"]) for row in csv.DictReader(table)]
+
+    def status(self) -> dict:
+        return json.loads((self.run / "status.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def begin(tmp_path_factory, t5_folder) -> Callable[[], Run]:
+    return lambda: Run(tmp_path_factory.mktemp("several"), t5_folder)
+
+
+@pytest.fixture(scope="module")
+def one(begin) -> Run:
+    job = begin()
+    job.wait(job.start(1), 0)
+    return job
+
+
+@pytest.fixture(scope="module")
+def two(begin) -> Run:
+    job = begin()
+    job.wait(job.start(2), 0)
+    return job
+
+
+def difference(first: Run, second: Run) -> float:
+    return ((first.adapter() - second.adapter()).norm() / second.adapter().norm()).item()
+
+
+def test_two_processes_end_with_the_adapter_the_losses_and_the_answers_of_one(one, two):
+    assert difference(two, one) < 1e-5
+    for name in ("loss", "eval_loss"):
+        assert len(one.logged(name)) > 4
+        assert two.logged(name) == pytest.approx(one.logged(name), rel=1e-5)
+    assert two.answers() == one.answers()
+    assert two.status()["status"] == "succeeded"
+
+
+def test_no_file_of_a_run_is_a_pickle(two):
+    files = [path for path in two.folder.glob("output/**/*") if path.is_file()]
+    assert len(files) > 15
+    for path in files:
+        content = path.read_bytes()
+        assert not content.startswith(b"PK"), f"{path} is a zip file, as torch.save writes"
+        with pytest.raises((ValueError, KeyError)):
+            list(pickletools.genops(content))
+
+
+def test_a_killed_worker_is_138_and_one_process_finishes_what_two_began(begin, one):
+    job = begin()
+    launcher = job.start(2)
+    job.wait_for_a_checkpoint()
+    workers = [process for process in job.processes() if process != launcher.pid]
+    os.kill(workers[-1], signal.SIGKILL)
+    job.wait(launcher, 138)
+    assert job.status()["retryable"] is True
+    job.wait(job.start(1), 0)
+    assert difference(job, one) < 1e-5
+    assert job.answers() == one.answers()
+
+
+@pytest.mark.parametrize("stopped", ["the launcher", "a worker"])
+def test_a_stop_is_143_with_a_checkpoint_and_two_resume_bit_for_bit(begin, two, stopped):
+    job = begin()
+    launcher = job.start(2)
+    job.wait_for_a_checkpoint()
+    workers = [process for process in job.processes() if process != launcher.pid]
+    os.kill(launcher.pid if stopped == "the launcher" else workers[0], signal.SIGTERM)
+    job.wait(launcher, 143)
+    job.wait(job.start(2), 0)
+    assert torch.equal(job.adapter(), two.adapter())
+    assert job.logged("loss") == two.logged("loss")
