@@ -133,7 +133,7 @@ OF_OTHER_PROGRAMS = (
 OF_COMPOSE = ("COMPOSE_", "DOCKER_", "BUILDKIT_", "BUILDX_", "PIP_")
 """Beginnings of the names that docker compose and the build of the image read from `.env`."""
 
-OF_COMPOSE_FILE = frozenset({"IMAGE", "BASE_IMAGE"})
+OF_COMPOSE_FILE = frozenset({"IMAGE", "BASE_IMAGE", "IMAGE_REVISION", "IMAGE_SOURCE"})
 """The names that docker-compose.yml itself makes up."""
 
 OF_MACHINES = (
