@@ -112,14 +112,21 @@ def test_two_processes_end_with_the_adapter_the_losses_and_the_answers_of_one(on
     assert two.status()["state"] == "done"
 
 
-def test_a_killed_worker_is_138_and_one_process_finishes_what_two_began(begin, one):
+def ending(job: Run) -> tuple:
+    """What status.json says of a run that failed."""
+    told = job.status()
+    return told["state"], told["exit_code"], told["retryable"]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_worker_is_138_and_one_process_finishes_what_two_began(begin, one, rank):
     job = begin()
     launcher = job.start(2)
     job.wait_for_a_checkpoint()
     workers = [process for process in job.processes() if process != launcher.pid]
-    os.kill(workers[-1], signal.SIGKILL)
+    os.kill(workers[rank], signal.SIGKILL)
     job.wait(launcher, 138)
-    assert job.status()["retryable"] is True
+    assert ending(job) == ("failed", 138, True)
     job.wait(job.start(1), 0)
     assert difference(job, one) < 1e-5
     assert job.answers() == one.answers()
@@ -133,6 +140,7 @@ def test_a_stop_is_143_with_a_checkpoint_and_two_resume_bit_for_bit(begin, two, 
     workers = [process for process in job.processes() if process != launcher.pid]
     os.kill(launcher.pid if stopped == "the launcher" else workers[0], signal.SIGTERM)
     job.wait(launcher, 143)
+    assert ending(job) == ("failed", 143, True)
     job.wait(job.start(2), 0)
     assert torch.equal(job.adapter(), two.adapter())
     assert job.logged("loss") == two.logged("loss")
