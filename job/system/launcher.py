@@ -22,8 +22,8 @@ FAILURES = "LORA_JOB_FAILURES"
 SECOND_GPU = Path("/dev/nvidia1")
 POLL_S, AFTER_A_FAILURE_S = 0.1, 15
 """The others end by themselves when one is gone; a GPU's collectives may hang."""
-FOLLOWS_FROM_ANOTHER = (Transient.exit_code, Interrupted.exit_code)
-"""Exit codes that a process may have because another one failed."""
+FOLLOWS_FROM_ANOTHER = (Interrupted.exit_code, Transient.exit_code)
+"""Exit codes that a process may have because another one failed: a stop may be passed on, the loss of a peer always follows."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -59,7 +59,7 @@ def launch(command: list[str], processes: int, grace_s: float) -> None:
         codes = _wait(started, grace_s)
         stop_signals.raise_if_received()
         if failed := [(rank, code) for rank, code in codes.items() if code]:
-            rank, code = next(((rank, code) for rank, code in failed if code not in FOLLOWS_FROM_ANOTHER), failed[0])
+            rank, code = min(failed, key=lambda end: FOLLOWS_FROM_ANOTHER.index(end[1]) if end[1] in FOLLOWS_FROM_ANOTHER else -1)
             raise _failure(Path(failures) / str(rank), rank, code)
 
 

@@ -105,6 +105,8 @@ def test_a_terminals_ctrl_c_does_not_reach_the_processes():
         ("sys.exit((138, 74)[rank])", 74),
         ("sys.exit((65, 138)[rank])", 65),
         ("sys.exit((143, 65)[rank])", 65),
+        ("sys.exit((138, 143)[rank])", 143),
+        ("time.sleep(rank); sys.exit((138, 143)[rank])", 143),
         ("time.sleep(rank); sys.exit((138, 74)[rank])", 74),
         ("time.sleep(1 - rank); sys.exit((70, 72)[rank])", 72),
         ("time.sleep(rank); sys.exit((70, 72)[rank])", 70),
