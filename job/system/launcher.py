@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from job.errors import Interrupted, JobError, Transient
+from job.system.durable import write_json
 from job.system.signals import stop_signals
 
 log = logging.getLogger("job")
@@ -55,7 +56,8 @@ def launch(command: list[str], processes: int, grace_s: float) -> None:
     fail because of another failed with, KeyboardInterrupt after a stop signal.
     """
     with tempfile.TemporaryDirectory() as failures, stop_signals.deferred():
-        started = [_start(command, _environment(rank, processes, failures)) for rank in range(processes)]
+        shared = _shared_environment(processes, failures)
+        started = [_start(command, shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(processes)]
         codes = _wait(started, grace_s)
         stop_signals.raise_if_received()
         if failed := [(rank, code) for rank, code in codes.items() if code]:
@@ -68,7 +70,7 @@ def report_failure(error: BaseException, exit_code: int) -> None:
     if folder := os.environ.get(FAILURES):
         told = {"message": str(error), "exit_code": exit_code, "retryable": getattr(error, "retryable", False)}
         with contextlib.suppress(OSError):
-            Path(folder, os.environ["RANK"]).write_text(json.dumps(told))
+            write_json(Path(folder, os.environ["RANK"]), told)
 
 
 def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen:
@@ -76,16 +78,11 @@ def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen:
     return subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=_die_with_parent)  # noqa: PLW1509  no threads here
 
 
-def _environment(rank: int, processes: int, failures: str) -> dict[str, str]:
-    port = os.environ.get("MASTER_PORT") or str(_free_port())
-    os.environ["MASTER_PORT"] = port
+def _shared_environment(processes: int, failures: str) -> dict[str, str]:
+    """What all processes are told; a port and a number of threads that a person set stay."""
     threads = max(1, (os.cpu_count() or 1) // processes)
-    shared = (
-        {"OMP_NUM_THREADS": str(threads)}
-        | os.environ
-        | {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": str(processes), FAILURES: failures}
-    )
-    return shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": os.environ.get("MASTER_PORT") or str(_free_port())}
+    return {"OMP_NUM_THREADS": str(threads)} | os.environ | meeting | {"WORLD_SIZE": str(processes), FAILURES: failures}
 
 
 def _free_port() -> int:
@@ -102,23 +99,15 @@ def _die_with_parent() -> None:
 def _wait(started: list[subprocess.Popen], grace_s: float) -> dict[int, int]:
     """Exit codes by rank, in the order in which the processes ended."""
     codes: dict[int, int] = {}
-    stopped: set[str] = set()
-    deadline = float("inf")
-
-    def stop_all(reason: str, seconds: float) -> None:
-        nonlocal deadline
-        if reason not in stopped:
-            stopped.add(reason)
-            deadline = min(deadline, time.monotonic() + seconds)
-            _signal_all(started, signal.SIGTERM)
-
+    deadline, is_stopping = float("inf"), False
     try:
         while len(codes) < len(started):
             time.sleep(POLL_S)
             codes |= {rank: code for rank, one in enumerate(started) if rank not in codes and (code := one.poll()) is not None}
-            if stop_signals.received:
-                stop_all("signal", grace_s)
-            elif any(codes.values()) and time.monotonic() < deadline:
+            if stop_signals.received and not is_stopping:
+                is_stopping, deadline = True, min(deadline, time.monotonic() + grace_s)
+                _signal_all(started, signal.SIGTERM)
+            elif any(codes.values()) and not stop_signals.received:
                 deadline = min(deadline, time.monotonic() + AFTER_A_FAILURE_S)
             if time.monotonic() >= deadline:
                 _signal_all(started, signal.SIGKILL)
