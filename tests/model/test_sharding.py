@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.training.material import base_bytes, losses_of, make_model, run
-from tests.training.test_ranks import EVALUATED, run_ranks
+from tests.training.test_ranks import check_against_one, run_ranks
 
 pytestmark = pytest.mark.slow
 
@@ -15,15 +15,8 @@ pytestmark = pytest.mark.slow
 def test_ranks_that_hold_a_part_each_have_the_losses_and_the_adapter_of_one(
     kind, world_size, micro_batch, packed, request, tmp_path
 ):
-    folder = request.getfixturevalue(kind)
-    expected, one = run(folder, tmp_path / "one", packed=packed, **EVALUATED)
-    options = {"micro_batch": micro_batch, "packed": packed, "sharded": True} | EVALUATED
-    found, several = run_ranks(world_size, folder, tmp_path / "several", tmp_path / "result.pt", **options)
-    assert losses_of(several) == pytest.approx(losses_of(one), rel=1e-5)
-    held_out = [[entry["eval_loss"] for entry in result.history if "eval_loss" in entry] for result in (several, one)]
-    assert len(held_out[0]) == 3
-    assert held_out[0] == pytest.approx(held_out[1], rel=1e-5)
-    assert (found - expected).norm() / expected.norm() < 1e-5
+    options = {"micro_batch": micro_batch, "packed": packed, "sharded": True}
+    check_against_one(request.getfixturevalue(kind), tmp_path, world_size, **options)
 
 
 def test_each_rank_holds_its_part_of_the_blocks(t5_folder, tmp_path):

@@ -4,10 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from peft import PeftModel
 
+from job.config.libraries import lora_config
 from job.config.settings import Settings
+from job.model.lora import add_lora
 from job.pipeline.context import RunContext
-from job.pipeline.prepare import prepare_run
+from job.pipeline.prepare import load_base_model, prepare_run
 from job.pipeline.run_folder import RunFolder
 from tests.conftest import FINISHED
 
@@ -34,6 +37,19 @@ def make_context(make_settings: Callable[..., Settings]) -> Callable[..., RunCon
         return prepare_run(settings, folder)
 
     return make
+
+
+@pytest.fixture
+def context(make_context: Callable[..., RunContext]) -> RunContext:
+    """That of a run with the usual settings."""
+    return make_context()
+
+
+@pytest.fixture
+def model(context: RunContext) -> PeftModel:
+    """Its base model with a new adapter."""
+    base = load_base_model(context)
+    return add_lora(base, lora_config(context.settings, base))
 
 
 @pytest.fixture

@@ -7,26 +7,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from job.config.libraries import lora_config
 from job.errors import DiskFull
-from job.model.lora import add_lora
 from job.model.packing import PACKED
 from job.pipeline import checks as module
 from job.pipeline.checks import check_before_training, check_disk, check_generation, choose_padding_free
-from job.pipeline.prepare import load_base_model
 from job.system import durable
 from job.training.memory_check import longest_row
-
-
-@pytest.fixture
-def context(make_context):
-    return make_context()
-
-
-@pytest.fixture
-def model(context):
-    base = load_base_model(context)
-    return add_lora(base, lora_config(context.settings, base))
 
 
 def leave_free(monkeypatch, free: int) -> None:

@@ -7,13 +7,10 @@ import numpy as np
 import pytest
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-from job.config.libraries import lora_config
 from job.evaluation.generate import Decoding, generate
 from job.evaluation.metrics import CustomMetric
-from job.model.lora import add_lora
 from job.pipeline import monitor as module
 from job.pipeline.monitor import answer_scorer, make_curves, make_trackers, scores_answers
-from job.pipeline.prepare import load_base_model
 from job.pipeline.records import StatusRecord
 from job.system.signals import stop_signals
 from job.training.supervision import EvaluationStopped
@@ -27,17 +24,6 @@ class Shown:
 
     def show(self, answers, step: int) -> None:
         self.tables[step] = answers
-
-
-@pytest.fixture
-def context(make_context):
-    return make_context()
-
-
-@pytest.fixture
-def model(context):
-    base = load_base_model(context)
-    return add_lora(base, lora_config(context.settings, base))
 
 
 def changed(context, **changes):

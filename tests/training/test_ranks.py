@@ -44,6 +44,19 @@ def run_ranks(
     return found["adapter"], TrainingResult(**found["result"])
 
 
+def check_against_one(folder: Path, tmp_path: Path, world_size: int, packed: bool, **options: object) -> None:
+    """Losses, held-out losses and adapter of so many processes are those of one."""
+    expected, one = run(folder, tmp_path / "one", packed=packed, **EVALUATED)
+    options |= {"packed": packed} | EVALUATED
+    found, several = run_ranks(world_size, folder, tmp_path / "several", tmp_path / "result.pt", **options)
+    assert losses_of(several) == pytest.approx(losses_of(one), rel=1e-5)
+    held_out = [[entry["eval_loss"] for entry in result.history if "eval_loss" in entry] for result in (several, one)]
+    assert len(held_out[0]) == 3
+    assert held_out[0] == pytest.approx(held_out[1], rel=1e-5)
+    assert (found - expected).norm() / expected.norm() < 1e-5
+    assert [entry["step"] for entry in several.history] == [entry["step"] for entry in one.history]
+
+
 @pytest.mark.parametrize(
     ("kind", "world_size", "micro_batch", "packed"),
     [
@@ -54,16 +67,7 @@ def run_ranks(
     ],
 )
 def test_any_number_of_processes_has_the_losses_and_the_adapter_of_one(kind, world_size, micro_batch, packed, request, tmp_path):
-    folder = request.getfixturevalue(kind)
-    expected, one = run(folder, tmp_path / "one", packed=packed, **EVALUATED)
-    options = {"micro_batch": micro_batch, "packed": packed} | EVALUATED
-    found, several = run_ranks(world_size, folder, tmp_path / "several", tmp_path / "result.pt", **options)
-    assert losses_of(several) == pytest.approx(losses_of(one), rel=1e-5)
-    held_out = [[entry["eval_loss"] for entry in result.history if "eval_loss" in entry] for result in (several, one)]
-    assert len(held_out[0]) == 3
-    assert held_out[0] == pytest.approx(held_out[1], rel=1e-5)
-    assert (found - expected).norm() / expected.norm() < 1e-5
-    assert [entry["step"] for entry in several.history] == [entry["step"] for entry in one.history]
+    check_against_one(request.getfixturevalue(kind), tmp_path, world_size, micro_batch=micro_batch, packed=packed)
 
 
 @pytest.mark.slow
