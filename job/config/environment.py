@@ -36,6 +36,14 @@ OF_ANY_CONTAINER = {
 
 MEND_TOKEN_FILE = "Write the token into it and make it readable (chmod a+r), or set HF_TOKEN."
 
+FILE_FUNCTION, LENGTHS = "path/to/file.py:function", "median/95th percentile/longest in tokens, such as 150/220/256"
+PATTERNS_IN_WORDS = {
+    "METRIC": FILE_FUNCTION, "PREPROCESS": FILE_FUNCTION, "PLAN_SOURCE_LENGTHS": LENGTHS, "PLAN_TARGET_LENGTHS": LENGTHS,
+    "RUN_NAME": "letters, digits, '.', '_' and '-', beginning with a letter or digit",
+    "NPROC_PER_NODE": "auto or a number from 1 on",
+}  # fmt: skip
+"""What a person is told of the regular expressions in settings.py."""
+
 OF_A_SERVICE = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)\w*)?)$")
 """What Kubernetes tells every container of each Service in its namespace."""
 
@@ -111,12 +119,8 @@ def _explain(problem: Mapping, given: Mapping[str, str]) -> str:
     if not problem["loc"]:
         return f"{message}."
     name = str(problem["loc"][0]).upper()
-    if problem["type"] == "string_pattern_mismatch" and name in ("METRIC", "PREPROCESS"):
-        message = "path/to/file.py:function"
-    if problem["type"] == "string_pattern_mismatch" and name == "RUN_NAME":
-        message = "letters, digits, '.', '_' and '-', beginning with a letter or digit"
-    if problem["type"] == "string_pattern_mismatch" and name.startswith("PLAN_"):
-        message = "median/95th percentile/longest in tokens, such as 150/220/256"
+    if problem["type"] == "string_pattern_mismatch":
+        message = PATTERNS_IN_WORDS[name]
     shown = "" if name.startswith("HF_TOKEN") else f'="{given.get(name, "")}"'
     return f"{name}{shown}: expected {message.removesuffix(' was expected')}. Change it, or leave it empty for the default."
 

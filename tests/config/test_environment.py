@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from job.config import environment
-from job.config.environment import STRICT, read_settings
+from job.config.environment import PATTERNS_IN_WORDS, STRICT, read_settings
+from job.config.settings import Settings
 from job.errors import SettingsError
 
 
@@ -119,6 +120,8 @@ def test_an_empty_value_means_the_default(monkeypatch):
         ("MAX_TARGET_LENGTH", "-3", "a number of tokens"),
         ("RUN_NAME", "../elsewhere", "letters, digits"),
         ("METRIC", "score.py", "path/to/file.py:function"),
+        ("PLAN_SOURCE_LENGTHS", "150", "median/95th percentile/longest"),
+        ("NPROC_PER_NODE", "two", "auto or a number"),
     ],
 )
 def test_an_ill_typed_value_is_answered_with_what_was_expected(monkeypatch, name, value, expected):
@@ -126,6 +129,13 @@ def test_an_ill_typed_value_is_answered_with_what_was_expected(monkeypatch, name
     assert said.startswith(f'{name}="{value}": expected ')
     assert expected in said
     assert "\n" not in said
+
+
+def test_no_person_reads_a_regular_expression():
+    schema = Settings.model_json_schema()["properties"]
+    with_pattern = {name.upper() for name, field in schema.items() if "'pattern':" in str(field)}
+    assert len(with_pattern) == 6
+    assert with_pattern == PATTERNS_IN_WORDS.keys()
 
 
 def test_a_secret_is_never_in_a_message(monkeypatch):
