@@ -103,17 +103,16 @@ def mean_flops(folder: Path, percentiles: tuple[int, int]) -> float:
 
 def matmul_flops_per_s() -> float:
     """What this machine reaches in a large product, in bfloat16 on a GPU, else in float32."""
-    with_overhead = torch.cuda.is_available()
-    size, repeats = (8192, 20) if with_overhead else (2048, 4)
+    on_gpu = torch.cuda.is_available()
+    size, repeats = (8192, 20) if on_gpu else (2048, 4)
     left, right = (
-        torch.randn(size, size, device="cuda" if with_overhead else "cpu", dtype=torch.bfloat16 if with_overhead else None)
-        for _ in "ab"
+        torch.randn(size, size, device="cuda" if on_gpu else "cpu", dtype=torch.bfloat16 if on_gpu else None) for _ in "ab"
     )
     times = []
     for _ in range(repeats):
         started = time.perf_counter()
         left @ right
-        if with_overhead:
+        if on_gpu:
             torch.cuda.synchronize()
         times.append(time.perf_counter() - started)
     return 2 * size**3 / statistics.median(times)

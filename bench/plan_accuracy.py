@@ -32,13 +32,13 @@ CPU_GRID = (("small",), ("fp32", "bf16"), ((64, 16), (128, 32)), (2,), (False, T
 
 def main() -> None:
     """Prints a row a case and writes all of them."""
-    with_overhead = torch.cuda.is_available()
-    device = torch.cuda.get_device_name() if with_overhead else f"{platform.machine()} CPU"
+    on_gpu = torch.cuda.is_available()
+    device = torch.cuda.get_device_name() if on_gpu else f"{platform.machine()} CPU"
     rows = []
-    for size, precision, lengths, micro_batch, checkpointed in itertools.product(*(GPU_GRID if with_overhead else CPU_GRID)):
+    for size, precision, lengths, micro_batch, checkpointed in itertools.product(*(GPU_GRID if on_gpu else CPU_GRID)):
         batch = Batch(micro_batch, *lengths)
         row = {"size": size, "precision": precision, "batch": [micro_batch, *lengths], "checkpointed": checkpointed}
-        row |= (measure_on_gpu if with_overhead else measure_on_cpu)(size, precision, batch, checkpointed)
+        row |= (measure_on_gpu if on_gpu else measure_on_cpu)(size, precision, batch, checkpointed)
         row["ratio"] = round(row["predicted_gib"] / row["real_gib"], 3)
         rows.append(row)
         print(f"{size:6} {precision} {batch.rows} x {lengths} checkpointed={checkpointed!s:5} "

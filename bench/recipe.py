@@ -25,12 +25,12 @@ SOURCE_PERCENTILE, TARGET_PERCENTILE = 85, 90
 def train(model_folder: str, table: str, output: Path, steps: int, seed: int) -> float:
     """Seconds that training took; the adapter is in `output`."""
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
-    with_overhead = torch.cuda.is_available()
-    form = {"quantization_config": BitsAndBytesConfig(load_in_8bit=True), "device_map": "auto"} if with_overhead else {}
+    on_gpu = torch.cuda.is_available()
+    form = {"quantization_config": BitsAndBytesConfig(load_in_8bit=True), "device_map": "auto"} if on_gpu else {}
     model = AutoModelForSeq2SeqLM.from_pretrained(model_folder, **form)
     torch.manual_seed(seed)
     model = prepare_model_for_kbit_training(model)
-    if not with_overhead:
+    if not on_gpu:
         model.gradient_checkpointing_enable()
         model.enable_input_require_grads()
     config = LoraConfig(
@@ -48,7 +48,7 @@ def train(model_folder: str, table: str, output: Path, steps: int, seed: int) ->
         save_strategy="no",
         report_to="none",
         seed=seed,
-        use_cpu=not with_overhead,
+        use_cpu=not on_gpu,
         disable_tqdm=True,
     )
     collator = DataCollatorForSeq2Seq(tokenizer, model=model, label_pad_token_id=-100, pad_to_multiple_of=8)
