@@ -53,7 +53,7 @@ def ground(tmp_path_factory, t5_folder):
 
 
 @pytest.fixture(scope="module")
-def preserved_state(ground, order):
+def untouched(ground, order):
     """The outcome of a run of this kind that nobody touched, and its seconds and syncs."""
     known = {}
 
@@ -94,8 +94,8 @@ def finish(folder: Path, variables: dict, order) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids="-".join)
-def test_kills_at_random_moments_change_nothing(kind, ground, preserved_state, order, count):
-    expected, seconds, _ = preserved_state(*kind)
+def test_kills_at_random_moments_change_nothing(kind, ground, untouched, order, count):
+    expected, seconds, _ = untouched(*kind)
     folder, variables = ground(*kind)
     moments = random.Random("-".join(kind))
     for _ in range(KILLS // len(KINDS)):
@@ -112,9 +112,9 @@ def test_kills_at_random_moments_change_nothing(kind, ground, preserved_state, o
 
 
 @pytest.mark.parametrize("kind", KINDS[-1:], ids="-".join)
-def test_kills_while_something_is_put_on_the_disk_change_nothing(kind, ground, preserved_state, order, count):
+def test_kills_while_something_is_put_on_the_disk_change_nothing(kind, ground, untouched, order, count):
     """The moments at which a half-written file would be left: every k-th sync of a run, each in a run that goes on afterwards."""
-    expected, _, syncs = preserved_state(*kind)
+    expected, _, syncs = untouched(*kind)
     folder, variables = ground(*kind)
     places = range(1, syncs, max(1, syncs // max(KILLS // 2, 1)))
     for place in places:
@@ -131,8 +131,8 @@ def test_kills_while_something_is_put_on_the_disk_change_nothing(kind, ground, p
 
 
 @pytest.mark.parametrize("kind", [("group_by_length", "steps"), ("random", "epoch")], ids="-".join)
-def test_stop_signals_leave_a_checkpoint_and_143_and_change_nothing(kind, ground, preserved_state, order, count):
-    expected, seconds, _ = preserved_state(*kind)
+def test_stop_signals_leave_a_checkpoint_and_143_and_change_nothing(kind, ground, untouched, order, count):
+    expected, seconds, _ = untouched(*kind)
     folder, variables = ground(*kind, SAVE_STRATEGY="no")
     variables.pop("SAVE_STEPS")
     moments, stopped_in = random.Random("stop"), []

@@ -151,7 +151,7 @@ def small_disk(tmp_path) -> Iterator[Path]:
 
 def test_a_disk_that_fills_while_saving_is_74_and_leaves_the_earlier_checkpoint(run_job, variables, small_disk, monkeypatch):
     assert run_job(**variables)[0] == 0
-    preserved_state, filler = adapter(), small_disk / "filler"
+    untouched, filler = adapter(), small_disk / "filler"
 
     def fill(**_) -> None:
         with filler.open("wb") as file:
@@ -173,7 +173,7 @@ def test_a_disk_that_fills_while_saving_is_74_and_leaves_the_earlier_checkpoint(
     assert newest_whole(small_disk / "output" / "r" / "checkpoints").name == "checkpoint-2"
     filler.unlink()
     assert run_job(**small)[0] == 0
-    assert (small_disk / "output" / "r" / "adapter" / "adapter_model.safetensors").read_bytes() == preserved_state
+    assert (small_disk / "output" / "r" / "adapter" / "adapter_model.safetensors").read_bytes() == untouched
 
 
 def test_a_disk_that_is_too_small_is_told_before_training(run_job, variables, small_disk):
