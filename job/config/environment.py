@@ -34,7 +34,7 @@ OF_ANY_CONTAINER = {
 }  # fmt: skip
 """The names that engines, shells and Python add."""
 
-MEND_TOKEN_FILE = "Write the token into it and make it readable (chmod a+r), or set HF_TOKEN."
+FIX_TOKEN_FILE = "Write the token into it and make it readable (chmod a+r), or set HF_TOKEN."
 
 FILE_FUNCTION, LENGTHS = "path/to/file.py:function", "median/95th percentile/longest in tokens, such as 150/220/256"
 PATTERNS_IN_WORDS = {
@@ -42,7 +42,7 @@ PATTERNS_IN_WORDS = {
     "RUN_NAME": "letters, digits, '.', '_' and '-', beginning with a letter or digit",
     "NPROC_PER_NODE": "auto or a number from 1 on",
 }  # fmt: skip
-"""What a person is told of the regular expressions in settings.py."""
+"""The regular expressions of settings.py, for messages."""
 
 OF_A_SERVICE = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)\w*)?)$")
 """What Kubernetes tells every container of each Service in its namespace."""
@@ -132,7 +132,7 @@ def _with_token_from_file(settings: Settings) -> Settings:
         token = settings.hf_token_file.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
-        raise SettingsError(f"HF_TOKEN_FILE={settings.hf_token_file} cannot be read: {reason}. {MEND_TOKEN_FILE}") from None
+        raise SettingsError(f"HF_TOKEN_FILE={settings.hf_token_file} cannot be read: {reason}. {FIX_TOKEN_FILE}") from None
     if not token:
-        raise SettingsError(f"HF_TOKEN_FILE={settings.hf_token_file} is empty. {MEND_TOKEN_FILE}")
+        raise SettingsError(f"HF_TOKEN_FILE={settings.hf_token_file} is empty. {FIX_TOKEN_FILE}")
     return settings.model_copy(update={"hf_token": SecretStr(token)})

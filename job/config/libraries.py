@@ -58,7 +58,7 @@ def check_trackers(settings: Settings) -> None:
 
 
 def training_config(settings: Settings, checkpoints: Path) -> TrainingConfig:
-    """What the training loop is told."""
+    """The configuration of the training loop."""
     return TrainingConfig(
         checkpoints=checkpoints,
         effective_batch_size=settings.effective_batch_size,

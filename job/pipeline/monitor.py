@@ -37,8 +37,8 @@ def make_trackers(context: RunContext) -> list[Tracker]:
     """The other trackers of REPORT_TO."""
     names = [name for name in context.settings.report_to if name not in ("none", "tensorboard")]
     numbers = {name.upper(): value for name, value in context.settings if isinstance(value, int | float)}
-    told = variables(context.settings) | numbers
-    return [Tracker(name, context.folder.name, told, context.folder.logs) for name in names]
+    values = variables(context.settings) | numbers
+    return [Tracker(name, context.folder.name, values, context.folder.logs) for name in names]
 
 
 def scores_answers(context: RunContext) -> bool:

@@ -68,9 +68,9 @@ def launch(command: list[str], processes: int, grace_s: float) -> None:
 def report_failure(error: BaseException, exit_code: int) -> None:
     """Leaves what this process failed with for the one that started it, if one did."""
     if folder := os.environ.get(FAILURES):
-        told = {"message": str(error), "exit_code": exit_code, "retryable": getattr(error, "retryable", False)}
+        failure = {"message": str(error), "exit_code": exit_code, "retryable": getattr(error, "retryable", False)}
         with contextlib.suppress(OSError):
-            write_json(Path(folder, os.environ["RANK"]), told)
+            write_json(Path(folder, os.environ["RANK"]), failure)
 
 
 def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen:
@@ -79,7 +79,7 @@ def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen:
 
 
 def _shared_environment(processes: int, failures: str) -> dict[str, str]:
-    """What all processes are told; a port and a number of threads that a person set stay."""
+    """The variables of all processes; a port and a number of threads that a person set stay."""
     threads = max(1, (os.cpu_count() or 1) // processes)
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": os.environ.get("MASTER_PORT") or str(_free_port())}
     return {"OMP_NUM_THREADS": str(threads)} | os.environ | meeting | {"WORLD_SIZE": str(processes), FAILURES: failures}
@@ -122,10 +122,10 @@ def _signal_all(started: list[subprocess.Popen], number: int) -> None:
             process.send_signal(number)
 
 
-def _failure(told: Path, rank: int, code: int) -> RankFailed:
+def _failure(report: Path, rank: int, code: int) -> RankFailed:
     where = f"rank {rank} on {socket.gethostname()}"
-    if told.exists():
-        content = json.loads(told.read_text())
+    if report.exists():
+        content = json.loads(report.read_text())
         return RankFailed(f"{where}: {content['message']}", content["exit_code"], content["retryable"])
     if code < 0:
         reason = " The machine's memory may have run out." if code == -signal.SIGKILL else ""

@@ -1,4 +1,4 @@
-"""What a training is told, and what it returns."""
+"""The configuration of a training, and its result."""
 
 from dataclasses import dataclass
 from pathlib import Path
