@@ -13,6 +13,7 @@ FLOORS = [
     {"commands"},
     {"pipeline"},
     {"config"},
+    {"preflight"},
     {"training", "evaluation", "plan"},
     {"publish", "model", "data"},
     {"system"},

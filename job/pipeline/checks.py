@@ -12,11 +12,11 @@ from job.model.packing import accept_packed
 from job.model.patches import attention_implementation
 from job.model.sharding import is_sharded
 from job.pipeline.context import RunContext
+from job.preflight.memory import longest_batch
+from job.preflight.packing import packing_is_exact, packing_is_faster
+from job.preflight.precision import check_precision
 from job.system.durable import check_space
 from job.system.hardware import estimate_training_s, free_memory
-from job.training.memory_check import longest_batch
-from job.training.packing_check import packing_is_exact, packing_is_faster
-from job.training.precision_check import check_precision
 
 log = logging.getLogger(__name__)
 

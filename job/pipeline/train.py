@@ -22,15 +22,15 @@ from job.pipeline.monitor import answer_scorer, make_curves, make_trackers
 from job.pipeline.prepare import load_base_model, shard_if_planned
 from job.pipeline.records import AdapterRecord, PlanRecord
 from job.pipeline.status import write_progress, write_stage
+from job.preflight.memory import find_micro_batch, longest_batch
 from job.publish.adapter import save_adapter
 from job.system.durable import write_json
 from job.system.hardware import GIB
+from job.system.progress_lines import ProgressLines
 from job.system.signals import stop_signals
 from job.training import loop
 from job.training.config import TrainingResult
-from job.training.memory_check import find_micro_batch, longest_batch
 from job.training.supervision import Supervision, Surroundings
-from job.training.telemetry import ProgressLines
 from job.training.trackers import Reporter
 
 log = logging.getLogger(__name__)

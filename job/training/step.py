@@ -20,7 +20,6 @@ from job.model.packing import Collator
 from job.model.sharding import is_sharded
 from job.system.hardware import free_memory
 from job.system.ranks import Ranks
-from job.training.memory_check import next_smaller_micro_batch
 from job.training.order import deal, micro_batches
 from job.training.telemetry import Telemetry
 
@@ -147,6 +146,19 @@ class Stepper:
             parameter.grad = gradient.view_as(parameter).to(parameter.dtype)
         *wanted, failures = (number > 0 for number in message[-len(numbers) :].tolist())
         return message[-1 - len(numbers)], Requests(*wanted), failures
+
+
+def next_smaller_micro_batch(micro_batch: int, effective: int) -> int:
+    """The next smaller divisor of the effective batch, logged as a warning. Raises OutOfMemory below 1."""
+    if micro_batch == 1:
+        raise OutOfMemory(
+            "One row does not fit the memory. Set GRADIENT_CHECKPOINTING=true, QUANTIZATION=nf4, a smaller MAX_SOURCE_LENGTH or a "
+            "smaller MODEL_ID; `plan` says which GPU would do."
+        )
+    found = next(size for size in range(micro_batch - 1, 0, -1) if effective % size == 0)
+    log.warning("out of memory with a micro-batch of %d rows: %d x %d from here on; the result is the same",
+                micro_batch, found, effective // found)  # fmt: skip
+    return found
 
 
 def without_labels(row: dict[str, list[int]]) -> dict[str, list[int]]:

@@ -8,8 +8,8 @@ import torch
 
 from job.model.lora import add_lora
 from job.plan.model_catalogue import known_config
+from job.preflight.memory import find_micro_batch
 from job.system.hardware import GIB, check_computes, detect
-from job.training.memory_check import find_micro_batch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="NO GPU TEST RAN: there is no GPU")
 

@@ -11,8 +11,8 @@ from job.errors import DiskFull
 from job.model.packing import PACKED
 from job.pipeline import checks as module
 from job.pipeline.checks import check_before_training, check_disk, check_generation, choose_padding_free
+from job.preflight.memory import longest_row
 from job.system import durable
-from job.training.memory_check import longest_row
 
 
 def leave_free(monkeypatch, free: int) -> None:

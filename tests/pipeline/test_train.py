@@ -15,11 +15,11 @@ from job.model.packing import PACKED
 from job.pipeline import train as module
 from job.pipeline.records import AdapterRecord, PlanRecord, StatusRecord
 from job.pipeline.train import train
+from job.system.progress_lines import ProgressLines
 from job.system.ranks import Ranks
 from job.system.signals import stop_signals
 from job.training.loop import Training, TrainingResult
 from job.training.step import Stepper
-from job.training.telemetry import ProgressLines
 from tests.conftest import STOPPED
 
 RESULT = TrainingResult(

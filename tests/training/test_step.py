@@ -1,9 +1,12 @@
 """One step: splitting an effective batch changes neither loss nor gradient, and float16 is scaled."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
-from job.training.step import FIRST_SCALE, SCALE_GROWS_AFTER, LossScale, seed_everything
+from job.errors import OutOfMemory
+from job.training.step import FIRST_SCALE, SCALE_GROWS_AFTER, LossScale, next_smaller_micro_batch, seed_everything
 from tests.training.material import adapter_of, begun, losses_of, make_model, rows, run
 
 
@@ -128,3 +131,14 @@ def test_the_norm_is_that_before_clipping_and_the_step_is_that_after(t5_folder, 
     assert norm.item() == pytest.approx(gradients.norm().item(), rel=1e-5)
     assert applied == [pytest.approx(1e-3, rel=1e-3)]
     assert all(parameter.grad is None for parameter in training.stepper.parameters)
+
+
+@pytest.mark.parametrize(
+    ("effective", "sizes"), [(8, [8, 4, 2, 1]), (12, [12, 6, 4, 3, 2, 1]), (7, [7, 1]), (1, [1])]
+)  # fmt: skip
+def test_the_next_smaller_micro_batch_is_the_next_divisor_of_the_effective_batch(effective, sizes, caplog):
+    for size, smaller in pairwise(sizes):
+        assert next_smaller_micro_batch(size, effective) == smaller
+        assert f"out of memory with a micro-batch of {size} rows: {smaller} x {effective // smaller} from here on" in caplog.text
+    with pytest.raises(OutOfMemory, match=r"One row does not fit the memory. Set GRADIENT_CHECKPOINTING=true, QUANTIZATION=nf4"):
+        next_smaller_micro_batch(1, effective)

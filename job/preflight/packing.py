@@ -15,10 +15,10 @@ from transformers import BatchEncoding, PreTrainedTokenizerBase
 from job.model.objective import Objective
 from job.model.packing import PackingCollator, padding_collator
 from job.model.sharding import is_sharded
+from job.preflight.memory import preserved_state
+from job.preflight.precision import in_float32, loss_and_gradient
 from job.system.hardware import free_memory
-from job.training.memory_check import preserved_state
 from job.training.order import Order
-from job.training.precision_check import in_float32, loss_and_gradient
 
 log = logging.getLogger(__name__)
 

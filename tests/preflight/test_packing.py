@@ -6,7 +6,7 @@ from datasets import Dataset
 from transformers import AutoTokenizer
 
 from job.model.packing import PACKED, accept_packed
-from job.training.packing_check import packing_is_exact, packing_is_faster
+from job.preflight.packing import packing_is_exact, packing_is_faster
 from tests.tiny_models import adapted, load, rows
 
 
@@ -51,7 +51,7 @@ def test_the_faster_way_is_found_by_the_clock(t5_folder, monkeypatch):
     data, tokenizer = Dataset.from_list(rows(causal=False)), AutoTokenizer.from_pretrained(t5_folder)
     for slow, expected in ((1.0, True), (1 / 9, False)):  # seconds of a padded round; a packed one takes a third
         times = iter([moment for _ in range(4) for moment in (0.0, slow, 0.0, 1 / 3)])
-        monkeypatch.setattr("job.training.packing_check.time.perf_counter", lambda times=times: next(times))
+        monkeypatch.setattr("job.preflight.packing.time.perf_counter", lambda times=times: next(times))
         assert packing_is_faster(model, data, tokenizer, 2) is expected
     assert all(parameter.grad is None for parameter in model.parameters())
 
@@ -61,7 +61,7 @@ def out_of_memory(*_: object, **__: object) -> None:
 
 
 def test_two_rows_that_do_not_fit_at_once_are_not_packed_and_that_is_no_warning(t5_folder, monkeypatch, caplog):
-    monkeypatch.setattr("job.training.packing_check.loss_and_gradient", out_of_memory)
+    monkeypatch.setattr("job.preflight.packing.loss_and_gradient", out_of_memory)
     model = adapted(load(t5_folder)).train()
     assert not packs_exactly(model, t5_folder, causal=False)
     assert "PADDING_FREE" not in caplog.text
@@ -71,7 +71,7 @@ def test_two_rows_that_do_not_fit_at_once_are_not_packed_and_that_is_no_warning(
 def test_padded_rows_that_do_not_fit_where_packed_ones_may_are_packed(t5_folder, monkeypatch):
     model = adapted(load(t5_folder))
     accept_packed(model.get_base_model())
-    monkeypatch.setattr("job.training.packing_check._time", out_of_memory)
+    monkeypatch.setattr("job.preflight.packing._time", out_of_memory)
     assert packing_is_faster(model, Dataset.from_list(rows(causal=False)), AutoTokenizer.from_pretrained(t5_folder), 2)
 
 
@@ -79,5 +79,5 @@ def test_padded_rows_that_do_not_fit_where_packed_ones_may_are_packed(t5_folder,
 def test_a_loss_that_is_off_by_more_than_float32_rounds_is_not_exact(t5_folder, monkeypatch, off, expected):
     gradient = torch.ones(3)
     found = iter([(2.0, gradient, None), (2.0 * (1 + off), gradient, None)])
-    monkeypatch.setattr("job.training.packing_check.loss_and_gradient", lambda *_: next(found))
+    monkeypatch.setattr("job.preflight.packing.loss_and_gradient", lambda *_: next(found))
     assert packs_exactly(adapted(load(t5_folder)), t5_folder, causal=False) is expected

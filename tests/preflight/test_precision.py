@@ -9,7 +9,7 @@ from job.config.libraries import weight_format
 from job.errors import Diverged
 from job.model.load import BaseModel, load_base
 from job.model.lora import add_lora
-from job.training.precision_check import check_precision, in_float32
+from job.preflight.precision import check_precision, in_float32
 
 BATCH = BatchEncoding({
     "input_ids": torch.arange(3, 19).reshape(1, 16),

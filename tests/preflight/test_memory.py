@@ -1,7 +1,6 @@
 """Out of memory, injected: the micro-batch shrinks, the result stays."""
 
 import json
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -9,13 +8,11 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file
 
-from job.errors import OutOfMemory
-from job.training import memory_check
-from job.training.memory_check import (
+from job.preflight import memory as memory_check
+from job.preflight.memory import (
     find_micro_batch,
     longest_batch,
     longest_row,
-    next_smaller_micro_batch,
     preserved_state,
     run_largest_step,
 )
@@ -163,17 +160,6 @@ def test_out_of_memory_in_the_evaluation_answers_fewer_rows_at_once_and_the_same
     assert code == 0, said
     assert "generate: out of memory with 4 rows at once, 2 from here on" in said
     assert Path("output/split/evaluation.csv").read_text() == Path("output/whole/evaluation.csv").read_text()
-
-
-@pytest.mark.parametrize(
-    ("effective", "sizes"), [(8, [8, 4, 2, 1]), (12, [12, 6, 4, 3, 2, 1]), (7, [7, 1]), (1, [1])]
-)  # fmt: skip
-def test_the_next_smaller_micro_batch_is_the_next_divisor_of_the_effective_batch(effective, sizes, caplog):
-    for size, smaller in pairwise(sizes):
-        assert next_smaller_micro_batch(size, effective) == smaller
-        assert f"out of memory with a micro-batch of {size} rows: {smaller} x {effective // smaller} from here on" in caplog.text
-    with pytest.raises(OutOfMemory, match=r"One row does not fit the memory. Set GRADIENT_CHECKPOINTING=true, QUANTIZATION=nf4"):
-        next_smaller_micro_batch(1, effective)
 
 
 @pytest.mark.parametrize(("fits", "expected"), [(9, 6), (6, 6), (5, 4), (3, 3), (1, 1)])

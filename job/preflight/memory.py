@@ -1,7 +1,6 @@
 """The largest step of a training, tried before the first: out of memory is found in seconds, not at step 900."""
 
 import contextlib
-import logging
 from collections.abc import Iterator
 
 import torch
@@ -10,12 +9,10 @@ from peft import PeftModel
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from job.data.token_lengths import token_lengths
-from job.errors import OutOfMemory
 from job.model.objective import Objective
 from job.model.packing import collator, padding_collator
 from job.system.hardware import free_memory
-
-log = logging.getLogger(__name__)
+from job.training.step import next_smaller_micro_batch
 
 
 def find_micro_batch(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase, wanted: int, effective: int) -> int:
@@ -31,23 +28,6 @@ def find_micro_batch(model: PeftModel, rows: Dataset, tokenizer: PreTrainedToken
         except torch.OutOfMemoryError:
             free_memory()
             micro_batch = next_smaller_micro_batch(micro_batch, effective)
-
-
-def next_smaller_micro_batch(micro_batch: int, effective: int) -> int:
-    """The next smaller divisor of the effective batch, logged as a warning. Raises OutOfMemory below 1."""
-    if micro_batch == 1:
-        raise OutOfMemory(
-            "One row does not fit the memory. Set GRADIENT_CHECKPOINTING=true, QUANTIZATION=nf4, a smaller MAX_SOURCE_LENGTH or a "
-            "smaller MODEL_ID; `plan` says which GPU would do."
-        )
-    found = next(size for size in range(micro_batch - 1, 0, -1) if effective % size == 0)
-    log.warning(
-        "out of memory with a micro-batch of %d rows: %d x %d from here on; the result is the same",
-        micro_batch,
-        found,
-        effective // found,
-    )
-    return found
 
 
 def check_largest_step(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase, micro_batch: int) -> None:
