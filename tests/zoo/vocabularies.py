@@ -13,11 +13,12 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-WORDS = (
-    "the of and to in for is on that by this with from you it not or are was be report city north river price total order apple "
-    "mother number seven three twenty paper water doctor answer question where when who what how many old new big small red green "
-    "blue house street train station"
-).split()
+WORDS = [
+    "the", "of", "and", "to", "in", "for", "is", "on", "that", "by", "this", "with", "you", "it", "not", "or", "are", "was",
+    "report", "city", "north", "river", "price", "total", "apple", "mother", "seven", "three", "paper", "water", "answer",
+    "question", "where", "what", "who", "how", "old", "new", "big", "small", "red", "green", "blue", "house", "street", "train",
+    "station",
+]  # fmt: skip
 VOCABULARY = 400
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -103,10 +104,20 @@ def m2m100(**languages: str) -> PreTrainedTokenizerBase:
     return _from_files(transformers.M2M100Tokenizer, ("<s>", "<pad>", "</s>", "<unk>"), ("sentencepiece.bpe.model",), **languages)
 
 
+def plbart(**languages: str) -> PreTrainedTokenizerBase:
+    """Pieces, then the programming languages."""
+    return _from_files(transformers.PLBartTokenizer, (), ("sentencepiece.bpe.model",), **languages)
+
+
 def marian() -> PreTrainedTokenizerBase:
     """</s> first, <pad> last; a SentencePiece model for each of two languages."""
     return _from_files(
-        transformers.MarianTokenizer, ("</s>", "<unk>"), ("source.spm", "target.spm"), ("<pad>",), source_lang="en", target_lang="de"
+        transformers.MarianTokenizer,
+        ("</s>", "<unk>"),
+        ("source.spm", "target.spm"),
+        ("<pad>",),
+        source_lang="en",
+        target_lang="de",
     )
 
 
