@@ -47,7 +47,9 @@ def opt() -> Tiny:
     """OPT 125M to 66B, Galactica: learned positions, counted from the mask."""
     vocabulary, merges = vocabularies.byte_pairs(("<s>", "<pad>", "</s>", "<unk>"))
     ends = {"bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>", "pad_token": "<pad>", "add_bos_token": True}
-    return causal("OPT", transformers.GPT2Tokenizer(vocab=vocabulary, merges=merges, **ends), ffn_dim=64, word_embed_proj_dim=32)
+    return causal(
+        "OPT", transformers.GPT2Tokenizer(vocab=vocabulary, merges=merges, **ends), ffn_dim=64, word_embed_proj_dim=32, init_std=0.2
+    )
 
 
 def biogpt() -> Tiny:
@@ -58,7 +60,7 @@ def biogpt() -> Tiny:
 def xglm() -> Tiny:
     """XGLM 564M to 7.5B: sinusoidal positions."""
     tokenizer = vocabularies.fairseq("XGLMTokenizer")
-    return causal("XGLM", tokenizer, d_model=32, num_layers=2, attention_heads=4, ffn_dim=64)
+    return causal("XGLM", tokenizer, d_model=32, num_layers=2, attention_heads=4, ffn_dim=64, init_std=0.2)
 
 
 def bloom() -> Tiny:
@@ -94,5 +96,12 @@ def persimmon() -> Tiny:
 def _gpt2(kind: str, ending: str, **options: object) -> Tiny:
     """GPT-2 and its kin have names of their own for the sizes."""
     tokenizer = vocabularies.gpt2()
-    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256, "vocab_size": embeddings(tokenizer)}
+    sizes = {
+        "n_embd": 32,
+        "n_layer": 2,
+        "n_head": 4,
+        "n_positions": 256,
+        "vocab_size": embeddings(tokenizer),
+        "initializer_range": 0.2,
+    }
     return model_of(kind, ending, **sizes, **special_ids(tokenizer), **options), tokenizer

@@ -9,13 +9,13 @@ from tests.zoo.tiny import Tiny, embeddings, model_of, special_ids
 
 SIZES = {
     "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
-    "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "max_position_embeddings": 256, "init_std": 0.2,
+    "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "max_position_embeddings": 256, "init_std": 0.6,
 }  # fmt: skip
-"""Of BART and all that descend from it; weights of the usual 0.02 would give every input the same answer."""
+"""Of BART and all that descend from it; see the weights in `tiny.SIZES`."""
 T5_SIZES = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0}
 GEMMA_SIZES = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 16, "max_position_embeddings": 256,
+    "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 16, "max_position_embeddings": 256, "initializer_range": 0.2,
 }  # fmt: skip
 
 
@@ -197,7 +197,7 @@ def prophetnet() -> Tiny:
     layers = {"num_encoder_layers": 2, "num_decoder_layers": 2, "num_encoder_attention_heads": 4, "num_decoder_attention_heads": 4}
     config = transformers.ProphetNetConfig(
         hidden_size=32, encoder_ffn_dim=64, decoder_ffn_dim=64, max_position_embeddings=256, vocab_size=len(tokenizer),
-        **layers, init_std=0.2, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
+        **layers, init_std=0.6, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
     )  # fmt: skip
     return transformers.ProphetNetForConditionalGeneration(config), tokenizer
 
@@ -219,7 +219,7 @@ def _t5(kind: str, tokenizer: PreTrainedTokenizerBase, **options: object) -> Tin
 
 def _with_own_head(tiny: Tiny) -> Tiny:
     model, tokenizer = tiny
-    model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.shared.weight) * 0.1)
+    model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.shared.weight) * 0.3)
     return model, tokenizer
 
 

@@ -136,7 +136,7 @@ def jamba() -> Tiny:
     """Jamba 1.5 to 1.7: Mamba, attention and experts."""
     return causal(
         "Jamba", vocabularies.gpt2(), num_experts=2, num_experts_per_tok=1, attn_layer_period=2, attn_layer_offset=1,
-        expert_layer_period=2, expert_layer_offset=1, use_mamba_kernels=False, mamba_d_state=8, mamba_dt_rank=4, pad_token_id=0,
+        expert_layer_period=2, expert_layer_offset=1, mamba_d_state=8, mamba_dt_rank=4, pad_token_id=0,
     )  # fmt: skip
 
 
@@ -175,7 +175,7 @@ def nemotron_h() -> Tiny:
     """Nemotron-H, Nemotron Nano 2 and 3: Mamba 2 and attention."""
     return causal(
         "NemotronH", vocabularies.bos(), layers_block_type=["mamba", "attention", "mlp"], head_dim=8, ssm_state_size=8,
-        mamba_num_heads=8, mamba_head_dim=8, n_groups=1, chunk_size=16, use_mamba_kernels=False,
+        mamba_num_heads=8, mamba_head_dim=8, n_groups=1, chunk_size=16,
     )  # fmt: skip
 
 
@@ -183,7 +183,7 @@ def zamba2() -> Tiny:
     """Zamba 2 1.2B to 7B: Mamba 2 and a shared attention block."""
     return causal(
         "Zamba2", vocabularies.bos(), mamba_d_state=8, n_mamba_heads=8, mamba_headdim=8, mamba_ngroups=1, chunk_size=16,
-        layers_block_type=["mamba", "hybrid"], use_mamba_kernels=False,
+        layers_block_type=["mamba", "hybrid"],
     )  # fmt: skip
 
 

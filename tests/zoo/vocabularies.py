@@ -3,7 +3,6 @@
 import json
 import random
 import tempfile
-from collections.abc import Sequence
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -36,15 +35,6 @@ def sentences() -> list[str]:
 
 
 @cache
-def pieces() -> list[tuple[str, float]]:
-    """Pieces and scores of a unigram model, as SentencePiece makes them for T5, Pegasus and mBART."""
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.train_from_iterator(sentences(), trainers.UnigramTrainer(vocab_size=VOCABULARY, show_progress=False))
-    return [(piece, score) for piece, score in json.loads(tokenizer.to_str())["model"]["vocab"]]
-
-
-@cache
 def byte_pairs(special: tuple[str, ...], by_byte: bool = True) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """Vocabulary, which begins with the `special` tokens, and merges: of bytes as GPT-2's, or else of letters as NLLB's."""
     tokenizer = Tokenizer(models.BPE())
@@ -60,7 +50,7 @@ def byte_pairs(special: tuple[str, ...], by_byte: bool = True) -> tuple[dict[str
 
 @cache
 def sentencepiece_model() -> bytes:
-    """A model file of SentencePiece, for the families whose tokenizers still read one."""
+    """A unigram model of SentencePiece, as its file; its first tokens are <unk>, <s> and </s>."""
     file = BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(sentences()), model_writer=file, vocab_size=VOCABULARY, hard_vocab_limit=False, minloglevel=2,
@@ -69,22 +59,28 @@ def sentencepiece_model() -> bytes:
     return file.getvalue()
 
 
+def pieces() -> list[tuple[str, float]]:
+    """Pieces of that model with their scores, without its special tokens."""
+    known = sentencepiece.SentencePieceProcessor(model_proto=sentencepiece_model())
+    return [(known.id_to_piece(number), known.get_score(number)) for number in range(3, len(known))]
+
+
 def t5() -> PreTrainedTokenizerBase:
     """<pad>, </s>, <unk>, then the pieces."""
-    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *_without(pieces(), "<unk>")]
+    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *pieces()]
     return transformers.T5Tokenizer(vocab=vocabulary, extra_ids=20)
 
 
 def pegasus() -> PreTrainedTokenizerBase:
     """T5's beginning, then the tokens of its pretraining, which real ones leave room for with 103 places."""
     beginning = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
-    return transformers.PegasusTokenizer(vocab=[*beginning, *_without(pieces(), "<unk>")], offset=8)
+    return transformers.PegasusTokenizer(vocab=[*beginning, *pieces()], offset=8)
 
 
 def fairseq(kind: str, **languages: str) -> PreTrainedTokenizerBase:
     """Of the class `kind`: <s>, <pad>, </s>, <unk>, then the pieces; languages come behind."""
     beginning = [(token, 0.0) for token in ("<s>", "<pad>", "</s>", "<unk>")]
-    return getattr(transformers, kind)(vocab=[*beginning, *_without(pieces(), "<unk>")], **languages)
+    return getattr(transformers, kind)(vocab=[*beginning, *pieces()], **languages)
 
 
 def bart(kind: str = "BartTokenizer", mask: bool = True) -> PreTrainedTokenizerBase:
@@ -171,17 +167,11 @@ def _with_beginning(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBa
     return tokenizer
 
 
-def _without(scored: Sequence[tuple[str, float]], *left_out: str) -> list[tuple[str, float]]:
-    return [(piece, score) for piece, score in scored if piece not in left_out]
-
-
 def _from_files(
     kind: type, first: tuple[str, ...], models_of_pieces: tuple[str, ...], last: tuple[str, ...] = (), **options: str
 ) -> PreTrainedTokenizerBase:
     """A tokenizer of class `kind` from vocab.json and SentencePiece models of these names."""
-    known = sentencepiece.SentencePieceProcessor(model_proto=sentencepiece_model())
-    middle = [known.id_to_piece(number) for number in range(len(known))]
-    words = [*first, *(piece for piece in middle if piece not in ("<s>", "</s>", "<unk>")), *last]
+    words = [*first, *(piece for piece, _ in pieces()), *last]
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(words)}))
         for name in models_of_pieces:
