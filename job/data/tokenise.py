@@ -16,8 +16,13 @@ ROWS_A_PROCESS = 20_000
 Ids = list[int]
 
 
-def tokenise(examples: Dataset, tokenizer: PreTrainedTokenizerBase, seq2seq: bool, num_proc: int, cache: Path) -> Dataset:
-    """`examples` with `source_ids` and `target_ids`, uncut, in the file `cache`; of a chat, all its ids and its labels."""
+def tokenise(
+    examples: Dataset, tokenizer: PreTrainedTokenizerBase, seq2seq: bool, num_proc: int, cache: Path, first_token: int | None = None
+) -> Dataset:
+    """`examples` with `source_ids` and `target_ids`, uncut, in the file `cache`; of a chat, all its ids and its labels.
+
+    first_token: what an encoder-decoder's decoder reads before its first token.
+    """
     if "messages" in examples.column_names:
         if seq2seq or not tokenizer.chat_template:
             raise SettingsError(
@@ -26,7 +31,7 @@ def tokenise(examples: Dataset, tokenizer: PreTrainedTokenizerBase, seq2seq: boo
             )
         encode = partial(_encode_chats, tokenizer=tokenizer)
     else:
-        encode = partial(_encode_pairs, tokenizer=tokenizer, seq2seq=seq2seq)
+        encode = partial(_encode_pairs, tokenizer=tokenizer, seq2seq=seq2seq, first_token=first_token)
     unused = [name for name in ("prompt", "messages") if name in examples.column_names]
     num_proc = min(num_proc, len(examples) // ROWS_A_PROCESS)
     if num_proc > 1:
@@ -57,14 +62,25 @@ def encode_chats(chats: list[list[dict[str, str]]], tokenizer: PreTrainedTokeniz
     return [_render(chat, tokenizer, answer_next=True) for chat in chats]
 
 
-def _encode_pairs(batch: dict[str, list], tokenizer: PreTrainedTokenizerBase, seq2seq: bool) -> dict[str, list[Ids]]:
+def _encode_pairs(
+    batch: dict[str, list], tokenizer: PreTrainedTokenizerBase, seq2seq: bool, first_token: int | None
+) -> dict[str, list[Ids]]:
     sources = encode_prompts(batch["prompt"], tokenizer, seq2seq)
     if seq2seq:
         targets = tokenizer(text_target=batch["ground_truth"], verbose=False).input_ids
+        targets = [ids[1:] if ids[:1] == [first_token] else ids for ids in targets]  # Gemma's tokenizer writes it, T5Gemma reads it
     else:
         targets = tokenizer(batch["ground_truth"], add_special_tokens=False, verbose=False).input_ids
-    targets = [ids if ids and ids[-1] == tokenizer.eos_token_id else [*ids, tokenizer.eos_token_id] for ids in targets]
+    end = tokenizer.eos_token_id
+    ended = (end, *_behind_the_end(tokenizer)) if seq2seq else (end,)
+    targets = [ids if ids and ids[-1] in ended else [*ids, end] for ids in targets]
     return {"source_ids": sources, "target_ids": targets}
+
+
+def _behind_the_end(tokenizer: PreTrainedTokenizerBase) -> Ids:
+    """What the tokenizer itself writes behind the end marker of an answer: the language, for mBART."""
+    added, end = tokenizer(text_target="").input_ids, tokenizer.eos_token_id
+    return added[added.index(end) + 1 :] if end in added else []
 
 
 def _encode_chats(batch: dict[str, list], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Ids]]:
