@@ -64,7 +64,8 @@ def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, row: di
         decoder_start_token_id=own.decoder_start_token_id, **{name: getattr(own, name, None) for name in TAKEN_OVER},
     )  # fmt: skip
     tokens = model.generate(input_ids=inputs, attention_mask=torch.ones_like(inputs), generation_config=config)[0].tolist()
-    hidden = set(tokenizer.all_special_ids) - set(task["kept_special_tokens"])
+    marked = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+    hidden = marked.union(tokenizer.all_special_ids).difference(task["kept_special_tokens"])
     answer = tokens if task["seq2seq"] else tokens[len(row["prompt"]) :]
     return tokenizer.decode([token for token in answer if token not in hidden]).strip()
 
