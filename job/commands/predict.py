@@ -16,9 +16,10 @@ from job.config.inputs import base_model, column_mapping
 from job.config.libraries import weight_format
 from job.config.settings import Settings
 from job.data.answers import AnswerFile
+from job.data.chat import encode_chats
 from job.data.read import Source, Table, read_table
 from job.data.rows import to_chats, to_prompts
-from job.data.tokenise import cut_source, encode_chats, encode_prompts
+from job.data.tokenise import cut_source, encode_prompts
 from job.data.write import check_place, write_table
 from job.errors import OutputError
 from job.evaluation.generate import Decoding, Ids, confidences, decode, generate_ids

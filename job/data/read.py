@@ -1,13 +1,16 @@
 """One table from any format: spreadsheets, text tables, JSON, parquet, arrow, saved datasets, the hub."""
 
 import glob
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
 
 from job.data.formats import Cells, quoted, read_columns
+from job.data.token_lengths import ROWS_AT_ONCE
 from job.errors import DataError, InputMissing, first_line
 from job.system.hub import hub_errors
 
@@ -46,6 +49,11 @@ class Table:
     def row_name(self, index: int) -> str:
         """What a person calls the row at `index`: in a spreadsheet the header is row 1."""
         return f"row {index + self.first_row}"
+
+    def cells(self, column: str) -> Iterator[Any]:
+        """The cells of a column, few of them in memory at once."""
+        for batch in self.rows.select_columns([column]).iter(batch_size=ROWS_AT_ONCE):
+            yield from batch[column]
 
 
 def read_table(source: Source) -> Table:

@@ -7,7 +7,8 @@ from pathlib import Path
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from job.errors import DataError, SettingsError
+from job.data.chat import encode_examples
+from job.errors import SettingsError
 from job.labels import IGNORED
 
 ROWS_A_PROCESS = 20_000
@@ -24,7 +25,7 @@ def tokenise(examples: Dataset, tokenizer: PreTrainedTokenizerBase, seq2seq: boo
                 "chats (MESSAGES_COLUMN) need a causal model with a chat template. "
                 "Choose another MODEL_ID, or use INPUT_COLUMN and TARGET_COLUMN."
             )
-        encode = partial(_encode_chats, tokenizer=tokenizer)
+        encode = partial(encode_examples, tokenizer=tokenizer)
     else:
         encode = partial(_encode_pairs, tokenizer=tokenizer, seq2seq=seq2seq)
     unused = [name for name in ("prompt", "messages") if name in examples.column_names]
@@ -52,11 +53,6 @@ def encode_prompts(prompts: list[str], tokenizer: PreTrainedTokenizerBase, seq2s
     return [ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids for ids in encoded]
 
 
-def encode_chats(chats: list[list[dict[str, str]]], tokenizer: PreTrainedTokenizerBase) -> list[Ids]:
-    """Token ids of chats in the model's own template, as the model sees them before it answers."""
-    return [_render(chat, tokenizer, answer_next=True) for chat in chats]
-
-
 def _encode_pairs(batch: dict[str, list], tokenizer: PreTrainedTokenizerBase, seq2seq: bool) -> dict[str, list[Ids]]:
     sources = encode_prompts(batch["prompt"], tokenizer, seq2seq)
     if seq2seq:
@@ -65,38 +61,6 @@ def _encode_pairs(batch: dict[str, list], tokenizer: PreTrainedTokenizerBase, se
         targets = tokenizer(batch["ground_truth"], add_special_tokens=False, verbose=False).input_ids
     targets = [ids if ids and ids[-1] == tokenizer.eos_token_id else [*ids, tokenizer.eos_token_id] for ids in targets]
     return {"source_ids": sources, "target_ids": targets}
-
-
-def _encode_chats(batch: dict[str, list], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Ids]]:
-    encoded = [encode_chat(chat, tokenizer) for chat in batch["messages"]]
-    return {"source_ids": [ids for ids, _ in encoded], "target_ids": [labels for _, labels in encoded]}
-
-
-def encode_chat(chat: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase) -> tuple[Ids, Ids]:
-    """Token ids of a chat in the model's own template, and its labels: the assistant's turns, -100 elsewhere.
-
-    Raises DataError if the template rewrites earlier turns, so that a turn cannot be located.
-    """
-    ids = _render(chat, tokenizer, answer_next=False)
-    labels = [IGNORED] * len(ids)
-    for number, turn in enumerate(chat):
-        if turn["role"] != "assistant":
-            continue
-        before = _render(chat[:number], tokenizer, answer_next=True)
-        after = _render(chat[: number + 1], tokenizer, answer_next=False)
-        if ids[: len(before)] != before or ids[: len(after)] != after:
-            raise DataError(
-                f"MESSAGES_COLUMN: this model's chat template rewrites earlier turns when a chat continues; message {number + 1} "
-                "cannot be found in it. Give each chat one answer, or use INPUT_COLUMN and TARGET_COLUMN."
-            )
-        labels[len(before) : len(after)] = ids[len(before) : len(after)]
-    return ids, labels
-
-
-def _render(chat: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, answer_next: bool) -> Ids:
-    if not chat and not answer_next:
-        return []
-    return tokenizer.apply_chat_template(chat, add_generation_prompt=answer_next, return_dict=False)
 
 
 def assemble(tokenised: Dataset, longest: tuple[int, int], eos_token_id: int, layout: str, cache: Path) -> Dataset:

@@ -4,11 +4,9 @@ import itertools
 
 import pytest
 from datasets import Dataset
-from transformers import AutoTokenizer
 
 from job.data import tokenise as module
-from job.data.tokenise import encode_chat, encode_prompts
-from job.errors import DataError
+from job.data.tokenise import encode_prompts
 
 EOS = 1
 
@@ -70,29 +68,3 @@ def test_nothing_is_padded(tokenizer, made):
     rows = Dataset.from_dict({"input": ["x", "y"], "prompt": ["a", "a b c d e"], "ground_truth": ["b", "b c d e f"]})
     tokenised = made.assemble(made.tokenise(rows, tokenizer, True, 1), (99, 99), EOS, "seq2seq")
     assert not any(tokenizer.pad_token_id in ids for row in tokenised for ids in (row["input_ids"], row["labels"]))
-
-
-def test_only_the_assistants_turns_of_a_chat_are_in_the_loss(llama_folder):
-    tokenizer = AutoTokenizer.from_pretrained(llama_folder)
-    chat = [
-        {"role": "user", "content": "one"}, {"role": "assistant", "content": "two"},
-        {"role": "user", "content": "three"}, {"role": "assistant", "content": "four"},
-    ]  # fmt: skip
-    ids, labels = encode_chat(chat, tokenizer)
-    assert ids == tokenizer.apply_chat_template(chat, return_dict=False)
-    runs, current = [], []
-    for label in [*labels, -100]:
-        if label != -100:
-            current.append(label)
-        elif current:
-            runs.append(tokenizer.decode(current).strip())
-            current = []
-    assert runs == ["two</s>", "four</s>"]
-
-
-def test_a_template_that_rewrites_earlier_turns_is_refused(llama_folder):
-    tokenizer = AutoTokenizer.from_pretrained(llama_folder)
-    tokenizer.chat_template = "{{ messages | length }}" + tokenizer.chat_template
-    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}] * 2
-    with pytest.raises(DataError, match="rewrites earlier turns"):
-        encode_chat(chat, tokenizer)
