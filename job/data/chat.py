@@ -44,3 +44,23 @@ def _render(chat: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, answ
     if not chat and not answer_next:
         return []
     return tokenizer.apply_chat_template(chat, add_generation_prompt=answer_next, return_dict=False)
+
+
+def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The id of the token that ends an assistant's turn in the chat template; None where there is no template, or plain text
+    ends a turn."""
+    if not tokenizer.chat_template:
+        return None
+    for messages in ([{"role": "user", "content": "a"}, _ANSWERED], [_ANSWERED]):
+        try:
+            text = tokenizer.apply_chat_template(messages, tokenize=False)
+        except Exception:  # what a template raises is its author's choice
+            continue
+        written_after = text.rpartition(_ANSWERED["content"])[2]
+        added = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
+        found = [(written_after.find(token), -len(token), number) for token, number in added.items() if token in written_after]
+        return min(found)[2] if found else None
+    return None
+
+
+_ANSWERED = {"role": "assistant", "content": "yes-yes-yes"}

@@ -3,7 +3,7 @@
 import pytest
 from transformers import AutoTokenizer
 
-from job.data.chat import encode_chat
+from job.data.chat import encode_chat, end_of_turn
 from job.errors import DataError
 
 
@@ -31,3 +31,12 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(llama_folder):
     chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}] * 2
     with pytest.raises(DataError, match="rewrites earlier turns"):
         encode_chat(chat, tokenizer)
+
+
+def test_the_end_of_a_turn_is_the_token_that_the_template_writes_after_an_answer(llama_folder):
+    tokenizer = AutoTokenizer.from_pretrained(llama_folder)
+    assert end_of_turn(tokenizer) == tokenizer.convert_tokens_to_ids("</s>")
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    assert end_of_turn(tokenizer) is None
+    tokenizer.chat_template = None
+    assert end_of_turn(tokenizer) is None
