@@ -16,7 +16,7 @@ from job.config.inputs import base_model, column_mapping
 from job.config.libraries import weight_format
 from job.config.settings import Settings
 from job.data.answers import AnswerFile
-from job.data.chat import encode_chats
+from job.data.chat import encode_open_chats
 from job.data.read import Source, Table, read_table
 from job.data.rows import to_chats, to_prompts
 from job.data.tokenise import cut_source, encode_prompts
@@ -141,7 +141,7 @@ def _prompts(settings: Settings, record: AdapterRecord, table: Table, tokenizer:
         preprocess=record.preprocess,
     )
     if record.chat:
-        return encode_chats(to_chats(table, columns), tokenizer)
+        return encode_open_chats(to_chats(table, columns), tokenizer)
     return encode_prompts(to_prompts(table, columns), tokenizer, record.seq2seq)
 
 

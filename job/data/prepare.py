@@ -13,6 +13,7 @@ import numpy as np
 from datasets import Dataset, load_from_disk
 from transformers import PreTrainedTokenizerBase
 
+from job.data.chat_rows import question_of
 from job.data.lengths import LengthLimits, Truncation, check_truncation, choose_lengths, measure_truncation
 from job.data.read import Source, Table, read_table
 from job.data.rows import ColumnMapping, to_examples
@@ -122,7 +123,7 @@ def _tokenise_and_cut(train: Table, evaluation: Table | None, config: DataConfig
     """work: folder of what is between the steps, on disk so that rows of any number take the same memory."""
     examples, held_out, tables = _examples(train, evaluation, config, work)
     tokenised = [
-        tokenise(part, model.tokenizer, model.seq2seq, config.num_proc, work / f"tokenised-{name}.arrow")
+        tokenise(part, model.tokenizer, model.seq2seq, config.num_proc, work / f"tokenised-{name}.arrow", name == "train")
         for name, part in (("train", examples), ("eval", held_out))
     ]
     chat = "messages" in examples.column_names
@@ -169,7 +170,7 @@ def _keys(examples: Dataset) -> Iterator[str]:
     """What makes two rows the same question: the prompt, or all of a chat but its last answer."""
     column = "prompt" if "prompt" in examples.column_names else "messages"
     for batch in examples.select_columns([column]).iter(batch_size=ROWS_AT_ONCE):
-        yield from batch[column] if column == "prompt" else (json.dumps(chat[:-1], sort_keys=True) for chat in batch[column])
+        yield from batch[column] if column == "prompt" else map(question_of, batch[column])
 
 
 def _cut(tokenised: Dataset, assembled: Dataset, longest: tuple[int, int], too_long: str) -> tuple[Dataset, Truncation]:

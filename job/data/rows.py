@@ -8,6 +8,7 @@ import pyarrow as pa
 from datasets import Dataset
 
 from job.data.chat_rows import chat_examples, open_chats
+from job.data.chat_template import Chat
 from job.data.read import Table
 from job.data.template import Template
 from job.errors import DataError, SettingsError
@@ -27,8 +28,7 @@ class ColumnMapping:
 
 
 def to_examples(table: Table, columns: ColumnMapping, cache: Path) -> Dataset:
-    """The examples of `table`: columns `input`, `prompt`, `ground_truth`, or for chats `input`, `messages`, `ground_truth`, and
-    `row`, what a person calls it.
+    """The examples of `table`: columns `input`, `prompt`, `ground_truth`, or for chats `messages`, and `row`, its name for people.
 
     cache: file where they are kept, so that a table larger than the memory will do.
     Raises DataError naming the row and the column of the first cell that is missing, empty or no text.
@@ -69,7 +69,7 @@ def to_prompts(table: Table, columns: ColumnMapping) -> list[str]:
     return [template.fill(row) for row in table.rows.select_columns(list(template.columns))]
 
 
-def to_chats(table: Table, columns: ColumnMapping) -> list[list[dict[str, str]]]:
+def to_chats(table: Table, columns: ColumnMapping) -> list[Chat]:
     """The chats of a table that wait for an answer: its messages, or each cell of the input column as a person's only one."""
     if columns.preprocess:
         table = _preprocess(table, columns.preprocess)
@@ -77,7 +77,7 @@ def to_chats(table: Table, columns: ColumnMapping) -> list[list[dict[str, str]]]
         if columns.input not in table.rows.column_names:
             raise DataError(_no_column(table, columns.input, "INPUT_COLUMN"))
         _check_filled(table, columns.input)
-        return [[{"role": "user", "content": text}] for text in table.cells(columns.input)]
+        return [Chat([{"role": "user", "content": text}]) for text in table.cells(columns.input)]
     return open_chats(table, columns.messages)
 
 

@@ -8,6 +8,8 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from job.data.chat import encode_examples
+from job.data.chat_content import warn_of_changes
+from job.data.chat_template import Chat
 from job.errors import SettingsError
 from job.labels import IGNORED
 
@@ -17,15 +19,21 @@ ROWS_A_PROCESS = 20_000
 Ids = list[int]
 
 
-def tokenise(examples: Dataset, tokenizer: PreTrainedTokenizerBase, seq2seq: bool, num_proc: int, cache: Path) -> Dataset:
-    """`examples` with `source_ids` and `target_ids`, uncut, in the file `cache`; of a chat, all its ids and its labels."""
+def tokenise(
+    examples: Dataset, tokenizer: PreTrainedTokenizerBase, seq2seq: bool, num_proc: int, cache: Path, every_answer: bool = True
+) -> Dataset:
+    """`examples` with `source_ids` and `target_ids`, uncut, in the file `cache`; of a chat, all its ids and its labels.
+
+    every_answer: see `encode_examples`.
+    """
     if "messages" in examples.column_names:
         if seq2seq or not tokenizer.chat_template:
             raise SettingsError(
                 "chats (MESSAGES_COLUMN) need a causal model with a chat template. "
                 "Choose another MODEL_ID, or use INPUT_COLUMN and TARGET_COLUMN."
             )
-        encode = partial(encode_examples, tokenizer=tokenizer)
+        warn_of_changes((Chat.parse(text) for text in examples["messages"]), tokenizer)
+        encode = partial(encode_examples, tokenizer=tokenizer, every_answer=every_answer)
     else:
         encode = partial(_encode_pairs, tokenizer=tokenizer, seq2seq=seq2seq)
     unused = [name for name in ("prompt", "messages") if name in examples.column_names]
