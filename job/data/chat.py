@@ -87,11 +87,12 @@ def _ending(tokenizer: PreTrainedTokenizerBase, _template: str, _vocabulary: int
 
 
 def _answers_a_row(chat: Chat, tokenizer: PreTrainedTokenizerBase, every_answer: bool) -> list[list[Answer]]:
-    """The answers of each row that `chat` makes: one with all of them, where the template leaves earlier ones as they are."""
+    """The answers of each row that `chat` makes: one with all, where earlier ones stand in the whole as the model wrote them."""
     check_chat(chat, tokenizer)
     answers = [_answer(chat, number, tokenizer) for number in trained_answers(chat)]
-    whole = answers[-1].rendered
-    if all(whole.startswith(answer.rendered[: answer.spans[-1][1]]) for answer in answers):
+    *earlier, last = answers
+    unchanged = all(last.rendered.startswith(answer.rendered[: answer.spans[-1][1]]) for answer in earlier)
+    if not earlier or (unchanged and not _cuts(_tokens(last.rendered, tokenizer), earlier, tokenizer)):
         return [answers]
     return [[answer] for answer in answers] if every_answer else [answers[-1:]]
 
@@ -126,17 +127,17 @@ def _turn_end(turn: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, int, 
         return len(body), len(body), False
     while token := next((token for token in (ending, *special) if body.endswith(token)), None):
         body = body.removesuffix(token).rstrip()
-    tail = turn[len(body) :]
-    if ending in tail:
-        return len(body), len(body) + tail.index(ending) + len(ending), True
-    return len(body), len(turn.rstrip()), bool(tail.strip())  # another special token, such as that of a tool call's end
+    if (begin := turn.find(ending, len(body))) >= 0:
+        return begin, begin + len(ending), True
+    turn = turn.rstrip()
+    last = next((token for token in special if turn.endswith(token)), "")  # another token, such as that of a tool call's end
+    return len(turn) - len(last), len(turn), bool(last)
 
 
 def _encode(answers: list[Answer], tokenizer: PreTrainedTokenizerBase) -> tuple[Ids, Ids]:
     """The ids of the last answer's chat, and their labels: the spans of all `answers`, -100 elsewhere."""
     last, spans = answers[-1], [span for answer in answers for span in answer.spans]
-    text = last.rendered if last.ends else last.rendered[: spans[-1][1]]
-    tokens = _tokenise(text, spans, tokenizer)
+    tokens = _tokenise(last.rendered if last.ends else last.rendered[: spans[-1][1]], last, tokenizer)
     ids = [token for token, _, _ in tokens]
     labels = [
         token if any(start < max(end, begin + 1) and begin < stop for start, stop in spans) else IGNORED
@@ -147,21 +148,24 @@ def _encode(answers: list[Answer], tokenizer: PreTrainedTokenizerBase) -> tuple[
     return [*ids, tokenizer.eos_token_id], [*labels, tokenizer.eos_token_id]
 
 
-def _tokenise(text: str, spans: list[Span], tokenizer: PreTrainedTokenizerBase) -> list[Token]:
-    """The tokens of `text`. None reaches over the beginning of a span, as none does when the model is asked for it."""
+def _tokenise(text: str, answer: Answer, tokenizer: PreTrainedTokenizerBase) -> list[Token]:
+    """The tokens of `text`. None reaches over the beginning of `answer`, as none does when the model is asked for it."""
     tokens = _tokens(text, tokenizer)
-    if tokenizer.is_fast:
-        cuts = [start for start, _ in spans if any(begin < start < end for _, begin, end in tokens)]
-    else:  # which does not say where the text of a token is
-        cuts = [place for span in spans for place in span]
-    if not cuts:
+    if not (cuts := _cuts(tokens, [answer], tokenizer)):
         return tokens
-    pieces = list(pairwise(sorted({0, *cuts, len(text)})))
     return [
         (token, first + begin, first + end)
-        for first, stop in pieces
+        for first, stop in pairwise([0, *cuts, len(text)])
         for token, begin, end in _tokens(text[first:stop], tokenizer, follows=first > 0)
     ]
+
+
+def _cuts(tokens: list[Token], answers: list[Answer], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Where `answers` begin in the midst of a token; all places where they begin or end, if the tokenizer does not say."""
+    spans = [span for answer in answers for span in answer.spans]
+    if not tokenizer.is_fast:
+        return [place for span in spans for place in span]
+    return [start for start, _ in spans if any(begin < start < end for _, begin, end in tokens)]
 
 
 def _tokens(text: str, tokenizer: PreTrainedTokenizerBase, follows: bool = False) -> list[Token]:

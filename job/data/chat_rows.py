@@ -1,7 +1,8 @@
 """Table -> chats: OpenAI's and ShareGPT's ways to write them, each message checked."""
 
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from datasets import Dataset
 
 from job.data.chat_template import Chat, Message, text_of, trained_answers
 from job.data.read import Table
+from job.data.token_lengths import ROWS_AT_ONCE
 from job.errors import DataError
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -52,15 +54,17 @@ def question_of(text: str) -> str:
     return f"{question}{json.dumps(chat.tools, sort_keys=True)}" if chat.tools else question
 
 
-def shared_opening(chats: Iterator[Chat]) -> Chat | None:
+def chats_of(examples: Dataset) -> Iterator[Chat]:
+    """The chats of examples, few of them in memory at once."""
+    for batch in examples.select_columns(["messages"]).iter(batch_size=ROWS_AT_ONCE):
+        yield from map(Chat.parse, batch["messages"])
+
+
+def shared_opening(chats: Iterable[Chat]) -> Chat | None:
     """The system message and the tools that all `chats` begin with; None if they differ, or there are none."""
-    shared: Chat | None = None
-    for chat in chats:
-        opening = opening_of(chat)
-        if shared not in (None, opening):
-            return None
-        shared = opening
-    return shared if shared and (shared.messages or shared.tools) else None
+    first, *others = itertools.islice(itertools.groupby(map(opening_of, chats)), 2)  # groups of neighbours that are equal
+    opening = first[0]
+    return None if others or not (opening.messages or opening.tools) else opening
 
 
 def opening_of(chat: Chat) -> Chat:
@@ -88,7 +92,7 @@ def _up_to_answer(chat: Chat) -> Chat:
 
 
 def _chat(cell: Any, tools: Any, where: str) -> Chat:
-    cell, tools = _parsed(cell), _parsed(tools)
+    cell, tools = _parsed(_without_nulls(cell)), _parsed(_without_nulls(tools))
     if isinstance(cell, dict):
         tools = tools or _parsed(cell.get(TOOLS))
         cell = cell.get("messages") or cell.get("conversations")
@@ -145,16 +149,15 @@ def _tool_call(call: Any, place: str) -> dict:
 
 
 def _parsed(value: Any) -> Any:
-    """What JSON text says, other values without the nulls that Arrow puts where other rows have a key: absent keys."""
-    if not isinstance(value, str):
-        return _without_nulls(value)
+    """What JSON text says; all else as it is."""
     try:
-        return json.loads(value)
+        return json.loads(value) if isinstance(value, str) else value
     except ValueError:
         return value
 
 
 def _without_nulls(value: Any) -> Any:
+    """`value` without the nulls that Arrow puts where other rows have a key: it is absent in this one. Text has none."""
     if isinstance(value, dict):
         return {key: _without_nulls(item) for key, item in value.items() if item is not None}
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value

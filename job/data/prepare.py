@@ -8,12 +8,13 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset, load_from_disk
 from transformers import PreTrainedTokenizerBase
 
-from job.data.chat_rows import question_of
+from job.data.chat_rows import chats_of, question_of, shared_opening
 from job.data.lengths import LengthLimits, Truncation, check_truncation, choose_lengths, measure_truncation
 from job.data.read import Source, Table, read_table
 from job.data.rows import ColumnMapping, to_examples
@@ -65,6 +66,8 @@ class PreparedData:
     source_lengths: dict[str, int] = field(default_factory=dict)
     """Tokens of an input before the cut -> training rows; empty where that is not known."""
     target_lengths: dict[str, int] = field(default_factory=dict)
+    opening: dict[str, Any] | None = None
+    """The `messages` and `tools` that all training chats begin with: a system message that each question was asked after."""
 
 
 def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | None = None) -> PreparedData:
@@ -116,6 +119,7 @@ def read_prepared(folder: Path) -> PreparedData:
         chat=summary.get("chat", False),
         source_lengths=summary.get("source_lengths", {}),
         target_lengths=summary.get("target_lengths", {}),
+        opening=summary.get("opening"),
     )
 
 
@@ -141,10 +145,13 @@ def _tokenise_and_cut(train: Table, evaluation: Table | None, config: DataConfig
     for rows, table in zip((train_rows, eval_rows), tables, strict=True):
         if len(rows) == 0:
             raise DataError(f"{table.source}: no row is left after the cut. Raise MAX_SOURCE_LENGTH and MAX_TARGET_LENGTH.")
+    opening = None
     if chat:  # whose input and answers are one sequence, of which the answers are a part
         targets = answer_lengths(assembled[0])
+        shared = shared_opening(chats_of(examples))
+        opening = {"messages": shared.messages, "tools": shared.tools} if shared else None
     counts = _counted(sources), _counted(targets)
-    return PreparedData(train_rows, eval_rows, train_truncation, eval_truncation, "", chat, *counts)
+    return PreparedData(train_rows, eval_rows, train_truncation, eval_truncation, "", chat, *counts, opening)
 
 
 def _counted(lengths: np.ndarray) -> dict[str, int]:
@@ -263,6 +270,7 @@ def _save(prepared: PreparedData, folder: Path, cut_rows: Path) -> None:
         "chat": prepared.chat,
         "source_lengths": prepared.source_lengths,
         "target_lengths": prepared.target_lengths,
+        "opening": prepared.opening,
     }
     if cut_rows.exists():
         shutil.copy(cut_rows, partial)

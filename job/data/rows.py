@@ -69,15 +69,18 @@ def to_prompts(table: Table, columns: ColumnMapping) -> list[str]:
     return [template.fill(row) for row in table.rows.select_columns(list(template.columns))]
 
 
-def to_chats(table: Table, columns: ColumnMapping) -> list[Chat]:
-    """The chats of a table that wait for an answer: its messages, or each cell of the input column as a person's only one."""
+def to_chats(table: Table, columns: ColumnMapping, opening: Chat) -> list[Chat]:
+    """The chats of a table that wait for an answer: its messages, or a cell of the input column after `opening`."""
     if columns.preprocess:
         table = _preprocess(table, columns.preprocess)
     if not is_chat(table, columns):
         if columns.input not in table.rows.column_names:
             raise DataError(_no_column(table, columns.input, "INPUT_COLUMN"))
         _check_filled(table, columns.input)
-        return [Chat([{"role": "user", "content": text}]) for text in table.cells(columns.input)]
+        return [
+            Chat([*opening.messages, {"role": "user", "content": text}], opening.tools, f"{table.source}: {table.row_name(index)}")
+            for index, text in enumerate(table.cells(columns.input))
+        ]
     return open_chats(table, columns.messages)
 
 

@@ -238,3 +238,5 @@ class AdapterRecord(Record):
     preprocess: str | None = None
     max_source_length: int | None = None
     """Tokens of an input that were allowed in training; None where it is what the model takes."""
+    chat_opening: dict[str, Any] | None = None
+    """The `messages` and `tools` that all training chats began with."""

@@ -1,4 +1,4 @@
-"""Chat templates of real families, shortened to what tells them apart, with a byte-level tokenizer that has their special tokens."""
+"""Chat templates of real families, shortened to what tells them apart, and tokenizers with their special tokens."""
 
 import re
 
@@ -11,7 +11,8 @@ CHATML = (
 )
 MARKED_CHATML = CHATML.replace(
     "{{ m.content }}<|im_end|>",
-    "{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}{% else %}{{ m.content }}{% endif %}<|im_end|>",
+    "{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}{% else %}{{ m.content }}{% endif %}"
+    "<|im_end|>",
 )
 PARTS = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}"
@@ -38,7 +39,7 @@ QWEN3 = TOOLS + (
     "{% set content = content.split('</think>')[-1].lstrip('\n') %}{% endif %}"
     "{{ '<|im_start|>assistant\n' }}{% if loop.index0 > ns.last and (loop.last or thoughts) %}"
     "{{ '<think>\n' + thoughts.strip('\n') + '\n</think>\n\n' + content.lstrip('\n') }}{% else %}{{ content }}{% endif %}"
-    + CALLS + "<|im_end|>\n"
+    + CALLS.replace("'\n<tool_call>", "('\n' if content or not loop.first else '') + '<tool_call>") + "<|im_end|>\n"
     "{% elif m.role == 'tool' %}<|im_start|>user\n<tool_response>\n{{ m.content }}\n</tool_response><|im_end|>\n"
     "{% else %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
@@ -47,10 +48,11 @@ QWEN3 = TOOLS + (
 QWQ = CHATML.replace("<|im_start|>assistant\n{% endif %}", "<|im_start|>assistant\n<think>\n{% endif %}")
 DEEPSEEK_R1 = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}{% elif m.role == 'user' %}"
-    "{{ '<｜User｜>' + m.content }}{% elif m.role == 'assistant' %}{{ '<｜Assistant｜>' }}"
+    "{{ '<\uff5cUser\uff5c>' + m.content }}{% elif m.role == 'assistant' %}{{ '<\uff5cAssistant\uff5c>' }}"
     "{% set content = m.content or '' %}{% if '</think>' in content %}{% set content = content.split('</think>')[-1] %}{% endif %}"
-    "{{ content }}{% for call in m.tool_calls %}{{ '<｜call｜>' + call.function.name + '\n' + call.function.arguments + '<｜/call｜>' }}"
-    "{% endfor %}{{ eos_token }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<｜Assistant｜>' }}{% endif %}"
+    "{{ content }}{% for call in m.tool_calls %}"
+    "{{ '<\uff5ccall\uff5c>' + call.function.name + '\n' + call.function.arguments + '<\uff5c/call\uff5c>' }}"
+    "{% endfor %}{{ eos_token }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<\uff5cAssistant\uff5c>' }}{% endif %}"
 )
 LLAMA3_1 = (
     "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set system = messages[0]['content'] | trim %}"
@@ -59,7 +61,8 @@ LLAMA3_1 = (
     "{{ 'Today Date: 26 Jul 2024\n\n' + system + '<|eot_id|>' }}{% if tools is not none %}"
     "{% set first = messages[0]['content'] | trim %}{% set messages = messages[1:] %}"
     "{{ '<|start_header_id|>user<|end_header_id|>\n\nGiven the following functions' }}{% for tool in tools %}"
-    "{{ tool | tojson(indent=4) }}{% endfor %}{{ first + '<|eot_id|>' }}{% endif %}{% for m in messages %}{% if 'tool_calls' in m %}"
+    "{{ tool | tojson(indent=4) }}{% endfor %}{{ first + '<|eot_id|>' }}{% endif %}{% for m in messages %}"
+    "{% if 'tool_calls' in m %}"
     "{% if m.tool_calls | length != 1 %}{{ raise_exception('This model only supports single tool-calls at once!') }}{% endif %}"
     "{% set call = m.tool_calls[0].function %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}"
     "{% if call.name == 'brave_search' %}{{ '<|python_tag|>' + call.name + '.call(' }}"
@@ -82,7 +85,8 @@ MISTRAL = (
     "{{ raise_exception('Tool call IDs should be alphanumeric strings with length 9!') }}{% endif %}"
     "{{ (call.function | tojson)[:-1] + ', \"id\": \"' + call.id + '\"}' }}{% endfor %}{{ ']' + eos_token }}"
     "{% elif m['role'] == 'assistant' %}{{ ' ' + m['content'] | trim + eos_token }}"
-    "{% elif m['role'] == 'tool' %}{{ '[TOOL_RESULTS] {\"content\": ' + m.content + ', \"call_id\": \"' + m.tool_call_id + '\"}[/TOOL_RESULTS]' }}"
+    "{% elif m['role'] == 'tool' %}{{ '[TOOL_RESULTS] {\"content\": ' + m.content }}"
+    "{{ ', \"call_id\": \"' + m.tool_call_id + '\"}[/TOOL_RESULTS]' }}"
     "{% else %}{{ raise_exception('Only user and assistant roles are supported') }}{% endif %}{% endfor %}"
 )
 ALTERNATE = (
@@ -111,16 +115,18 @@ PHI3 = (
 GPT_OSS = (
     "{% for m in messages %}{% if m.role == 'assistant' %}{% if m.thinking and loop.last %}"
     "{{ '<|start|>assistant<|channel|>analysis<|message|>' + m.thinking + '<|end|>' }}{% endif %}"
-    "{% if m.tool_calls %}{{ '<|start|>assistant to=functions.' + m.tool_calls[0].function.name + '<|channel|>commentary json<|message|>' }}"
-    "{{ m.tool_calls[0].function.arguments | tojson }}{{ '<|call|>' }}{% else %}"
+    "{% if m.tool_calls %}{{ '<|start|>assistant to=functions.' + m.tool_calls[0].function.name }}"
+    "{{ '<|channel|>commentary json<|message|>' }}{{ m.tool_calls[0].function.arguments | tojson }}{{ '<|call|>' }}{% else %}"
     "{{ '<|start|>assistant<|channel|>final<|message|>' + m.content + ('<|return|>' if loop.last else '<|end|>') }}{% endif %}"
     "{% elif m.role == 'tool' %}{{ '<|start|>functions to=assistant<|message|>' }}{{ m.content | tojson }}{{ '<|end|>' }}"
-    "{% else %}{{ '<|start|>' + ('developer' if m.role in ('system', 'developer') else m.role) + '<|message|>' + m.content + '<|end|>' }}"
-    "{% endif %}{% endfor %}{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+    "{% else %}{{ '<|start|>' + ('developer' if m.role in ('system', 'developer') else m.role) }}"
+    "{{ '<|message|>' + m.content + '<|end|>' }}{% endif %}{% endfor %}{% if add_generation_prompt %}<|start|>assistant{% endif %}"
 )
 PLAIN = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
 
-SPECIAL = re.compile(r"<[|｜][^|｜<>{}]*[|｜]>|<(?:start|end)_of_turn>|\[/?(?:INST|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]")
+SPECIAL = re.compile(
+    r"<[|\uff5c][^|\uff5c<>{}' ]*[|\uff5c]>|<(?:start|end)_of_turn>|\[/?(?:INST|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]"
+)
 CORPUS = [
     "what is the weather in Paris today? it is nice. yes no red green : user assistant",
     '{"name": "weather", "arguments": {}}',
@@ -128,14 +134,11 @@ CORPUS = [
 
 
 def make_tokenizer(template: str) -> PreTrainedTokenizerFast:
-    """A tokenizer with `template` and the special tokens that are written in it."""
+    """A byte-level tokenizer with `template` and the special tokens that are written in it."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    special = sorted(
-        {"<s>", "</s>", "<pad>", *SPECIAL.findall(template)}
-        | ({"<|user|>", "<|assistant|>", "<|system|>"} if "'<|' + m" in template else set())
-    )
+    special = sorted({"<s>", "</s>", "<pad>", "<|user|>", "<|assistant|>", *SPECIAL.findall(template)})
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=420, initial_alphabet=alphabet, special_tokens=special, show_progress=False)
     tokenizer.train_from_iterator(CORPUS * 20, trainer)
