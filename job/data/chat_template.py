@@ -35,7 +35,7 @@ class Chat:
 
     def dump(self) -> str:
         """JSON that `parse` reads; a column of it keeps messages of any form as they are."""
-        return json.dumps(asdict(self))
+        return json.dumps(asdict(self), default=str)
 
     @classmethod
     def parse(cls, text: str) -> Self:
