@@ -16,9 +16,13 @@ from job.config.inputs import base_model, column_mapping
 from job.config.libraries import weight_format
 from job.config.settings import Settings
 from job.data.answers import AnswerFile
+from job.data.chat import encode_open_chats
+from job.data.chat_content import warn_of_changes
+from job.data.chat_rows import opening_of
+from job.data.chat_template import Chat
 from job.data.read import Source, Table, read_table
-from job.data.rows import to_chats, to_prompts
-from job.data.tokenise import cut_source, encode_chats, encode_prompts
+from job.data.rows import ColumnMapping, to_chats, to_prompts
+from job.data.tokenise import cut_source, encode_prompts
 from job.data.write import check_place, write_table
 from job.errors import OutputError
 from job.evaluation.generate import Decoding, Ids, confidences, decode, generate_ids
@@ -143,8 +147,23 @@ def _prompts(settings: Settings, record: AdapterRecord, table: Table, tokenizer:
         preprocess=record.preprocess,
     )
     if record.chat:
-        return encode_chats(to_chats(table, columns), tokenizer)
+        return _chat_prompts(Chat(**(record.chat_opening or {"messages": []})), table, columns, tokenizer)
     return encode_prompts(to_prompts(table, columns), tokenizer, record.seq2seq)
+
+
+def _chat_prompts(opening: Chat, table: Table, columns: ColumnMapping, tokenizer: PreTrainedTokenizerBase) -> list[Ids]:
+    """The same of chats. opening: what all chats of the training began with."""
+    chats = to_chats(table, columns, opening)
+    if other := sum(opening_of(chat) != opening for chat in chats) if opening.messages or opening.tools else 0:
+        log.warning(
+            "%d of %d chats do not begin with the system message and the tools that all chats of the training began with: expect "
+            "worse answers. Put them into %s, or leave that column out for INPUT_COLUMN",
+            other,
+            len(chats),
+            columns.messages,
+        )
+    warn_of_changes(chats, tokenizer)
+    return encode_open_chats(chats, tokenizer)
 
 
 def _limit(record: AdapterRecord, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:

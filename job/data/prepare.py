@@ -8,17 +8,19 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset, load_from_disk
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from job.data.chat_rows import chats_of, question_of, shared_opening
 from job.data.lengths import LengthLimits, Truncation, check_truncation, choose_lengths, measure_truncation
 from job.data.read import Source, Table, read_table
 from job.data.rows import ColumnMapping, to_examples
 from job.data.split import check_overlap, digest_keys, split_rows
 from job.data.token_lengths import ROWS_AT_ONCE, answer_lengths, token_lengths
-from job.data.tokenise import assemble, tokenise
+from job.data.tokenise import Encoding, assemble, tokenise
 from job.errors import DataError, SettingsError
 
 SUMMARY, CUT_ROWS = "summary.json", "truncated.csv"
@@ -66,6 +68,8 @@ class PreparedData:
     source_lengths: dict[str, int] = field(default_factory=dict)
     """Tokens of an input before the cut -> training rows; empty where that is not known."""
     target_lengths: dict[str, int] = field(default_factory=dict)
+    opening: dict[str, Any] | None = None
+    """The `messages` and `tools` that all training chats begin with: a system message that each question was asked after."""
 
 
 def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | None = None) -> PreparedData:
@@ -117,15 +121,16 @@ def read_prepared(folder: Path) -> PreparedData:
         chat=summary.get("chat", False),
         source_lengths=summary.get("source_lengths", {}),
         target_lengths=summary.get("target_lengths", {}),
+        opening=summary.get("opening"),
     )
 
 
 def _tokenise_and_cut(train: Table, evaluation: Table | None, config: DataConfig, model: ModelSpec, work: Path) -> PreparedData:
     """work: folder of what is between the steps, on disk so that rows of any number take the same memory."""
     examples, held_out, tables = _examples(train, evaluation, config, work)
-    first_token = model.answering.decoder_start_token_id
+    encoding = Encoding(model.tokenizer, model.seq2seq, model.answering.decoder_start_token_id)
     tokenised = [
-        tokenise(part, model.tokenizer, model.seq2seq, config.num_proc, work / f"tokenised-{name}.arrow", first_token)
+        tokenise(part, replace(encoding, every_answer=name == "train"), config.num_proc, work / f"tokenised-{name}.arrow")
         for name, part in (("train", examples), ("eval", held_out))
     ]
     chat = "messages" in examples.column_names
@@ -144,10 +149,13 @@ def _tokenise_and_cut(train: Table, evaluation: Table | None, config: DataConfig
     for rows, table in zip((train_rows, eval_rows), tables, strict=True):
         if len(rows) == 0:
             raise DataError(f"{table.source}: no row is left after the cut. Raise MAX_SOURCE_LENGTH and MAX_TARGET_LENGTH.")
+    opening = None
     if chat:  # whose input and answers are one sequence, of which the answers are a part
         targets[0] = answer_lengths(assembled[0])
+        shared = shared_opening(chats_of(examples))
+        opening = {"messages": shared.messages, "tools": shared.tools} if shared else None
     counts = _counted(sources[0]), _counted(targets[0])
-    return PreparedData(train_rows, eval_rows, train_truncation, eval_truncation, "", chat, *counts)
+    return PreparedData(train_rows, eval_rows, train_truncation, eval_truncation, "", chat, *counts, opening)
 
 
 def _counted(lengths: np.ndarray) -> dict[str, int]:
@@ -173,7 +181,7 @@ def _keys(examples: Dataset) -> Iterator[str]:
     """What makes two rows the same question: the prompt, or all of a chat but its last answer."""
     column = "prompt" if "prompt" in examples.column_names else "messages"
     for batch in examples.select_columns([column]).iter(batch_size=ROWS_AT_ONCE):
-        yield from batch[column] if column == "prompt" else (json.dumps(chat[:-1], sort_keys=True) for chat in batch[column])
+        yield from batch[column] if column == "prompt" else map(question_of, batch[column])
 
 
 def _cut(tokenised: Dataset, assembled: Dataset, longest: tuple[int, int], too_long: str) -> tuple[Dataset, Truncation]:
@@ -269,6 +277,7 @@ def _save(prepared: PreparedData, folder: Path, cut_rows: Path) -> None:
         "chat": prepared.chat,
         "source_lengths": prepared.source_lengths,
         "target_lengths": prepared.target_lengths,
+        "opening": prepared.opening,
     }
     if cut_rows.exists():
         shutil.copy(cut_rows, partial)

@@ -241,3 +241,5 @@ class AdapterRecord(Record):
     """Tokens of an input that were allowed in training; None where it is what the model takes."""
     kept_special_tokens: tuple[int, ...] = ()
     """Those that belong to the text of an answer."""
+    chat_opening: dict[str, Any] | None = None
+    """The `messages` and `tools` that all training chats began with."""
