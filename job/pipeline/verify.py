@@ -8,13 +8,13 @@ from datasets import Dataset
 from peft import PeftModel
 
 from job.errors import VerificationFailed
-from job.evaluation.generate import Decoding, measure_losses, prompt_of
+from job.evaluation.generate import Decoding, Ids, measure_losses, prompt_of
 from job.model.load import BaseModel
 from job.model.lora import base_only
 from job.pipeline.context import RunContext, timed
 from job.pipeline.records import ExpectedAnswers, ProofRecord
 from job.pipeline.status import write_stage
-from job.publish.verification import QUANTISED_TOLERANCE, TOLERANCE, answer_in_fresh_process, compare_answers
+from job.publish.verification import QUANTISED_TOLERANCE, TOLERANCE, answer_in_fresh_process, compare_answers, with_answers
 from job.system.hardware import DTYPES, free_memory
 
 log = logging.getLogger(__name__)
@@ -24,14 +24,18 @@ ROWS = 8
 NO_MEMORY = "no room in memory"
 
 
-def record_expected(context: RunContext, model: PeftModel, outputs: Sequence[str]) -> None:
-    """Begins proof.json with what `model` makes of the first held-out rows. outputs: its answers to them. Every rank calls this."""
+def record_expected(context: RunContext, model: PeftModel, outputs: Sequence[str], ids: Sequence[Ids]) -> None:
+    """Begins proof.json with what `model` makes of the first held-out rows. Every rank calls this.
+
+    outputs, ids: its answers to them, as text and as tokens.
+    """
     rows = list(context.prepared.evaluation.select(range(min(ROWS, len(outputs)))))
     decoding = context.scoring.decoding
     losses = measure_losses(model, context.tokenizer, rows, decoding)
     with base_only(model):
         base_losses = measure_losses(model, context.tokenizer, rows, decoding)
-    expected = ExpectedAnswers(list(outputs[: len(rows)]), losses, base_losses, decoding.max_new_tokens, decoding.num_beams)
+    answered = list(outputs[: len(rows)]), list(ids[: len(rows)])
+    expected = ExpectedAnswers(answered[0], losses, base_losses, decoding.max_new_tokens, decoding.num_beams, answered[1])
     if context.ranks.is_main:
         ProofRecord(expected).write(context.folder.proof)
 
@@ -65,6 +69,7 @@ def verify(context: RunContext) -> None:
 
 def _task_with_adapter(context: RunContext, expected: ExpectedAnswers) -> dict:
     rows = reload_rows(context.prepared.evaluation.select(range(len(expected.outputs))), context.seq2seq)
+    rows = with_answers(rows, expected.answers)
     task = reload_task(context.base, context.seq2seq, context.hardware.device, context.plan.precision, rows, expected.decoding)
     adapter = str(context.folder.adapter)
     task |= {"adapter": adapter, "tokenizer": adapter}
