@@ -54,7 +54,7 @@ def load(task: dict) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return model.eval(), AutoTokenizer.from_pretrained(task["tokenizer"], trust_remote_code=trusted)
 
 
-def generate(
+    """What precedes the model's answer to one prompt (the prompt, or a decoder's start), and the answer, without sampling."""
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: list[int], task: dict
 ) -> tuple[list[int], list[int]]:
     """What stands before the model's answer to one prompt (the prompt, or a decoder's start), and the answer, without sampling."""
