@@ -54,10 +54,10 @@ def load(task: dict) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return model.eval(), AutoTokenizer.from_pretrained(task["tokenizer"], trust_remote_code=trusted)
 
 
-    """What precedes the model's answer to one prompt (the prompt, or a decoder's start), and the answer, without sampling."""
+def generate(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: list[int], task: dict
 ) -> tuple[list[int], list[int]]:
-    """What stands before the model's answer to one prompt (the prompt, or a decoder's start), and the answer, without sampling."""
+    """What precedes the model's answer to one prompt (the prompt, or a decoder's start), and the answer, without sampling."""
     own, inputs = model.generation_config, torch.tensor([prompt], device=model.device)
     config = GenerationConfig(
         do_sample=False, num_beams=task["num_beams"], max_new_tokens=task["max_new_tokens"], pad_token_id=tokenizer.pad_token_id,

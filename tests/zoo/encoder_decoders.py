@@ -182,7 +182,9 @@ def nllb_moe() -> Tiny:
 def prophetnet() -> Tiny:
     """ProphetNet: predicts several tokens at once while it learns."""
     tokenizer = vocabularies.prophetnet()
-    layers = {f"num_{side}_{what}": number for side in ("encoder", "decoder") for what, number in (("layers", 2), ("attention_heads", 4))}
+    layers = {
+        f"num_{side}_{what}": number for side in ("encoder", "decoder") for what, number in (("layers", 2), ("attention_heads", 4))
+    }
     config = transformers.ProphetNetConfig(
         hidden_size=32, encoder_ffn_dim=64, decoder_ffn_dim=64, max_position_embeddings=256, vocab_size=len(tokenizer), **layers, init_std=0.1,
         pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
@@ -214,5 +216,3 @@ def _translator(tiny: Tiny, language: str) -> Tiny:
     model, tokenizer = tiny
     model.generation_config.forced_bos_token_id = tokenizer.convert_tokens_to_ids(language)
     return model, tokenizer
-
-

@@ -146,7 +146,9 @@ def lfm2() -> Tiny:
 def qwen3_next() -> Tiny:
     """Qwen 3 Next 80B-A3B: linear attention and experts."""
     experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32}
-    return causal("Qwen3Next", vocabularies.qwen(), head_dim=8, **LINEAR, **experts, layer_types=["linear_attention", "full_attention"])
+    return causal(
+        "Qwen3Next", vocabularies.qwen(), head_dim=8, **LINEAR, **experts, layer_types=["linear_attention", "full_attention"]
+    )
 
 
 def qwen3_5() -> Tiny:

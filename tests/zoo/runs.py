@@ -31,7 +31,9 @@ def rows() -> list[dict[str, str]]:
     """Eighty rows, of which a fifth is held out: lists of 2 to 24 words, and the first one to three of them."""
     chosen, made = random.Random(0), []
     for number in range(5 * HELD_OUT):
-        words = chosen.choices(["red", "blue", "green", "old", "new", "north", "paper", "three"], k=chosen.choice([2, 5, 9, 16, 24]))
+        words = chosen.choices(
+            ["red", "blue", "green", "old", "new", "north", "paper", "three"], k=chosen.choice([2, 5, 9, 16, 24])
+        )
         made.append({"input": f"{' '.join(words)} {number}", "output_ground_truth": " ".join(words[: chosen.choice([1, 1, 2, 3])])})
     return made
 

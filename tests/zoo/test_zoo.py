@@ -83,7 +83,9 @@ def test_the_program_on_the_model_card_prints_the_answer_of_the_job(run):
             exec(program.replace("{input}", question), {})
         found = printed.getvalue().strip()
         if not run.seq2seq:
-            found = found.removeprefix(tokenizer.decode(tokenizer(f"Input: {question}\n").input_ids, skip_special_tokens=True).strip())
+            found = found.removeprefix(
+                tokenizer.decode(tokenizer(f"Input: {question}\n").input_ids, skip_special_tokens=True).strip()
+            )
         assert found.strip() == expected
 
 

@@ -106,7 +106,12 @@ def m2m100(**languages: str) -> PreTrainedTokenizerBase:
 def marian() -> PreTrainedTokenizerBase:
     """</s> first, <pad> last; a SentencePiece model for each of two languages."""
     return _from_files(
-        transformers.MarianTokenizer, ("</s>", "<unk>"), ("source.spm", "target.spm"), ("<pad>",), source_lang="en", target_lang="de"
+        transformers.MarianTokenizer,
+        ("</s>", "<unk>"),
+        ("source.spm", "target.spm"),
+        ("<pad>",),
+        source_lang="en",
+        target_lang="de",
     )
 
 
