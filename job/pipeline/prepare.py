@@ -18,6 +18,7 @@ from job.data.token_lengths import token_lengths
 from job.model.load import (
     BaseModel,
     check_vocabulary,
+    embeddings,
     fingerprint,
     is_seq2seq,
     length_limits,
@@ -116,7 +117,7 @@ def prepare_data(
     tokenizer = load_tokenizer(base)
     check_vocabulary(base, config, tokenizer)
     limits = LengthLimits(*length_limits(config, tokenizer), shared=not seq2seq)
-    return tokenizer, prepare(data_config(settings), ModelSpec(tokenizer, seq2seq, limits), folder, expected)
+    return tokenizer, prepare(data_config(settings), ModelSpec(tokenizer, seq2seq, limits, embeddings(config)), folder, expected)
 
 
 def load_base_model(context: RunContext) -> PreTrainedModel:
