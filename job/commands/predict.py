@@ -22,12 +22,13 @@ from job.data.chat_rows import opening_of
 from job.data.chat_template import Chat
 from job.data.read import Source, Table, read_table
 from job.data.rows import ColumnMapping, to_chats, to_prompts
+from job.data.token_range import check_prompts
 from job.data.tokenise import cut_source, encode_prompts
 from job.data.write import check_place, write_table
 from job.errors import OutputError
 from job.evaluation.generate import Decoding, Ids, confidences, decode, generate_ids
 from job.model.answering import read_answering_config
-from job.model.load import BaseModel, load_base, load_config, load_tokenizer
+from job.model.load import BaseModel, embeddings, load_base, load_config, load_tokenizer
 from job.model.lora import load_adapter
 from job.model.positions import usual_length
 from job.pipeline.claim import disk_full_as_error
@@ -89,6 +90,8 @@ def predict(settings: Settings, file: str, output: str | None = None) -> None:
         tokenizer, config = load_tokenizer(base, folder.adapter), load_config(base)
         table = read_table(Source("FILE", file, settings.sheet))
         prompts = _shorten(_prompts(settings, record, table, tokenizer), _limit(record, config, tokenizer), tokenizer)
+        names = [f"{table.source}: {table.row_name(index)}" for index in range(len(prompts))]
+        check_prompts(prompts, names, tokenizer, embeddings(config))
         predictor = _predictor(settings, folder, record, base, config, max(map(len, prompts)))
         _answer_table(predictor, tokenizer, table, prompts, path)
     log.info("answered %d rows: %s", len(prompts), path)

@@ -20,6 +20,7 @@ from job.data.read import Source, Table, read_table
 from job.data.rows import ColumnMapping, to_examples
 from job.data.split import check_overlap, digest_keys, split_rows
 from job.data.token_lengths import ROWS_AT_ONCE, answer_lengths, token_lengths
+from job.data.token_range import check_rows
 from job.data.tokenise import Encoding, assemble, tokenise
 from job.errors import DataError, SettingsError
 
@@ -51,6 +52,8 @@ class ModelSpec:
     limits: LengthLimits
     answering: GenerationConfig = field(default_factory=GenerationConfig)
     """How answers begin and end."""
+    embeddings: int | None = None
+    """How many tokens the model has embeddings for; None where its config does not say."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,8 @@ def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | 
     try:
         if _is_tokenised(train):
             prepared = _adopt(train, evaluation, config, fingerprint)
+            for part in (prepared.train, prepared.evaluation):
+                check_rows(part, model.tokenizer, model.embeddings, train.source)
         else:
             prepared = _tokenise_and_cut(train, evaluation, config, model, work)
         _save(replace(prepared, fingerprint=fingerprint), folder, work / CUT_ROWS)
@@ -143,6 +148,8 @@ def _tokenise_and_cut(train: Table, evaluation: Table | None, config: DataConfig
         check_truncation(measure_truncation(source, target, longest), config.max_truncated_targets, config.too_long, name)
     eos = model.tokenizer.eos_token_id
     assembled = [assemble(part, longest, eos, layout, work / f"assembled-{i}.arrow") for i, part in enumerate(tokenised)]
+    for part, table in zip(assembled, tables, strict=True):
+        check_rows(part, model.tokenizer, model.embeddings, table.source)
     kept = [_cut(*part, longest=longest, too_long=config.too_long) for part in zip(tokenised, assembled, strict=True)]
     (train_rows, train_truncation), (eval_rows, eval_truncation) = kept
     _list_cut_rows(work / CUT_ROWS, dict(zip(("train", "eval"), tokenised, strict=True)), longest)

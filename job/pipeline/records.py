@@ -175,12 +175,14 @@ class ExpectedAnswers:
     base_losses: list[float]
     max_new_tokens: int
     num_beams: int
+    ids: list[list[int]] | None = None
+    """The outputs as tokens; None in what earlier versions wrote."""
     kept_special_tokens: tuple[int, ...] = ()
 
     @property
     def answers(self) -> Answers:
         """The adapter's."""
-        return Answers(self.outputs, self.losses)
+        return Answers(self.outputs, self.losses, self.ids)
 
     @property
     def decoding(self) -> Decoding:
