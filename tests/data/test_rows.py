@@ -36,10 +36,3 @@ def test_preprocess_rewrites_rows(tmp_path):
     )
     columns = ColumnMapping("input", "output_ground_truth", "messages", "Input: {input}", f"{tmp_path}/own.py:up")
     assert to_examples(table([{"question": "ab", "answer": "c"}]), columns, tmp_path / "a.arrow")["prompt"][:] == ["Input: AB"]
-
-
-def test_a_chat_is_compared_by_its_last_answer(tmp_path):
-    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    longer = [*chat, {"role": "user", "content": "c"}, {"role": "assistant", "content": "d"}]
-    examples = to_examples(table([{"messages": chat}, {"messages": longer}]), COLUMNS, tmp_path / "a.arrow")
-    assert (examples["input"][:], examples["ground_truth"][:]) == (["a", "c"], ["b", "d"])
