@@ -206,8 +206,8 @@ def bert2bert() -> Tiny:
     """BERT2BERT and the like: two encoders that were made one encoder-decoder."""
     tokenizer = vocabularies.bos("<pad>", pad_token="<pad>")
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-    half = transformers.BertConfig(**sizes, vocab_size=embeddings(tokenizer), initializer_range=0.2)
-    config = transformers.EncoderDecoderConfig.from_encoder_decoder_configs(half, half, **special_ids(tokenizer))
+    encoder, decoder = (transformers.BertConfig(**sizes, vocab_size=embeddings(tokenizer), initializer_range=0.2) for _ in range(2))
+    config = transformers.EncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder, **special_ids(tokenizer))
     config.decoder_start_token_id = tokenizer.bos_token_id
     return transformers.EncoderDecoderModel(config), tokenizer
 
