@@ -24,7 +24,9 @@ def load(run: Run, folder: str, dtype: torch.dtype = torch.float32) -> PreTraine
 def adapted_model(run: Run) -> PeftModel:
     """The published adapter on its base, in float64, which XGLM's mask cannot have."""
     dtype = torch.float32 if run.family == "xglm" else torch.float64
-    return PeftModel.from_pretrained(load(run, "base", dtype), run.output / "adapter", is_trainable=True).eval().to(dtype)
+    model = PeftModel.from_pretrained(load(run, "base", dtype), run.output / "adapter", is_trainable=True).eval().to(dtype)
+    model.config.use_cache = False  # as in training
+    return model
 
 
 def questions(run: Run) -> list[tuple[str, str]]:

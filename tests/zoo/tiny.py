@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import torch
 import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -17,7 +18,11 @@ SIZES = {
 def causal(kind: str, tokenizer: PreTrainedTokenizerBase, **options: object) -> Tiny:
     """A `kind`ForCausalLM of these sizes, unless `options` say otherwise, with the tokenizer's special tokens."""
     config = SIZES | special_ids(tokenizer) | {"vocab_size": embeddings(tokenizer)} | options
-    return model_of(kind, "ForCausalLM", **config), tokenizer
+    model = model_of(kind, "ForCausalLM", **config)
+    embedding = model.get_input_embeddings()
+    if embedding.padding_idx is not None:  # new models have zeros there, trained ones do not
+        torch.nn.init.normal_(embedding.weight[embedding.padding_idx], std=SIZES["initializer_range"])
+    return model, tokenizer
 
 
 def model_of(kind: str, ending: str = "ForCausalLM", **config: object) -> PreTrainedModel:
