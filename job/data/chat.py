@@ -4,10 +4,12 @@ What is trained on is what the model would write after the same chat: from where
 that ends a turn. A template that shows an earlier answer otherwise than it was written (without its thinking) makes a row of each.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from operator import itemgetter
 
 from transformers import PreTrainedTokenizerBase
 
@@ -139,10 +141,10 @@ def _encode(answers: list[Answer], tokenizer: PreTrainedTokenizerBase) -> tuple[
     last, spans = answers[-1], [span for answer in answers for span in answer.spans]
     tokens = _tokenise(last.rendered if last.ends else last.rendered[: spans[-1][1]], last, tokenizer)
     ids = [token for token, _, _ in tokens]
-    labels = [
-        token if any(start < max(end, begin + 1) and begin < stop for start, stop in spans) else IGNORED
-        for token, begin, end in tokens
-    ]
+    labels = [IGNORED] * len(ids)
+    for start, stop in spans:
+        first, after = _place(tokens, start), bisect_left(tokens, stop, key=itemgetter(1))
+        labels[first:after] = ids[first:after]
     if last.ends or tokenizer.eos_token_id is None:
         return ids, labels
     return [*ids, tokenizer.eos_token_id], [*labels, tokenizer.eos_token_id]
@@ -165,7 +167,13 @@ def _cuts(tokens: list[Token], answers: list[Answer], tokenizer: PreTrainedToken
     spans = [span for answer in answers for span in answer.spans]
     if not tokenizer.is_fast:
         return [place for span in spans for place in span]
-    return [start for start, _ in spans if any(begin < start < end for _, begin, end in tokens)]
+    firsts = ((start, _place(tokens, start)) for start, _ in spans)
+    return [start for start, place in firsts if place < len(tokens) and tokens[place][1] < start]
+
+
+def _place(tokens: list[Token], start: int) -> int:
+    """The index of the first token that has text behind `start`."""
+    return bisect_right(tokens, start, key=lambda token: max(token[2], token[1] + 1))
 
 
 def _tokens(text: str, tokenizer: PreTrainedTokenizerBase, follows: bool = False) -> list[Token]:

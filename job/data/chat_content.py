@@ -98,7 +98,7 @@ def _mark(message: Message, number: int, marks: dict[Place, str]) -> Message:
         if key == "tool_calls":
             calls = value or []
             marked[key] = [_mark_call(call, _new_mark(place, marks)) for call in calls]
-        elif key in NOT_SHOWN or not value:
+        elif key in NOT_SHOWN or value in ("", [], {}):
             marked[key] = value
         elif key == "content" or isinstance(value, str):
             marked[key] = _new_mark(place, marks)

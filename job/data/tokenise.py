@@ -8,8 +8,6 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from job.data.chat import encode_examples
-from job.data.chat_content import warn_of_changes
-from job.data.chat_rows import chats_of
 from job.errors import SettingsError
 from job.labels import IGNORED
 
@@ -32,7 +30,6 @@ def tokenise(
                 "chats (MESSAGES_COLUMN) need a causal model with a chat template. "
                 "Choose another MODEL_ID, or use INPUT_COLUMN and TARGET_COLUMN."
             )
-        warn_of_changes(chats_of(examples), tokenizer)
         encode = partial(encode_examples, tokenizer=tokenizer, every_answer=every_answer)
     else:
         encode = partial(_encode_pairs, tokenizer=tokenizer, seq2seq=seq2seq)
