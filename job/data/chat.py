@@ -102,17 +102,13 @@ def _answers_a_row(chat: Chat, tokenizer: PreTrainedTokenizerBase, every_answer:
 def _answer(chat: Chat, number: int, tokenizer: PreTrainedTokenizerBase) -> Answer:
     before = render(chat.until(number), tokenizer, answer_next=True)
     rendered, marked = render_with_spans(chat.until(number + 1), tokenizer)
-    shared = next(
-        (place for place, pair in enumerate(zip(before, rendered, strict=False)) if pair[0] != pair[1]),
-        min(len(before), len(rendered)),
-    )
-    spans = [span for span in marked if span[1] > shared]
-    if not spans and shared < len(before):
+    if not rendered.startswith(before):
+        asked = before[next((place for place in range(len(before)) if before[place] != rendered[place : place + 1]), 0) :]
         raise DataError(
-            f"{chat.where}: message {number + 1}: this model's chat template asks for an answer that begins with "
-            f"{before[shared:]!r}, and writes this one without. Begin the answer so, or use INPUT_COLUMN and TARGET_COLUMN."
+            f"{chat.where}: message {number + 1}: this model's chat template asks for an answer after {asked[-40:]!r}, and writes "
+            "this one without. Begin the answer so, or use INPUT_COLUMN and TARGET_COLUMN."
         )
-    spans = spans or [(len(before), len(rendered))]
+    spans = [(max(begin, len(before)), end) for begin, end in marked if end > len(before)] or [(len(before), len(rendered))]
     start = spans[-1][0]
     check_answer(chat, number, rendered[spans[0][0] :])
     body, end, ends = _turn_end(rendered[start:], tokenizer)

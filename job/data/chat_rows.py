@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, Features, Value
 
 from job.data.chat_template import Chat, Message, text_of, trained_answers
 from job.data.read import Table
@@ -36,7 +36,13 @@ def chat_examples(table: Table, column: str, cache: Path) -> Dataset:
 
     rows = table.rows.select_columns(_columns(table, column))
     return rows.map(
-        make, batched=True, with_indices=True, remove_columns=rows.column_names, cache_file_name=str(cache), desc="read"
+        make,
+        batched=True,
+        with_indices=True,
+        remove_columns=rows.column_names,
+        features=Features({"messages": Value("string"), "row": Value("string")}),  # else of the type that "messages" had
+        cache_file_name=str(cache),
+        desc="read",
     )
 
 
