@@ -104,9 +104,10 @@ def _answer(chat: Chat, number: int, tokenizer: PreTrainedTokenizerBase) -> Answ
     rendered, marked = render_with_spans(chat.until(number + 1), tokenizer)
     if not rendered.startswith(before):
         asked = before[next((place for place in range(len(before)) if before[place] != rendered[place : place + 1]), 0) :]
+        begun = text_of(chat.messages[number].get("content", "")).startswith(asked.strip())
         raise DataError(
             f"{chat.where}: message {number + 1}: this model's chat template asks for an answer after {asked[-40:]!r}, and writes "
-            "this one without. Begin the answer so, or use INPUT_COLUMN and TARGET_COLUMN."
+            f"this one without. {'Use' if begun else 'Begin the answer so, or use'} INPUT_COLUMN and TARGET_COLUMN."
         )
     spans = [(max(begin, len(before)), end) for begin, end in marked if end > len(before)] or [(len(before), len(rendered))]
     start = spans[-1][0]

@@ -106,7 +106,7 @@ def _chat(cell: Any, tools: Any, where: str) -> Chat:
         raise DataError(f'{where}: a list of {{"role": ..., "content": ...}} was expected.')
     messages = [_message(turn, f"{where}: message {number}") for number, turn in enumerate(cell, 1)]
     for message in messages:
-        tools = message.pop(TOOLS, None) or tools
+        tools = tools or _parsed(message.get(TOOLS))  # some templates read them there, most in a place of their own
     if tools and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
         raise DataError(f'{where}: "tools" is not a list of objects such as {{"type": "function", "function": ...}}.')
     return Chat(messages, tools or None, where)

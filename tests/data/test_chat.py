@@ -185,5 +185,9 @@ def test_an_answer_that_begins_otherwise_than_the_template_asks_for_is_refused()
     tokenizer = make_tokenizer(families.QWQ)
     with pytest.raises(DataError, match=r"row 3: message 2: .* an answer after '<think>\\n', and writes this one without"):
         encode_chat(Chat([user("a?"), answer("yes.")], where="row 3"), tokenizer)
-    ids, labels = encode_chat(Chat([user("a?"), answer("<think>\nhm\n</think>\n\nyes.")]), tokenizer)
+    thought = Chat([user("a?"), answer("<think>\nhm\n</think>\n\nyes.")])
+    ids, labels = encode_chat(thought, tokenizer)
     assert trained_on(ids, labels, tokenizer) == ["hm\n</think>\n\nyes.<|im_end|>"]
+    tokenizer.chat_template = families.QWQ.replace("{{ m.content }}", "{{ m.content.split('</think>')[-1] }}")
+    with pytest.raises(DataError, match=r"writes this one without\. Use INPUT_COLUMN and TARGET_COLUMN\.$"):
+        encode_chat(thought, tokenizer)

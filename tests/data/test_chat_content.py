@@ -66,6 +66,16 @@ def test_what_else_is_left_out_or_changed_is_told_in_a_line_each_with_its_first_
     ]
 
 
+def test_tools_are_told_of_only_where_the_template_reads_them_nowhere(caplog):
+    system = {"role": "system", "content": "be brief", "tools": "[weather]"}  # where Phi-4's template reads them
+    chat = Chat([system, user("a"), answer("b")], TOOLS)
+    warn_of_changes([chat], make_tokenizer(families.QWEN2_5))
+    warn_of_changes([chat], make_tokenizer(families.CHATML.replace("{{ m.content }}", "{{ m.content }}{{ m.tools }}")))
+    assert not caplog.records
+    warn_of_changes([chat], make_tokenizer(families.CHATML))
+    assert 'leaves out "tools"' in caplog.text
+
+
 def test_nothing_is_told_of_what_a_template_shows(caplog):
     tokenizer = make_tokenizer(families.QWEN3)
     warn_of_changes(

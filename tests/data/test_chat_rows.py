@@ -89,7 +89,7 @@ def test_the_ways_of_openai_and_sharegpt_to_write_the_same_are_the_same(read):
         [wanted[0] | {"tools": TOOLS}, *wanted[1:]],
     ]
     found = read([{"talk": chat} for chat in rows], "talk")
-    assert [chat.messages for chat in found] == [wanted, [*wanted[:2], wanted[4]], wanted, wanted, wanted]
+    assert [chat.messages for chat in found] == [wanted, [*wanted[:2], wanted[4]], wanted, wanted, rows[4]]
     assert [chat.tools for chat in found] == [None, None, None, TOOLS, TOOLS]
 
 
