@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset, load_from_disk
-from transformers import PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from job.data.chat_content import warn_of_changes
 from job.data.chat_rows import chats_of, question_of, shared_opening
@@ -22,7 +22,8 @@ from job.data.read import Source, Table, read_table
 from job.data.rows import ColumnMapping, to_examples
 from job.data.split import check_overlap, digest_keys, split_rows
 from job.data.token_lengths import ROWS_AT_ONCE, answer_lengths, token_lengths
-from job.data.tokenise import assemble, tokenise
+from job.data.token_range import check_rows
+from job.data.tokenise import Encoding, assemble, tokenise
 from job.errors import DataError, SettingsError
 
 SUMMARY, CUT_ROWS = "summary.json", "truncated.csv"
@@ -51,6 +52,10 @@ class ModelSpec:
     tokenizer: PreTrainedTokenizerBase
     seq2seq: bool
     limits: LengthLimits
+    answering: GenerationConfig = field(default_factory=GenerationConfig)
+    """How answers begin and end."""
+    embeddings: int | None = None
+    """How many tokens the model has embeddings for; None where its config does not say."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,8 @@ def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | 
     try:
         if _is_tokenised(train):
             prepared = _adopt(train, evaluation, config, fingerprint)
+            for part in (prepared.train, prepared.evaluation):
+                check_rows(part, model.tokenizer, model.embeddings, train.source)
         else:
             prepared = _tokenise_and_cut(train, evaluation, config, model, work)
         _save(replace(prepared, fingerprint=fingerprint), folder, work / CUT_ROWS)
@@ -128,20 +135,24 @@ def read_prepared(folder: Path) -> PreparedData:
 def _tokenise_and_cut(train: Table, evaluation: Table | None, config: DataConfig, model: ModelSpec, work: Path) -> PreparedData:
     """work: folder of what is between the steps, on disk so that rows of any number take the same memory."""
     examples, held_out, tables = _examples(train, evaluation, config, work)
+    encoding = Encoding(model.tokenizer, model.seq2seq, model.answering.decoder_start_token_id)
     tokenised = [
-        tokenise(part, model.tokenizer, model.seq2seq, config.num_proc, work / f"tokenised-{name}.arrow", name == "train")
+        tokenise(part, replace(encoding, every_answer=name == "train"), config.num_proc, work / f"tokenised-{name}.arrow")
         for name, part in (("train", examples), ("eval", held_out))
     ]
     if chat := "messages" in examples.column_names:
         warn_of_changes(chain(chats_of(examples), chats_of(held_out)), model.tokenizer)
     layout = "seq2seq" if model.seq2seq else "chat" if chat else "causal"
-    sources, targets = token_lengths(tokenised[0], "source_ids"), token_lengths(tokenised[0], "target_ids")
+    sources, targets = ([token_lengths(part, column) for part in tokenised] for column in ("source_ids", "target_ids"))
     limits = replace(model.limits, shared=layout == "causal")
     wanted = (config.max_lengths[0],) * 2 if chat else config.max_lengths
-    longest = choose_lengths(sources, targets, wanted, limits)
-    check_truncation(measure_truncation(sources, targets, longest), config.max_truncated_targets, config.too_long)
+    longest = choose_lengths((sources[0], sources[1]), (targets[0], targets[1]), wanted, limits)
+    for name, source, target in zip(("training rows", "held-out rows"), sources, targets, strict=True):
+        check_truncation(measure_truncation(source, target, longest), config.max_truncated_targets, config.too_long, name)
     eos = model.tokenizer.eos_token_id
     assembled = [assemble(part, longest, eos, layout, work / f"assembled-{i}.arrow") for i, part in enumerate(tokenised)]
+    for part, table in zip(assembled, tables, strict=True):
+        check_rows(part, model.tokenizer, model.embeddings, table.source)
     kept = [_cut(*part, longest=longest, too_long=config.too_long) for part in zip(tokenised, assembled, strict=True)]
     (train_rows, train_truncation), (eval_rows, eval_truncation) = kept
     _list_cut_rows(work / CUT_ROWS, dict(zip(("train", "eval"), tokenised, strict=True)), longest)
@@ -150,10 +161,10 @@ def _tokenise_and_cut(train: Table, evaluation: Table | None, config: DataConfig
             raise DataError(f"{table.source}: no row is left after the cut. Raise MAX_SOURCE_LENGTH and MAX_TARGET_LENGTH.")
     opening = None
     if chat:  # whose input and answers are one sequence, of which the answers are a part
-        targets = answer_lengths(assembled[0])
+        targets[0] = answer_lengths(assembled[0])
         shared = shared_opening(chats_of(examples))
         opening = {"messages": shared.messages, "tools": shared.tools} if shared else None
-    counts = _counted(sources), _counted(targets)
+    counts = _counted(sources[0]), _counted(targets[0])
     return PreparedData(train_rows, eval_rows, train_truncation, eval_truncation, "", chat, *counts, opening)
 
 
@@ -244,6 +255,9 @@ def _fingerprint(config: DataConfig, model: ModelSpec, tables: list[Table | None
     digest.update(json.dumps([asked, asdict(model.limits), model.seq2seq], sort_keys=True).encode())
     digest.update(json.dumps(model.tokenizer.get_vocab(), sort_keys=True).encode())
     digest.update(str(model.tokenizer.chat_template).encode())
+    languages = [getattr(model.tokenizer, name, None) for name in ("src_lang", "tgt_lang")]
+    if any(languages):
+        digest.update(json.dumps(languages).encode())
     if config.columns.preprocess:
         digest.update(Path(config.columns.preprocess.rpartition(":")[0]).read_bytes())
     for table in tables:

@@ -23,8 +23,8 @@ from job.model.patches import fuse_gelu, keep_nf4_weights, keep_wo_in_float32, q
 from job.system.hub import hub_errors
 
 END_BYTES = 2**22
-NO_LIMIT = 1_000_000
-"""Tokenizers without a limit report a huge `model_max_length`."""
+MADE_UP = 1
+"""Tokens beside special ones of a tokenizer without files: T5's has "▁"."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,10 @@ def is_seq2seq(config: PreTrainedConfig, task: str, base: BaseModel) -> bool:
 
 
 def load_tokenizer(base: BaseModel, name_or_path: str | Path | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of the base model, or the one saved at `name_or_path`. Padding is the end marker where it has none."""
+    """The tokenizer of the base model, or the one saved at `name_or_path`.
+
+    Padding is the end marker where it has none, and the end marker that of the model's config where it has none (ProphetNet).
+    """
     with hub_errors(f"{base}: the hub"):
         try:
             tokenizer = AutoTokenizer.from_pretrained(name_or_path or base.model_id, **base.arguments())
@@ -108,18 +111,13 @@ def load_tokenizer(base: BaseModel, name_or_path: str | Path | None = None) -> P
             if Path(base.model_id).exists():
                 raise InputMissing(f"{base}: no tokenizer there: {first_line(error)} Save it beside the model.") from error
             raise
+    if tokenizer.eos_token_id is None and isinstance(end := load_config(base).eos_token_id, int):
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
     if tokenizer.eos_token_id is None:
         raise SettingsError(f"{base}: its tokenizer has no end marker (eos_token), so no answer would ever end. Add one to it.")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
-
-
-def length_limits(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> tuple[int | None, int | None]:
-    """(tokens the model was made for, tokens it has positions for), None where there is no limit."""
-    hard = getattr(config, "max_position_embeddings", None)
-    usual = tokenizer.model_max_length if tokenizer.model_max_length < NO_LIMIT else hard
-    return (min(usual, hard) if usual and hard else usual), hard
 
 
 def load_base(
@@ -156,14 +154,25 @@ def _raise_for_weights(base: BaseModel, error: OSError) -> None:
         raise InputMissing(f"{base}: its weights cannot be loaded: {first_line(error)}") from error
 
 
-def check_vocabulary(base: BaseModel, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raises InputMissing if the tokenizer is not the model's.
+def embeddings(config: PreTrainedConfig) -> int | None:
+    """How many tokens the model has embeddings for; None where its config does not say."""
+    return getattr(config.get_text_config(), "vocab_size", None)
 
-    transformers 5 makes up a tokenizer of special tokens alone, without a word, where the model's folder has none.
+
+def check_vocabulary(base: BaseModel, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises InputMissing if the tokenizer is not the model's: one made up, or one whose special tokens have no embedding.
+
+    transformers 5 makes up a tokenizer of special tokens alone, without a word, where the model's folder has none. Other tokens
+    may be more than there are embeddings, as published models have it: those that occur count, see `job.data.token_range`.
     """
-    embedded = config.get_text_config().vocab_size
-    if not embedded // 2 <= len(tokenizer) <= embedded:
-        raise InputMissing(
-            f"{base}: the tokenizer there has {len(tokenizer)} tokens, the model embeds {embedded}; they do not belong together. "
-            "Save the model's own tokenizer beside it."
-        )
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    if len(set(tokenizer.get_vocab().values()) - special) <= MADE_UP:
+        raise InputMissing(f"{base}: no tokenizer there, or one that has special tokens alone. Save the model's own beside it.")
+    embedded = embeddings(config)
+    for name in ("pad_token", "eos_token"):
+        token = getattr(tokenizer, f"{name}_id")
+        if embedded is not None and token is not None and token >= embedded:
+            raise InputMissing(
+                f'{base}: the {name} of its tokenizer, "{getattr(tokenizer, name)}", is token {token}, and the model has '
+                f"{embedded} embeddings. Set another {name} in tokenizer_config.json, or save the model's own tokenizer there."
+            )

@@ -64,11 +64,43 @@ def test_losses_that_differ_are_73_and_the_proof_stays_open(unproven, fresh, off
     assert not ProofRecord.read(unproven.folder.proof).is_complete
 
 
-def test_texts_alone_may_differ_where_the_losses_do_not(unproven, fresh):
-    """A near tie between two tokens is decided by rounding."""
+def test_an_answer_that_differs_is_73_and_shown_however_equal_the_losses_are(unproven, fresh):
     fresh(lambda expected: Answers(["other", *expected.outputs[1:]], expected.losses))
+    right = ProofRecord.read(unproven.folder.proof).expected.outputs[0]
+    with pytest.raises(VerificationFailed, match="7 of 8 answers the same, 1 differ: expected") as raised:
+        verify(unproven)
+    assert f'expected "{right}", found "other"' in str(raised.value)
+    assert not ProofRecord.read(unproven.folder.proof).is_complete
+
+
+def test_an_answer_may_differ_where_two_tokens_were_as_likely(unproven, fresh):
+    def find(expected):
+        gaps = [{expected.outputs[0]: 0.0005}, *[{}] * 7]
+        return Answers(["other", *expected.outputs[1:]], expected.losses, gaps=gaps)
+
+    fresh(find)
     verify(unproven)
-    assert ProofRecord.read(unproven.folder.proof).found.same_outputs == 7
+    found = ProofRecord.read(unproven.folder.proof).found
+    assert (found.same_outputs, found.near_ties) == (7, 1)
+
+
+def test_the_fresh_process_is_told_the_expected_answers_as_tokens(unproven, fresh):
+    tasks = fresh(lambda expected: expected)
+    verify(unproven)
+    expected = ProofRecord.read(unproven.folder.proof).expected
+    decoded = unproven.tokenizer.batch_decode(expected.ids, skip_special_tokens=True)
+    assert [text.strip() for text in decoded] == expected.outputs
+    assert [row["answers"] for row in tasks[0]["rows"]] == [
+        {text: ids} for text, ids in zip(expected.outputs, expected.ids, strict=True)
+    ]
+
+
+def test_a_proof_that_an_earlier_version_began_has_no_tokens_and_is_completed(unproven, fresh):
+    proof = ProofRecord.read(unproven.folder.proof)
+    replace(proof, expected=replace(proof.expected, ids=None)).write(unproven.folder.proof)
+    fresh(lambda expected: expected)
+    verify(unproven)
+    assert ProofRecord.read(unproven.folder.proof).found.same_outputs == 8
 
 
 def test_an_adapter_that_was_not_loaded_is_found_out(unproven, fresh):
@@ -132,9 +164,10 @@ def test_expected_is_what_transformers_alone_computes_of_the_base(unproven, t5_f
     """The loss of the untouched model, from its own forward pass with labels, row by row."""
     context = unproven
     model = load_adapter(load_base_model(context), context.folder.adapter)
-    record_expected(context, model, [f"answer {number}" for number in range(20)])
+    record_expected(context, model, [f"answer {number}" for number in range(20)], [[number] for number in range(20)])
     expected = ProofRecord.read(context.folder.proof).expected
     assert expected.outputs == [f"answer {number}" for number in range(ROWS)]
+    assert expected.ids == [[number] for number in range(ROWS)]
     assert (expected.max_new_tokens, expected.num_beams, expected.decoding.batch_size) == (8, 1, 8)
     base = T5ForConditionalGeneration.from_pretrained(t5_folder).eval()
     rows = list(context.prepared.evaluation)
@@ -148,7 +181,7 @@ def test_expected_is_what_transformers_alone_computes_of_the_base(unproven, t5_f
 
 def test_fewer_answers_than_rows_of_a_proof_are_all_of_them(unproven):
     model = load_adapter(load_base_model(unproven), unproven.folder.adapter)
-    record_expected(unproven, model, ["a", "b"])
+    record_expected(unproven, model, ["a", "b"], [[5], [6]])
     assert len(ProofRecord.read(unproven.folder.proof).expected.losses) == 2
 
 
