@@ -109,7 +109,9 @@ def _run(forward: Callable, *args: Any, is_decoder: bool, packing: Packing | Non
     return output
 
 
-def row_mask(make_mask: Callable, *, attention_mask: Tensor | None, allow_is_causal_skip: bool, **form: Any) -> Tensor | None:
+def row_mask(
+    make_mask: Callable, *, attention_mask: Tensor | None = None, allow_is_causal_skip: bool = True, **form: Any
+) -> Tensor | None:
     """The mask of the library's `make_mask`, for rows where a packed stack is running: (rows, 1, longest query, longest key)."""
     running = _running.get()
     if running is None:

@@ -97,8 +97,10 @@ class PackingCollator:
         return batch
 
     def _decoder_input(self, answer: list[int]) -> list[int]:
-        """The answer shifted right, as the model itself does it where padding."""
-        return self.model.prepare_decoder_input_ids_from_labels(labels=torch.tensor([answer]))[0].tolist()
+        """The answer shifted right, as the model does it to padded ones."""
+        if hasattr(self.model, "prepare_decoder_input_ids_from_labels"):
+            return self.model.prepare_decoder_input_ids_from_labels(labels=torch.tensor([answer]))[0].tolist()
+        return [self.model.config.decoder_start_token_id, *answer[:-1]]
 
 
 def _joined(rows: Sequence[Sequence[int]]) -> Tensor:

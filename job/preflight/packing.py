@@ -1,10 +1,8 @@
 """Whether a model is trained on packed rows: where they are what padded rows are, and on a GPU where they are faster too."""
 
-import contextlib
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from statistics import median
 
@@ -31,21 +29,21 @@ log = logging.getLogger(__name__)
 TOLERANCES = 1e-4, 1e-3
 """Of loss and gradient in float32, which stays well within: one row that sees another is off by more than a hundred times that."""
 HALF_TOLERANCES = 0.01, 0.1
-"""The same for a sharded model in half precision; it is not computed in float32."""
+"""The same in half precision, beside ROUNDING times what padded rows are off from float32."""
 ROUNDING = 2
-"""How many times as far from float32 as padded rows the packed ones may be in half precision."""
 TIMED_BATCHES, ROUNDS = 3, 4
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Loss and gradient of a batch."""
+    """Loss and gradient of a batch, and how far these may be off, each relative to itself."""
 
     loss: float
     gradient: Tensor
+    tolerances: tuple[float, float]
 
     def distance(self, other: "Measured") -> tuple[float, float]:
-        """How far loss and gradient are from the other's, relative to these."""
+        """How far loss and gradient are off from the other's."""
         turned = (self.gradient - other.gradient).norm() / other.gradient.norm()
         return abs(self.loss / other.loss - 1), turned.item()
 
@@ -92,28 +90,32 @@ def _why_padded(model: PeftModel, rows: Sequence[dict[str, list[int]]], tokenize
     except Exception as error:
         notes = getattr(error, "__notes__", None)
         return notes[0] if notes else f"it takes no packed rows ({type(error).__name__}: {first_line(error)})"
-    half = any(parameter.dtype in HALF for parameter in model.parameters())
-    tolerances = HALF_TOLERANCES if half and is_sharded(model) else TOLERANCES
-    for packed, padded in zip(found, expected, strict=True):
-        rounding = [ROUNDING * off for off in padded.distance(expected[0])]
-        off, turned = packed.distance(expected[0])
-        if not (off <= tolerances[0] + rounding[0] and turned <= tolerances[1] + rounding[1]):
-            return (
-                f"packed rows are not what padded rows are (loss {packed.loss:.5g} instead of {padded.loss:.5g}, gradient off by "
-                f"{turned:.2g}, {rounding[1] + tolerances[1]:.1g} allowed)"
-            )
-    return None
+    return next(filter(None, (_difference(*sides, expected[0]) for sides in zip(found, expected, strict=True))), None)
+
+
+def _difference(packed: Measured, padded: Measured, exact: Measured) -> str | None:
+    """What packed rows differ in from `exact` by more than rounding, which padded ones show."""
+    off, turned = packed.distance(exact)
+    loss_allowed, allowed = (
+        tolerance + ROUNDING * rounded for tolerance, rounded in zip(packed.tolerances, padded.distance(exact), strict=True)
+    )
+    if off <= loss_allowed and turned <= allowed:  # not so for NaN
+        return None
+    return (
+        f"packed rows are not what padded rows are (loss {packed.loss:.5g} instead of {padded.loss:.5g}, gradient off by "
+        f"{turned:.2g} where {allowed:.1g} is allowed)"
+    )
 
 
 def _measure(model: PeftModel, batch: BatchEncoding) -> list[Measured]:
-    """What `batch` gives in float32, unless the model is sharded, and in the type of the model's weights."""
-    contexts: list[AbstractContextManager] = [] if is_sharded(model) else [in_float32(model)]
-    if is_sharded(model) or any(parameter.dtype in HALF for parameter in model.parameters()):
-        contexts.append(contextlib.nullcontext())
+    """What `batch` gives in float32, unless the model is sharded, and in the type of the model's weights if that is narrower."""
+    half, sharded = any(parameter.dtype in HALF for parameter in model.parameters()), is_sharded(model)
     measured = []
-    for context in contexts:
-        with context:
-            measured.append(Measured(*loss_and_gradient(model, batch)[:2]))
+    if not sharded:
+        with in_float32(model):
+            measured.append(Measured(*loss_and_gradient(model, batch)[:2], TOLERANCES))
+    if half or sharded:
+        measured.append(Measured(*loss_and_gradient(model, batch)[:2], HALF_TOLERANCES if half else TOLERANCES))
     return measured
 
 
