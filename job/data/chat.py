@@ -4,10 +4,12 @@ What is trained on is what the model would write after the same chat: from where
 that ends a turn. A template that shows an earlier answer otherwise than it was written (without its thinking) makes a row of each.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from operator import itemgetter
 
 from transformers import PreTrainedTokenizerBase
 
@@ -100,17 +102,14 @@ def _answers_a_row(chat: Chat, tokenizer: PreTrainedTokenizerBase, every_answer:
 def _answer(chat: Chat, number: int, tokenizer: PreTrainedTokenizerBase) -> Answer:
     before = render(chat.until(number), tokenizer, answer_next=True)
     rendered, marked = render_with_spans(chat.until(number + 1), tokenizer)
-    shared = next(
-        (place for place, pair in enumerate(zip(before, rendered, strict=False)) if pair[0] != pair[1]),
-        min(len(before), len(rendered)),
-    )
-    spans = [span for span in marked if span[1] > shared]
-    if not spans and shared < len(before):
+    if not rendered.startswith(before):
+        asked = before[next((place for place in range(len(before)) if before[place] != rendered[place : place + 1]), 0) :]
+        begun = text_of(chat.messages[number].get("content", "")).startswith(asked.strip())
         raise DataError(
-            f"{chat.where}: message {number + 1}: this model's chat template asks for an answer that begins with "
-            f"{before[shared:]!r}, and writes this one without. Begin the answer so, or use INPUT_COLUMN and TARGET_COLUMN."
+            f"{chat.where}: message {number + 1}: this model's chat template asks for an answer after {asked[-40:]!r}, and writes "
+            f"this one without. {'Use' if begun else 'Begin the answer so, or use'} INPUT_COLUMN and TARGET_COLUMN."
         )
-    spans = spans or [(len(before), len(rendered))]
+    spans = [(max(begin, len(before)), end) for begin, end in marked if end > len(before)] or [(len(before), len(rendered))]
     start = spans[-1][0]
     check_answer(chat, number, rendered[spans[0][0] :])
     body, end, ends = _turn_end(rendered[start:], tokenizer)
@@ -139,10 +138,10 @@ def _encode(answers: list[Answer], tokenizer: PreTrainedTokenizerBase) -> tuple[
     last, spans = answers[-1], [span for answer in answers for span in answer.spans]
     tokens = _tokenise(last.rendered if last.ends else last.rendered[: spans[-1][1]], last, tokenizer)
     ids = [token for token, _, _ in tokens]
-    labels = [
-        token if any(start < max(end, begin + 1) and begin < stop for start, stop in spans) else IGNORED
-        for token, begin, end in tokens
-    ]
+    labels = [IGNORED] * len(ids)
+    for start, stop in spans:
+        first, after = _place(tokens, start), bisect_left(tokens, stop, key=itemgetter(1))
+        labels[first:after] = ids[first:after]
     if last.ends or tokenizer.eos_token_id is None:
         return ids, labels
     return [*ids, tokenizer.eos_token_id], [*labels, tokenizer.eos_token_id]
@@ -165,7 +164,13 @@ def _cuts(tokens: list[Token], answers: list[Answer], tokenizer: PreTrainedToken
     spans = [span for answer in answers for span in answer.spans]
     if not tokenizer.is_fast:
         return [place for span in spans for place in span]
-    return [start for start, _ in spans if any(begin < start < end for _, begin, end in tokens)]
+    firsts = ((start, _place(tokens, start)) for start, _ in spans)
+    return [start for start, place in firsts if place < len(tokens) and tokens[place][1] < start]
+
+
+def _place(tokens: list[Token], start: int) -> int:
+    """The index of the first token that has text behind `start`."""
+    return bisect_right(tokens, start, key=lambda token: max(token[2], token[1] + 1))
 
 
 def _tokens(text: str, tokenizer: PreTrainedTokenizerBase, follows: bool = False) -> list[Token]:

@@ -57,11 +57,12 @@ def warn_of_changes(chats: Iterable[Chat], tokenizer: PreTrainedTokenizerBase) -
             if message["role"] in ("system", "developer") and not traits.system:
                 first.setdefault("has no system role: the text is put before that of the user's next message", where)
             shown = chat.until(number + 1) if message["role"] == "assistant" else chat
-            unusual = message.keys() - NOT_SHOWN - {"content"}
+            unusual = message.keys() - NOT_SHOWN - {"content", "tools"}
             lost = {key for place, key in left_out(shown, tokenizer) if place == number and key in unusual} if unusual else ()
             for key in sorted(lost):
                 first.setdefault(f'leaves out "{key}"', where)
-        if chat.tools and (-1, "tools") in left_out(chat, tokenizer):
+        places = {number for number, message in enumerate(chat.messages) if "tools" in message} | {-1} if chat.tools else set()
+        if places and {(place, "tools") for place in places} <= left_out(chat, tokenizer):
             first.setdefault('leaves out "tools"', chat.where)
     for what, where in first.items():
         log.warning("%s (first there): this model's chat template %s", where, what)
@@ -98,7 +99,7 @@ def _mark(message: Message, number: int, marks: dict[Place, str]) -> Message:
         if key == "tool_calls":
             calls = value or []
             marked[key] = [_mark_call(call, _new_mark(place, marks)) for call in calls]
-        elif key in NOT_SHOWN or not value:
+        elif key in NOT_SHOWN or value in ("", [], {}):
             marked[key] = value
         elif key == "content" or isinstance(value, str):
             marked[key] = _new_mark(place, marks)

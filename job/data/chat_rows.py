@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, Features, Value
 
 from job.data.chat_template import Chat, Message, text_of, trained_answers
 from job.data.read import Table
@@ -36,7 +36,13 @@ def chat_examples(table: Table, column: str, cache: Path) -> Dataset:
 
     rows = table.rows.select_columns(_columns(table, column))
     return rows.map(
-        make, batched=True, with_indices=True, remove_columns=rows.column_names, cache_file_name=str(cache), desc="read"
+        make,
+        batched=True,
+        with_indices=True,
+        remove_columns=rows.column_names,
+        features=Features({"messages": Value("string"), "row": Value("string")}),  # else of the type that "messages" had
+        cache_file_name=str(cache),
+        desc="read",
     )
 
 
@@ -100,7 +106,7 @@ def _chat(cell: Any, tools: Any, where: str) -> Chat:
         raise DataError(f'{where}: a list of {{"role": ..., "content": ...}} was expected.')
     messages = [_message(turn, f"{where}: message {number}") for number, turn in enumerate(cell, 1)]
     for message in messages:
-        tools = message.pop(TOOLS, None) or tools
+        tools = tools or _parsed(message.get(TOOLS))  # some templates read them there, most in a place of their own
     if tools and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
         raise DataError(f'{where}: "tools" is not a list of objects such as {{"type": "function", "function": ...}}.')
     return Chat(messages, tools or None, where)

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Self
 
@@ -35,7 +35,7 @@ class Chat:
 
     def dump(self) -> str:
         """JSON that `parse` reads; a column of it keeps messages of any form as they are."""
-        return json.dumps(asdict(self), default=str)
+        return json.dumps(vars(self), default=str)
 
     @classmethod
     def parse(cls, text: str) -> Self:

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from datasets import Dataset, load_from_disk
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from job.data.chat_content import warn_of_changes
 from job.data.chat_rows import chats_of, question_of, shared_opening
 from job.data.lengths import LengthLimits, Truncation, check_truncation, choose_lengths, measure_truncation
 from job.data.read import Source, Table, read_table
@@ -138,7 +140,8 @@ def _tokenise_and_cut(train: Table, evaluation: Table | None, config: DataConfig
         tokenise(part, replace(encoding, every_answer=name == "train"), config.num_proc, work / f"tokenised-{name}.arrow")
         for name, part in (("train", examples), ("eval", held_out))
     ]
-    chat = "messages" in examples.column_names
+    if chat := "messages" in examples.column_names:
+        warn_of_changes(chain(chats_of(examples), chats_of(held_out)), model.tokenizer)
     layout = "seq2seq" if model.seq2seq else "chat" if chat else "causal"
     sources, targets = ([token_lengths(part, column) for part in tokenised] for column in ("source_ids", "target_ids"))
     limits = replace(model.limits, shared=layout == "causal")

@@ -116,7 +116,7 @@ def _read_file(source: Source, path: Path) -> Table:
         columns, first_row = read_columns(str(source), path, source.sheet)
     except OSError as error:
         raise InputMissing(f"{source}: {path.name} cannot be opened: {error.strerror or first_line(error)}.") from None
-    rows, odd_cells = _in_memory(columns)
+    rows, odd_cells = in_memory(columns)
     return Table(source, rows, first_row, odd_cells)
 
 
@@ -160,7 +160,7 @@ def _split_variable(source: Source) -> str:
     return source.variable.replace("_DATA", "_SPLIT")
 
 
-def _in_memory(columns: Cells) -> tuple[Dataset, dict[str, int]]:
+def in_memory(columns: Cells) -> tuple[Dataset, dict[str, int]]:
     """The dataset of `columns`, and the index of the first odd cell in each column whose cells are not all of one type."""
     arrays, odd_cells = {}, {}
     for name, cells in columns.items():

@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from job.data.chat_rows import chat_examples, open_chats
 from job.data.chat_template import Chat
-from job.data.read import Table
+from job.data.read import Table, in_memory
 from job.data.template import Template
 from job.errors import DataError, SettingsError
 from job.system.user_function import describe, load_function
@@ -92,7 +92,9 @@ def is_chat(table: Table, columns: ColumnMapping) -> bool:
 def _preprocess(table: Table, spec: str) -> Table:
     function = load_function(spec, "PREPROCESS")
     rows = [_call(function, row, table.row_name(index), spec) for index, row in enumerate(table.rows)]
-    return Table(table.source, Dataset.from_list(rows), table.first_row)
+    names = dict.fromkeys(name for row in rows for name in row)
+    made, odd_cells = in_memory({name: [row.get(name) for row in rows] for name in names})
+    return Table(table.source, made, table.first_row, odd_cells)
 
 
 def _call(function: Callable, row: Mapping, row_name: str, spec: str) -> Mapping:
@@ -121,6 +123,8 @@ def _no_column(table: Table, column: str, variable: str) -> str:
     advice = (
         "Name only columns that exist in PROMPT_TEMPLATE" if variable == "PROMPT_TEMPLATE" else f"Set {variable} to one of them"
     )
+    if "conversations" in table.rows.column_names:
+        advice += ", or MESSAGES_COLUMN=conversations for chats"
     return f'{table.source}: no column "{column}"; found {found}. {advice}.'
 
 

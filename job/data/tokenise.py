@@ -9,8 +9,6 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from job.data.chat import encode_examples
-from job.data.chat_content import warn_of_changes
-from job.data.chat_rows import chats_of
 from job.errors import SettingsError
 from job.labels import IGNORED
 
@@ -41,7 +39,6 @@ def tokenise(examples: Dataset, encoding: Encoding, num_proc: int, cache: Path) 
                 "chats (MESSAGES_COLUMN) need a causal model with a chat template. "
                 "Choose another MODEL_ID, or use INPUT_COLUMN and TARGET_COLUMN."
             )
-        warn_of_changes(chats_of(examples), tokenizer)
         encode = partial(encode_examples, tokenizer=tokenizer, every_answer=encoding.every_answer)
     else:
         encode = partial(_encode_pairs, encoding=encoding)

@@ -160,15 +160,34 @@ def test_a_tokenizer_without_offsets_does_as_well():
     assert parts == [["no.<|im_end|>"], ["yes.<|im_end|>"]]
 
 
-def test_what_a_template_marks_as_generated_is_what_is_trained_on():
-    tokenizer = make_tokenizer(families.QWQ.replace("{{ m.content }}", "{% generation %}{{ m.content }}{% endgeneration %}"))
+def test_what_a_template_marks_as_generated_is_trained_on_without_what_it_is_asked_with():
+    marked = "{% generation %}<|im_start|>assistant\n{{ m.content }}<|im_end|>\n{% endgeneration %}"  # as SmolLM3's
+    turns = "{% for m in messages %}{% if m.role == 'assistant' %}" + marked + "{% else %}"
+    tokenizer = make_tokenizer(
+        families.CHATML.replace("{% for m in messages %}", turns).replace("{% endfor %}", "{% endif %}{% endfor %}")
+    )
+    ids, labels = encode_chat(TURNS, tokenizer)
+    assert trained_on(ids, labels, tokenizer) == ["no.<|im_end|>", "yes.<|im_end|>"]
+
+
+def test_what_a_template_does_not_mark_as_generated_is_not_trained_on():
+    thought = families.QWQ.replace("<think>\n{% endif %}", "{% endif %}").replace(
+        "{{ m.content }}",
+        "{% if m.role == 'user' %}{{ m.content }}{% else %}hm {% generation %}{{ m.content }}{% endgeneration %}{% endif %}",
+    )
+    tokenizer = make_tokenizer(thought)
     ids, labels = encode_chat(Chat([user("a?"), answer("yes.")]), tokenizer)
+    assert tokenizer.decode(ids).endswith("assistant\nhm yes.<|im_end|>\n")
     assert trained_on(ids, labels, tokenizer) == ["yes.<|im_end|>"]
 
 
 def test_an_answer_that_begins_otherwise_than_the_template_asks_for_is_refused():
     tokenizer = make_tokenizer(families.QWQ)
-    with pytest.raises(DataError, match=r"row 3: message 2: .* begins with '<think>\\n', and writes this one without"):
+    with pytest.raises(DataError, match=r"row 3: message 2: .* an answer after '<think>\\n', and writes this one without"):
         encode_chat(Chat([user("a?"), answer("yes.")], where="row 3"), tokenizer)
-    ids, labels = encode_chat(Chat([user("a?"), answer("<think>\nhm\n</think>\n\nyes.")]), tokenizer)
+    thought = Chat([user("a?"), answer("<think>\nhm\n</think>\n\nyes.")])
+    ids, labels = encode_chat(thought, tokenizer)
     assert trained_on(ids, labels, tokenizer) == ["hm\n</think>\n\nyes.<|im_end|>"]
+    tokenizer.chat_template = families.QWQ.replace("{{ m.content }}", "{{ m.content.split('</think>')[-1] }}")
+    with pytest.raises(DataError, match=r"writes this one without\. Use INPUT_COLUMN and TARGET_COLUMN\.$"):
+        encode_chat(thought, tokenizer)

@@ -51,7 +51,7 @@ def test_what_has_no_trace_in_the_rendered_chat_is_left_out():
 def test_what_else_is_left_out_or_changed_is_told_in_a_line_each_with_its_first_place(caplog):
     system, developer = ({"role": role, "content": "be brief"} for role in ("system", "developer"))
     chats = [
-        Chat([system, user("a") | {"name": "Ada"}, answer("b", reasoning_content="hm", score=[3])], TOOLS, f"row {n}")
+        Chat([system, user("a") | {"name": "Ada"}, answer("b", reasoning_content="hm", train=False)], TOOLS, f"row {n}")
         for n in (4, 5)
     ]
     warn_of_changes([*chats, Chat([developer, user("a"), answer("b")], where="row 6")], make_tokenizer(families.GEMMA2))
@@ -60,10 +60,20 @@ def test_what_else_is_left_out_or_changed_is_told_in_a_line_each_with_its_first_
         f"row 4: message 1 {told} has no system role: the text is put before that of the user's next message",
         f'row 4: message 2 {told} leaves out "name"',
         f'row 4: message 3 {told} leaves out "reasoning_content"',
-        f'row 4: message 3 {told} leaves out "score"',
+        f'row 4: message 3 {told} leaves out "train"',
         f'row 4 {told} leaves out "tools"',
         f"row 6: message 1 {told} has no role developer: it is called system",
     ]
+
+
+def test_tools_are_told_of_only_where_the_template_reads_them_nowhere(caplog):
+    system = {"role": "system", "content": "be brief", "tools": "[weather]"}  # where Phi-4's template reads them
+    chat = Chat([system, user("a"), answer("b")], TOOLS)
+    warn_of_changes([chat], make_tokenizer(families.QWEN2_5))
+    warn_of_changes([chat], make_tokenizer(families.CHATML.replace("{{ m.content }}", "{{ m.content }}{{ m.tools }}")))
+    assert not caplog.records
+    warn_of_changes([chat], make_tokenizer(families.CHATML))
+    assert 'leaves out "tools"' in caplog.text
 
 
 def test_nothing_is_told_of_what_a_template_shows(caplog):

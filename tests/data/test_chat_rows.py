@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, load_dataset
 
 from job.data.chat_rows import chat_examples, chats_of, open_chats, opening_of, question_of, shared_opening
 from job.data.chat_template import Chat
@@ -59,6 +59,15 @@ def test_a_null_that_arrow_puts_where_other_rows_have_a_key_is_no_key(tmp_path):
     assert [chat.messages[1] for chat in found] == [{"role": "assistant", "tool_calls": [CALL]}, answer("b", name="Ada")]
 
 
+def test_a_column_that_datasets_keeps_as_json_is_read_as_well(write_rows, tmp_path):
+    chats = [[user("a"), answer("b")], [{"role": "user", "content": [{"type": "text", "text": "c"}]}, CALLED]]
+    path = str(write_rows([{"messages": chat} for chat in chats], "a.jsonl"))
+    rows = load_dataset("json", data_files=path, split="train", cache_dir=str(tmp_path / "cache"))
+    assert "Json" in str(rows.features)
+    found = chat_examples(Table(Source("TRAIN_DATA", "hub/id"), rows), "messages", tmp_path / "a.arrow")
+    assert [chat.messages for chat in chats_of(found)] == chats
+
+
 def test_the_ways_of_openai_and_sharegpt_to_write_the_same_are_the_same(read):
     wanted = [SYSTEM, user("weather?"), CALLED | {"tool_calls": [CALL]}, {"role": "tool", "content": "20"}, answer("it is 20")]
     as_text = [
@@ -80,7 +89,7 @@ def test_the_ways_of_openai_and_sharegpt_to_write_the_same_are_the_same(read):
         [wanted[0] | {"tools": TOOLS}, *wanted[1:]],
     ]
     found = read([{"talk": chat} for chat in rows], "talk")
-    assert [chat.messages for chat in found] == [wanted, [*wanted[:2], wanted[4]], wanted, wanted, wanted]
+    assert [chat.messages for chat in found] == [wanted, [*wanted[:2], wanted[4]], wanted, wanted, rows[4]]
     assert [chat.tools for chat in found] == [None, None, None, TOOLS, TOOLS]
 
 
