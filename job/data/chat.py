@@ -71,6 +71,21 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
     return _ending(tokenizer, str(tokenizer.chat_template), len(tokenizer))[0] if tokenizer.chat_template else None
 
 
+def ends_of_turns(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The ids of all tokens that end a turn: of an answer, and of a tool call where that is another."""
+    end = end_of_turn(tokenizer)
+    if end is None:
+        return []
+    call = {"id": MARK, "type": "function", "function": {"name": MARK, "arguments": {"a": MARK}}}
+    try:
+        text = render(Chat([{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [call]}]), tokenizer)
+    except DataError:
+        return [end]
+    called = text[text.rfind(MARK) + len(MARK) :] if MARK in text else ""
+    body, stop, ends = _turn_end(called, tokenizer)
+    return [end, *({tokenizer.convert_tokens_to_ids(called[body:stop])} - {end} if ends else ())]
+
+
 @lru_cache(maxsize=8)
 def _ending(tokenizer: PreTrainedTokenizerBase, _template: str, _vocabulary: int) -> tuple[int | None, str, tuple[str, ...]]:
     """The token that ends a turn, its text, and the texts of all special tokens, the longest first."""
