@@ -10,11 +10,10 @@ from typing import Any, Self
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from job.data.text_tokens import Span
 from job.errors import DataError, first_line
 
 Message = dict[str, Any]
-Span = tuple[int, int]
-"""Where a part of a text begins and ends."""
 MARKS_ANSWERS = re.compile(r"\{%-?\s*generation\s*-?%\}")
 MARK = "q12345678"
 """A text that no template changes. Some templates want ids of nine characters."""
