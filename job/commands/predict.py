@@ -16,15 +16,21 @@ from job.config.inputs import base_model, column_mapping
 from job.config.libraries import weight_format
 from job.config.settings import Settings
 from job.data.answers import AnswerFile
+from job.data.chat import encode_open_chats
+from job.data.chat_content import warn_of_changes
+from job.data.chat_rows import opening_of
+from job.data.chat_template import Chat
 from job.data.read import Source, Table, read_table
-from job.data.rows import to_chats, to_prompts
+from job.data.rows import ColumnMapping, to_chats, to_prompts
 from job.data.token_range import check_prompts
-from job.data.tokenise import cut_source, encode_chats, encode_prompts
+from job.data.tokenise import cut_source, encode_prompts
 from job.data.write import check_place, write_table
 from job.errors import OutputError
 from job.evaluation.generate import Decoding, Ids, confidences, decode, generate_ids
-from job.model.load import BaseModel, embeddings, length_limits, load_base, load_config, load_tokenizer
+from job.model.answering import read_answering_config
+from job.model.load import BaseModel, embeddings, load_base, load_config, load_tokenizer
 from job.model.lora import load_adapter
+from job.model.positions import usual_length
 from job.pipeline.claim import disk_full_as_error
 from job.pipeline.plan import choose_eval_batch_size
 from job.pipeline.records import AdapterRecord
@@ -56,6 +62,7 @@ class Predictor:
     def load(self) -> PeftModel:
         """The base model with the adapter."""
         base = load_base(self.base, self.record.seq2seq, *weight_format(*self.weights), self.hardware.device)
+        base.generation_config = read_answering_config(self.adapter) or base.generation_config
         return load_adapter(base, self.adapter)
 
     def fingerprint(self, prompts: list[Ids]) -> str:
@@ -97,7 +104,7 @@ def _predictor(
     hardware = detect(settings.device)
     weights = _weights(settings, record, hardware)
     batch_size = choose_eval_batch_size(settings, hardware, config, weights, (longest, record.max_new_tokens))
-    decoding = Decoding(batch_size, record.max_new_tokens, record.num_beams)
+    decoding = Decoding(batch_size, record.max_new_tokens, record.num_beams, kept=record.kept_special_tokens)
     return Predictor(base, folder.adapter, record, hardware, weights, decoding, settings.predict_confidence)
 
 
@@ -118,7 +125,7 @@ def _answer_table(predictor: Predictor, tokenizer: PreTrainedTokenizerBase, tabl
 def _answer(predictor: Predictor, model: PeftModel, tokenizer: PreTrainedTokenizerBase, prompts: list[Ids]) -> dict[str, list]:
     """Further columns of the table for these prompts."""
     answers = generate_ids(model, tokenizer, prompts, predictor.decoding)
-    columns: dict[str, list] = {OUTPUT_COLUMN: decode(answers, tokenizer)}
+    columns: dict[str, list] = {OUTPUT_COLUMN: decode(answers, tokenizer, predictor.decoding.kept)}
     if predictor.confidence:
         columns[CONFIDENCE_COLUMN] = confidences(model, tokenizer, prompts, answers, predictor.decoding)
     return columns
@@ -143,13 +150,28 @@ def _prompts(settings: Settings, record: AdapterRecord, table: Table, tokenizer:
         preprocess=record.preprocess,
     )
     if record.chat:
-        return encode_chats(to_chats(table, columns), tokenizer)
+        return _chat_prompts(Chat(**(record.chat_opening or {"messages": []})), table, columns, tokenizer)
     return encode_prompts(to_prompts(table, columns), tokenizer, record.seq2seq)
+
+
+def _chat_prompts(opening: Chat, table: Table, columns: ColumnMapping, tokenizer: PreTrainedTokenizerBase) -> list[Ids]:
+    """The same of chats. opening: what all chats of the training began with."""
+    chats = to_chats(table, columns, opening)
+    if other := sum(opening_of(chat) != opening for chat in chats) if opening.messages or opening.tools else 0:
+        log.warning(
+            "%d of %d chats do not begin with the system message and the tools that all chats of the training began with: expect "
+            "worse answers. Put them into %s, or leave that column out for INPUT_COLUMN",
+            other,
+            len(chats),
+            columns.messages,
+        )
+    warn_of_changes(chats, tokenizer)
+    return encode_open_chats(chats, tokenizer)
 
 
 def _limit(record: AdapterRecord, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
     """Tokens of an input that are read: as many as were allowed in training, else as the model was made for."""
-    usual, _ = length_limits(config, tokenizer)
+    usual = usual_length(config, tokenizer)
     if record.max_source_length or usual is None or record.seq2seq:
         return record.max_source_length or usual
     return max(1, usual - record.max_new_tokens)

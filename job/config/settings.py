@@ -81,13 +81,17 @@ class Settings(BaseSettings):
     target_column: str = "output_ground_truth"
     """Column of the right answers."""
     messages_column: str = "messages"
-    """Column of chats (causal models), used where the table has it and has no INPUT_COLUMN."""
+    """Column of chats (causal models), used where the table has it and has no INPUT_COLUMN. What it may hold: docs/chats.md."""
     sheet: str | None = None
     """Sheet of an xlsx file; the first one if not set."""
     train_split: str = "train"
     """Split of TRAIN_DATA, where it is a hub dataset or a saved DatasetDict."""
     eval_split: str = "test"
     """Split of EVAL_DATA, where it is a hub dataset or a saved DatasetDict."""
+    source_language: str | None = None
+    """Language of the inputs, for models that know languages by name (mBART, NLLB, M2M100), such as en_XX, eng_Latn or en."""
+    target_language: str | None = None
+    """Language of the answers, for the same models."""
     prompt_template: str = "Input: {input}"
     """What the model reads. {input} is INPUT_COLUMN; {any other column} works too."""
     preprocess: FileFunction | None = None

@@ -7,19 +7,23 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset, load_from_disk
-from transformers import PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from job.data.chat_content import warn_of_changes
+from job.data.chat_rows import chats_of, question_of, shared_opening
 from job.data.lengths import LengthLimits, Truncation, check_truncation, choose_lengths, measure_truncation
 from job.data.read import Source, Table, read_table
 from job.data.rows import ColumnMapping, to_examples
 from job.data.split import check_overlap, digest_keys, split_rows
 from job.data.token_lengths import ROWS_AT_ONCE, answer_lengths, token_lengths
 from job.data.token_range import check_rows
-from job.data.tokenise import assemble, tokenise
+from job.data.tokenise import Encoding, assemble, tokenise
 from job.errors import DataError, SettingsError
 
 SUMMARY, CUT_ROWS = "summary.json", "truncated.csv"
@@ -48,6 +52,8 @@ class ModelSpec:
     tokenizer: PreTrainedTokenizerBase
     seq2seq: bool
     limits: LengthLimits
+    answering: GenerationConfig = field(default_factory=GenerationConfig)
+    """How answers begin and end."""
     embeddings: int | None = None
     """How many tokens the model has embeddings for; None where its config does not say."""
 
@@ -67,6 +73,8 @@ class PreparedData:
     source_lengths: dict[str, int] = field(default_factory=dict)
     """Tokens of an input before the cut -> training rows; empty where that is not known."""
     target_lengths: dict[str, int] = field(default_factory=dict)
+    opening: dict[str, Any] | None = None
+    """The `messages` and `tools` that all training chats begin with: a system message that each question was asked after."""
 
 
 def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | None = None) -> PreparedData:
@@ -120,23 +128,27 @@ def read_prepared(folder: Path) -> PreparedData:
         chat=summary.get("chat", False),
         source_lengths=summary.get("source_lengths", {}),
         target_lengths=summary.get("target_lengths", {}),
+        opening=summary.get("opening"),
     )
 
 
 def _tokenise_and_cut(train: Table, evaluation: Table | None, config: DataConfig, model: ModelSpec, work: Path) -> PreparedData:
     """work: folder of what is between the steps, on disk so that rows of any number take the same memory."""
     examples, held_out, tables = _examples(train, evaluation, config, work)
+    encoding = Encoding(model.tokenizer, model.seq2seq, model.answering.decoder_start_token_id)
     tokenised = [
-        tokenise(part, model.tokenizer, model.seq2seq, config.num_proc, work / f"tokenised-{name}.arrow")
+        tokenise(part, replace(encoding, every_answer=name == "train"), config.num_proc, work / f"tokenised-{name}.arrow")
         for name, part in (("train", examples), ("eval", held_out))
     ]
-    chat = "messages" in examples.column_names
+    if chat := "messages" in examples.column_names:
+        warn_of_changes(chain(chats_of(examples), chats_of(held_out)), model.tokenizer)
     layout = "seq2seq" if model.seq2seq else "chat" if chat else "causal"
-    sources, targets = token_lengths(tokenised[0], "source_ids"), token_lengths(tokenised[0], "target_ids")
+    sources, targets = ([token_lengths(part, column) for part in tokenised] for column in ("source_ids", "target_ids"))
     limits = replace(model.limits, shared=layout == "causal")
     wanted = (config.max_lengths[0],) * 2 if chat else config.max_lengths
-    longest = choose_lengths(sources, targets, wanted, limits)
-    check_truncation(measure_truncation(sources, targets, longest), config.max_truncated_targets, config.too_long)
+    longest = choose_lengths((sources[0], sources[1]), (targets[0], targets[1]), wanted, limits)
+    for name, source, target in zip(("training rows", "held-out rows"), sources, targets, strict=True):
+        check_truncation(measure_truncation(source, target, longest), config.max_truncated_targets, config.too_long, name)
     eos = model.tokenizer.eos_token_id
     assembled = [assemble(part, longest, eos, layout, work / f"assembled-{i}.arrow") for i, part in enumerate(tokenised)]
     for part, table in zip(assembled, tables, strict=True):
@@ -147,10 +159,13 @@ def _tokenise_and_cut(train: Table, evaluation: Table | None, config: DataConfig
     for rows, table in zip((train_rows, eval_rows), tables, strict=True):
         if len(rows) == 0:
             raise DataError(f"{table.source}: no row is left after the cut. Raise MAX_SOURCE_LENGTH and MAX_TARGET_LENGTH.")
+    opening = None
     if chat:  # whose input and answers are one sequence, of which the answers are a part
-        targets = answer_lengths(assembled[0])
-    counts = _counted(sources), _counted(targets)
-    return PreparedData(train_rows, eval_rows, train_truncation, eval_truncation, "", chat, *counts)
+        targets[0] = answer_lengths(assembled[0])
+        shared = shared_opening(chats_of(examples))
+        opening = {"messages": shared.messages, "tools": shared.tools} if shared else None
+    counts = _counted(sources[0]), _counted(targets[0])
+    return PreparedData(train_rows, eval_rows, train_truncation, eval_truncation, "", chat, *counts, opening)
 
 
 def _counted(lengths: np.ndarray) -> dict[str, int]:
@@ -176,7 +191,7 @@ def _keys(examples: Dataset) -> Iterator[str]:
     """What makes two rows the same question: the prompt, or all of a chat but its last answer."""
     column = "prompt" if "prompt" in examples.column_names else "messages"
     for batch in examples.select_columns([column]).iter(batch_size=ROWS_AT_ONCE):
-        yield from batch[column] if column == "prompt" else (json.dumps(chat[:-1], sort_keys=True) for chat in batch[column])
+        yield from batch[column] if column == "prompt" else map(question_of, batch[column])
 
 
 def _cut(tokenised: Dataset, assembled: Dataset, longest: tuple[int, int], too_long: str) -> tuple[Dataset, Truncation]:
@@ -240,6 +255,9 @@ def _fingerprint(config: DataConfig, model: ModelSpec, tables: list[Table | None
     digest.update(json.dumps([asked, asdict(model.limits), model.seq2seq], sort_keys=True).encode())
     digest.update(json.dumps(model.tokenizer.get_vocab(), sort_keys=True).encode())
     digest.update(str(model.tokenizer.chat_template).encode())
+    languages = [getattr(model.tokenizer, name, None) for name in ("src_lang", "tgt_lang")]
+    if any(languages):
+        digest.update(json.dumps(languages).encode())
     if config.columns.preprocess:
         digest.update(Path(config.columns.preprocess.rpartition(":")[0]).read_bytes())
     for table in tables:
@@ -269,6 +287,7 @@ def _save(prepared: PreparedData, folder: Path, cut_rows: Path) -> None:
         "chat": prepared.chat,
         "source_lengths": prepared.source_lengths,
         "target_lengths": prepared.target_lengths,
+        "opening": prepared.opening,
     }
     if cut_rows.exists():
         shutil.copy(cut_rows, partial)

@@ -3,7 +3,7 @@
 import csv
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from job.errors import Diverged
 from job.evaluation.baseline import baseline_outputs
 from job.evaluation.generate import Decoding, Ids, decode, generate_ids, measure_losses, prompt_of
 from job.evaluation.metrics import CustomMetric, Scores, score
+from job.labels import IGNORED
 from job.model.lora import base_only
 from job.system.durable import replace_durably
 from job.system.ranks import Ranks
@@ -59,7 +60,7 @@ def evaluate(
     """
     train, rows = data
     prompts = [prompt_of(row, model.config.is_encoder_decoder) for row in rows]
-    inputs, truths = texts(rows, prompts, tokenizer)
+    inputs, truths = texts(rows, prompts, tokenizer, scoring.decoding.kept)
     with base_only(model):
         base_outputs, base_scores, _ = _answer_and_score(model, tokenizer, rows, (prompts, truths), scoring, ranks)
     adapter_outputs, adapter_scores, adapter_ids = _answer_and_score(model, tokenizer, rows, (prompts, truths), scoring, ranks)
@@ -78,7 +79,7 @@ def _answer_and_score(
     mine = ranks.share([len(prompt) for prompt in prompts])
     answered = generate_ids(model, tokenizer, [prompts[row] for row in mine], scoring.decoding)
     ids = ranks.collect(dict(zip(mine, answered, strict=True)))
-    outputs = decode(ids, tokenizer)
+    outputs = decode(ids, tokenizer, scoring.decoding.kept)
     scores = score(outputs, truths, scoring.metrics, scoring.custom_metric)
     if "loss" in scoring.metrics:
         losses = measure_losses(model, tokenizer, [rows[row] for row in mine], scoring.decoding)
@@ -113,13 +114,11 @@ def write_csv(evaluation: Evaluation, path: Path) -> None:
     replace_durably(partial, path)
 
 
-def texts(rows: Dataset, prompts: Sequence[Ids], tokenizer: PreTrainedTokenizerBase) -> tuple[list[str], list[str]]:
-    """Inputs and right answers of prepared rows; decoded where only tokens are known."""
-    inputs = rows["input"][:] if "input" in rows.column_names else tokenizer.batch_decode(prompts, skip_special_tokens=True)
-    return inputs, rows["ground_truth"][:] if "ground_truth" in rows.column_names else _decode_labels(rows, tokenizer)
-
-
-def _decode_labels(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    return tokenizer.batch_decode(
-        [[label for label in labels if label >= 0] for labels in rows["labels"]], skip_special_tokens=True
-    )
+def texts(
+    rows: Dataset, prompts: Sequence[Ids], tokenizer: PreTrainedTokenizerBase, kept: Collection[int] = ()
+) -> tuple[list[str], list[str]]:
+    """Inputs and right answers of prepared rows; decoded, with the special tokens that are `kept`, where only tokens are known."""
+    inputs = rows["input"][:] if "input" in rows.column_names else decode(prompts, tokenizer)
+    if "ground_truth" in rows.column_names:
+        return inputs, rows["ground_truth"][:]
+    return inputs, decode([[label for label in labels if label != IGNORED] for labels in rows["labels"]], tokenizer, kept)

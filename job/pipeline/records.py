@@ -177,6 +177,7 @@ class ExpectedAnswers:
     num_beams: int
     ids: list[list[int]] | None = None
     """The outputs as tokens; None in what earlier versions wrote."""
+    kept_special_tokens: tuple[int, ...] = ()
 
     @property
     def answers(self) -> Answers:
@@ -186,7 +187,7 @@ class ExpectedAnswers:
     @property
     def decoding(self) -> Decoding:
         """That of the evaluation, all of these rows at once."""
-        return Decoding(len(self.outputs), self.max_new_tokens, self.num_beams)
+        return Decoding(len(self.outputs), self.max_new_tokens, self.num_beams, kept=self.kept_special_tokens)
 
 
 @dataclass(frozen=True)
@@ -240,3 +241,7 @@ class AdapterRecord(Record):
     preprocess: str | None = None
     max_source_length: int | None = None
     """Tokens of an input that were allowed in training; None where it is what the model takes."""
+    kept_special_tokens: tuple[int, ...] = ()
+    """Those that belong to the text of an answer."""
+    chat_opening: dict[str, Any] | None = None
+    """The `messages` and `tools` that all training chats began with."""

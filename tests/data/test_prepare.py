@@ -12,6 +12,9 @@ from job.data.prepare import DataConfig, ModelSpec, load_prepared, prepare
 from job.data.read import Source
 from job.data.rows import ColumnMapping
 from job.errors import DataError
+from tests.data.chat_templates import QWEN3, make_tokenizer
+
+SYSTEM = {"role": "system", "content": "be brief"}
 
 
 @pytest.fixture
@@ -97,6 +100,23 @@ def test_a_chat_whose_answer_was_cut_away_is_dropped_and_named(llama_folder, req
     asked = replace(request_, train=Source("TRAIN_DATA", str(path)), max_lengths=("30", "auto"), max_truncated_targets=0.5)
     prepared = prepare(asked, ModelSpec(tokenizer, False, LengthLimits(256, 256, shared=True)), tmp_path / "data")
     assert prepared.train_truncation.dropped + prepared.eval_truncation.dropped == ("row 4",)
+
+
+def test_a_template_that_strips_earlier_thoughts_makes_a_training_row_of_each_answer_and_asks_for_the_last(
+    request_, tmp_path, write_rows
+):
+    tokenizer = make_tokenizer(QWEN3)
+    turns = [[{"role": "user", "content": f"q {n}"}, {"role": "assistant", "content": f"a {n}"}] for n in range(40)]
+    path = write_rows(
+        [{"messages": [SYSTEM, *first, *second]} for first, second in zip(turns[:20], turns[20:], strict=True)], "a.jsonl"
+    )
+    asked = replace(request_, train=Source("TRAIN_DATA", str(path)), max_lengths=("auto", "auto"))
+    prepared = prepare(asked, ModelSpec(tokenizer, False, LengthLimits(256, 256, shared=True)), tmp_path / "data")
+    assert len(prepared.train) == 2 * (20 - len(prepared.evaluation))
+    assert all(int(truth.split()[-1]) >= 20 for truth in prepared.evaluation["ground_truth"])
+    assert prepared.opening == {"messages": [SYSTEM], "tools": None}
+    for row in [*prepared.train, *prepared.evaluation]:
+        assert tokenizer.decode([label for label in row["labels"] if label != -100]) == row["ground_truth"] + "<|im_end|>"
 
 
 @pytest.mark.parametrize("part", ["train", "evaluation"])

@@ -1,11 +1,14 @@
 """Each mistake gets one line that says what to do, its exit code, and leaves nothing half-written."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from openpyxl import Workbook
 from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
+
+from tests.data.chat_templates import CHATML, GEMMA2
 
 GOOD = [{"input": f"day {number}", "output_ground_truth": f"answer {number}"} for number in range(20)]
 
@@ -308,6 +311,26 @@ def test_a_broken_chat(run_job, llama_folder, write_rows, chat, wanted):
         wanted,
         TRAIN_DATA=write_rows([*good, {"messages": chat}], "a.jsonl"),
     )
+
+
+@pytest.mark.parametrize(
+    ("template", "more", "wanted"),
+    [
+        (
+            GEMMA2,
+            [{"role": "user", "content": "x"}],
+            'row 10, column "messages": message 2: this model\'s chat template does not take',
+        ),
+        ("{{ messages[0].a.b }}", [], 'column "messages": message 1: this model\'s chat template does not take it'),
+        (CHATML, [{"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}], 'leaves out its "tool_calls"'),
+    ],
+)
+def test_a_chat_that_the_models_template_does_not_take(run_job, llama_folder, tmp_path, write_rows, template, more, wanted):
+    shutil.copytree(llama_folder, tmp_path / "base")
+    (tmp_path / "base" / "chat_template.jinja").write_text(template)
+    chats = [[{"role": "user", "content": f"{n}"}, {"role": "assistant", "content": "y"}] for n in range(10)]
+    rows = [{"messages": [question, *(more if n == 9 else []), answer]} for n, (question, answer) in enumerate(chats)]
+    fail(run_job, tmp_path / "base", 65, wanted, TRAIN_DATA=write_rows(rows, "a.jsonl"))
 
 
 def test_chats_for_an_encoder_decoder(run_job, t5_folder, write_rows):

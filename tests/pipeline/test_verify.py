@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import BitsAndBytesConfig, T5ForConditionalGeneration
+from datasets import Dataset
+from transformers import BitsAndBytesConfig, LlamaConfig, T5ForConditionalGeneration
 
 from job.errors import VerificationFailed
 from job.model.load import BaseModel
@@ -191,7 +192,7 @@ def test_the_fresh_process_is_told_what_anybody_would_need(unproven, fresh, t5_f
     (task,) = tasks
     assert (task["model"], task["adapter"], task["tokenizer"]) == (str(t5_folder), "output/r/adapter", "output/r/adapter")
     assert (task["seq2seq"], task["dtype"], task["device"], task["quantization"]) == (True, "float32", "cpu", None)
-    assert (task["max_new_tokens"], task["num_beams"]) == (8, 1)
+    assert (task["num_beams"], {row["max_new_tokens"] for row in task["rows"]}) == (1, {8})
     rows = unproven.prepared.evaluation
     assert [row["labels"] for row in task["rows"]] == rows["labels"][:]
     assert [row["prompt"] for row in task["rows"]] == rows["input_ids"][:]
@@ -213,12 +214,11 @@ def test_a_quantised_base_is_quantised_on_a_gpu_as_people_do(unproven, fresh, qu
         assert BitsAndBytesConfig(**found).bnb_4bit_compute_dtype in (torch.float16, torch.float32)
 
 
-def test_a_causal_models_prompt_ends_where_its_answer_begins():
-    from datasets import Dataset
-
+@pytest.mark.parametrize(("positions", "room"), [(256, 5), (6, 4), (2, 1)])
+def test_a_causal_models_prompt_ends_where_its_answer_begins_and_the_answer_where_the_positions_do(positions, room):
     rows = Dataset.from_dict({"input_ids": [[5, 6, 7, 8]], "labels": [[-100, -100, 7, 8]]})
-    (row,) = reload_rows(rows, seq2seq=False)
-    assert row == {"prompt": [5, 6], "input_ids": [5, 6, 7, 8], "labels": [-100, -100, 7, 8]}
+    (row,) = reload_rows(rows, LlamaConfig(max_position_embeddings=positions), 5)
+    assert row == {"prompt": [5, 6], "input_ids": [5, 6, 7, 8], "labels": [-100, -100, 7, 8], "max_new_tokens": room}
 
 
 def test_a_task_for_the_base_alone_names_no_adapter(unproven):

@@ -19,7 +19,7 @@ def test_the_fresh_process_imports_nothing_of_the_job():
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in ([node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
     }
-    assert {name.partition(".")[0] for name in imported} == {"json", "sys", "torch", "peft", "transformers"}
+    assert {name.partition(".")[0] for name in imported} == {"json", "sys", "pathlib", "torch", "peft", "transformers"}
 
 
 @pytest.fixture(params=["t5_folder", "llama_folder"])
@@ -31,10 +31,11 @@ def published(request, tmp_path) -> tuple:
     asked = []
     for row in rows(causal):
         prompt = row["input_ids"][: row["labels"].count(-100)] if causal else row["input_ids"]
-        asked.append({"prompt": prompt, "input_ids": row["input_ids"], "labels": row["labels"]})
+        asked.append({"prompt": prompt, "input_ids": row["input_ids"], "labels": row["labels"], "max_new_tokens": 6})
     task = {
         "model": str(folder), "arguments": {}, "seq2seq": not causal, "dtype": "float32", "quantization": None, "device": "cpu",
-        "adapter": str(tmp_path / "adapter"), "tokenizer": str(folder), "rows": asked, "max_new_tokens": 6, "num_beams": 1,
+        "adapter": str(tmp_path / "adapter"), "tokenizer": str(folder), "rows": asked, "num_beams": 1,
+        "kept_special_tokens": [],
     }  # fmt: skip
     return model, task
 
@@ -58,7 +59,7 @@ def other_answers(task: dict, model: torch.nn.Module, place: int) -> tuple[list[
     """Rows with an answer that has the second best token in a `place`, and how far its logit is from the best, by hand."""
     asked, gaps = [], []
     for row in task["rows"]:
-        begin, answered = reload.generate(model, AutoTokenizer.from_pretrained(task["tokenizer"]), row["prompt"], task)
+        begin, answered = reload.generate(model, AutoTokenizer.from_pretrained(task["tokenizer"]), row, task)
         before = torch.tensor([[*begin, *answered[:place]]])
         inputs = (
             {"input_ids": torch.tensor([row["prompt"]]), "decoder_input_ids": before} if task["seq2seq"] else {"input_ids": before}
@@ -82,7 +83,7 @@ def test_how_near_it_was_to_another_answer_is_the_gap_of_the_logits_where_they_p
 def test_an_answer_that_is_the_same_or_ends_without_an_end_marker_is_no_near_tie(published):
     model, task = published
     outputs = reload.answer(task)["outputs"]
-    _, answered = reload.generate(model, AutoTokenizer.from_pretrained(task["tokenizer"]), task["rows"][0]["prompt"], task)
+    _, answered = reload.generate(model, AutoTokenizer.from_pretrained(task["tokenizer"]), task["rows"][0], task)
     row = task["rows"][0] | {"answers": {outputs[0]: answered, "shorter": answered[:-1]}}
     assert reload.answer(task | {"rows": [row]})["gaps"] == [{"shorter": float("inf")}]
 
@@ -92,7 +93,7 @@ def test_beams_are_as_far_apart_as_the_mean_log_probabilities_of_their_tokens(pu
     model, task = published
     tokenizer, beams = AutoTokenizer.from_pretrained(task["tokenizer"]), task | {"num_beams": 3}
     prompt, other = task["rows"][0]["prompt"], [9, 8, 7]
-    _, answered = reload.generate(model, tokenizer, prompt, beams)
+    _, answered = reload.generate(model, tokenizer, task["rows"][0], beams)
     rows = [
         {"input_ids": prompt, "labels": ids}
         if task["seq2seq"]

@@ -13,11 +13,63 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-WORDS = (
-    "the of and to in for is on that by this with from you it not or are was be report city north river price total order apple "
-    "mother number seven three twenty paper water doctor answer question where when who what how many old new big small red green "
-    "blue house street train station"
-).split()
+WORDS = [
+    "the",
+    "of",
+    "and",
+    "to",
+    "in",
+    "for",
+    "is",
+    "on",
+    "that",
+    "by",
+    "this",
+    "with",
+    "from",
+    "you",
+    "it",
+    "not",
+    "or",
+    "are",
+    "was",
+    "be",
+    "report",
+    "city",
+    "north",
+    "river",
+    "price",
+    "total",
+    "order",
+    "apple",
+    "mother",
+    "number",
+    "seven",
+    "three",
+    "twenty",
+    "paper",
+    "water",
+    "doctor",
+    "answer",
+    "question",
+    "where",
+    "when",
+    "who",
+    "what",
+    "how",
+    "many",
+    "old",
+    "new",
+    "big",
+    "small",
+    "red",
+    "green",
+    "blue",
+    "house",
+    "street",
+    "train",
+    "station",
+]
 VOCABULARY = 400
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
