@@ -7,21 +7,25 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from datasets import Dataset, load_from_disk
 from transformers import PreTrainedTokenizerBase
 
+from job.data.added_tokens import tokenise_adding
 from job.data.lengths import LengthLimits, Truncation, check_truncation, choose_lengths, measure_truncation
 from job.data.read import Source, Table, read_table
 from job.data.rows import ColumnMapping, to_examples
 from job.data.split import check_overlap, digest_keys, split_rows
 from job.data.token_lengths import ROWS_AT_ONCE, answer_lengths, token_lengths
 from job.data.tokenise import assemble, tokenise
+from job.data.unknown_text import UnknownText
 from job.errors import DataError, SettingsError
 
 SUMMARY, CUT_ROWS = "summary.json", "truncated.csv"
+NOT_IN_FINGERPRINT = ("train", "evaluation", "num_proc", "max_unknown_targets", "add_tokens")
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class DataConfig:
     too_long: str
     max_truncated_targets: float
     num_proc: int
+    max_unknown_targets: float = 0.01
+    add_tokens: str = "none"
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ class PreparedData:
     source_lengths: dict[str, int] = field(default_factory=dict)
     """Tokens of an input before the cut -> training rows; empty where that is not known."""
     target_lengths: dict[str, int] = field(default_factory=dict)
+    unknown: UnknownText = field(default_factory=UnknownText)
 
 
 def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | None = None) -> PreparedData:
@@ -80,6 +87,7 @@ def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | 
             "back, choose another RUN_NAME, or set OVERWRITE=true."
         )
     if (found := load_prepared(folder)) and found.fingerprint == fingerprint:
+        found.unknown.check(config.max_unknown_targets, config.add_tokens)
         return found
     work = folder.with_name(f"{folder.name}.work")
     shutil.rmtree(work, ignore_errors=True)
@@ -115,16 +123,16 @@ def read_prepared(folder: Path) -> PreparedData:
         chat=summary.get("chat", False),
         source_lengths=summary.get("source_lengths", {}),
         target_lengths=summary.get("target_lengths", {}),
+        unknown=UnknownText.from_dict(summary.get("unknown", {})),
     )
 
 
 def _tokenise_and_cut(train: Table, evaluation: Table | None, config: DataConfig, model: ModelSpec, work: Path) -> PreparedData:
     """work: folder of what is between the steps, on disk so that rows of any number take the same memory."""
     examples, held_out, tables = _examples(train, evaluation, config, work)
-    tokenised = [
-        tokenise(part, model.tokenizer, model.seq2seq, config.num_proc, work / f"tokenised-{name}.arrow")
-        for name, part in (("train", examples), ("eval", held_out))
-    ]
+    encode = partial(tokenise, seq2seq=model.seq2seq, num_proc=config.num_proc)
+    tokenised, unknown = tokenise_adding((examples, held_out), model.tokenizer, config.add_tokens, encode, work)
+    unknown.check(config.max_unknown_targets, config.add_tokens)
     chat = "messages" in examples.column_names
     layout = "seq2seq" if model.seq2seq else "chat" if chat else "causal"
     sources, targets = token_lengths(tokenised[0], "source_ids"), token_lengths(tokenised[0], "target_ids")
@@ -143,7 +151,7 @@ def _tokenise_and_cut(train: Table, evaluation: Table | None, config: DataConfig
     if chat:  # whose input and answers are one sequence, of which the answers are a part
         targets = answer_lengths(assembled[0])
     counts = _counted(sources), _counted(targets)
-    return PreparedData(train_rows, eval_rows, train_truncation, eval_truncation, "", chat, *counts)
+    return PreparedData(train_rows, eval_rows, train_truncation, eval_truncation, "", chat, *counts, unknown)
 
 
 def _counted(lengths: np.ndarray) -> dict[str, int]:
@@ -209,6 +217,8 @@ def _is_tokenised(table: Table) -> bool:
 
 def _adopt(train: Table, evaluation: Table | None, config: DataConfig, fingerprint: str) -> PreparedData:
     """Rows that were tokenised elsewhere, as they are."""
+    if config.add_tokens != "none":
+        raise SettingsError(f"ADD_TOKENS={config.add_tokens}: the rows of {train.source} are tokens already. Set ADD_TOKENS=none.")
     if evaluation is not None and not _is_tokenised(evaluation):
         raise DataError(f"{evaluation.source}: no tokenised rows, but {train.source} has. Prepare both the same way.")
     if evaluation is None:
@@ -229,7 +239,9 @@ def _untruncated(rows: Dataset) -> Truncation:
 
 def _fingerprint(config: DataConfig, model: ModelSpec, tables: list[Table | None]) -> str:
     digest = hashlib.sha256()
-    asked = {name: value for name, value in asdict(config).items() if name not in ("train", "evaluation", "num_proc")}
+    asked = {name: value for name, value in asdict(config).items() if name not in NOT_IN_FINGERPRINT}
+    if config.add_tokens != "none":  # beside the rest: what was prepared before there was such a setting keeps its fingerprint
+        digest.update(config.add_tokens.encode())
     digest.update(json.dumps([asked, asdict(model.limits), model.seq2seq], sort_keys=True).encode())
     digest.update(json.dumps(model.tokenizer.get_vocab(), sort_keys=True).encode())
     digest.update(str(model.tokenizer.chat_template).encode())
@@ -262,6 +274,7 @@ def _save(prepared: PreparedData, folder: Path, cut_rows: Path) -> None:
         "chat": prepared.chat,
         "source_lengths": prepared.source_lengths,
         "target_lengths": prepared.target_lengths,
+        "unknown": asdict(prepared.unknown),
     }
     if cut_rows.exists():
         shutil.copy(cut_rows, partial)

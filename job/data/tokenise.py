@@ -7,6 +7,7 @@ from pathlib import Path
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from job.data.round_trip import RoundTrip, add_missing
 from job.errors import DataError, SettingsError
 from job.labels import IGNORED
 
@@ -17,7 +18,10 @@ Ids = list[int]
 
 
 def tokenise(examples: Dataset, tokenizer: PreTrainedTokenizerBase, seq2seq: bool, num_proc: int, cache: Path) -> Dataset:
-    """`examples` with `source_ids` and `target_ids`, uncut, in the file `cache`; of a chat, all its ids and its labels."""
+    """`examples` with `source_ids` and `target_ids`, uncut, in the file `cache`; of a chat, all its ids and its labels.
+
+    What the tokens lack of the texts is in `round_trip.COLUMNS`.
+    """
     if "messages" in examples.column_names:
         if seq2seq or not tokenizer.chat_template:
             raise SettingsError(
@@ -27,6 +31,7 @@ def tokenise(examples: Dataset, tokenizer: PreTrainedTokenizerBase, seq2seq: boo
         encode = partial(_encode_chats, tokenizer=tokenizer)
     else:
         encode = partial(_encode_pairs, tokenizer=tokenizer, seq2seq=seq2seq)
+    encode = partial(add_missing, encode=encode, round_trip=RoundTrip(tokenizer))
     unused = [name for name in ("prompt", "messages") if name in examples.column_names]
     num_proc = min(num_proc, len(examples) // ROWS_A_PROCESS)
     if num_proc > 1:

@@ -12,6 +12,7 @@ from job.config.inputs import base_model, data_config
 from job.config.libraries import check_trackers, weight_format
 from job.config.scoring import make_scoring
 from job.config.settings import Settings
+from job.data.added_tokens import add_tokens
 from job.data.lengths import LengthLimits
 from job.data.prepare import ModelSpec, PreparedData, prepare, read_prepared
 from job.data.token_lengths import token_lengths
@@ -76,10 +77,15 @@ def _shared_data(
         check_content(folder, {TRAINING_DATA: prepared.fingerprint, BASE_MODEL: fingerprint(base)})
         log.info(prepared.train_truncation.describe("training rows"))
         log.info(prepared.eval_truncation.describe("held-out rows"))
+        for warning in prepared.unknown.warnings(settings.add_tokens):
+            log.warning(warning)
+        if added := prepared.unknown.describe_added():
+            log.info(added)
         local_copy(folder.data, ranks)
         return tokenizer, prepared
     data = local_copy(folder.data, ranks)
-    return load_tokenizer(base), read_prepared(data)
+    prepared = read_prepared(data)
+    return add_tokens(load_tokenizer(base), prepared.unknown.added), prepared
 
 
 def local_copy(folder: Path, ranks: Ranks) -> Path:
@@ -116,7 +122,8 @@ def prepare_data(
     tokenizer = load_tokenizer(base)
     check_vocabulary(base, config, tokenizer)
     limits = LengthLimits(*length_limits(config, tokenizer), shared=not seq2seq)
-    return tokenizer, prepare(data_config(settings), ModelSpec(tokenizer, seq2seq, limits), folder, expected)
+    prepared = prepare(data_config(settings), ModelSpec(tokenizer, seq2seq, limits), folder, expected)
+    return add_tokens(tokenizer, prepared.unknown.added), prepared
 
 
 def load_base_model(context: RunContext) -> PreTrainedModel:
