@@ -39,9 +39,7 @@ def parse_characters(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[str
     r"""The characters of ADD_TOKENS that `tokenizer` lacks; \n, \r and \t stand for what they do in JSON."""
     for escape, character in ESCAPES.items():
         text = text.replace(escape, character)
-    wanted = [*dict.fromkeys(text), *([DOUBLE_SPACE] if DOUBLE_SPACE in text else [])]
-    round_trip = RoundTrip(tokenizer)
-    return tuple(piece for piece in wanted if not round_trip.knows(piece))
+    return tuple(RoundTrip(tokenizer).unknown({*text, DOUBLE_SPACE} if DOUBLE_SPACE in text else set(text)))
 
 
 def choose_characters(missing: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
@@ -131,8 +129,7 @@ def _rename(spec: dict[str, Any], pieces: Mapping[int, str]) -> None:
 def _check(tokenizer: PreTrainedTokenizerBase, extended: PreTrainedTokenizerBase, characters: Sequence[str]) -> None:
     """Raises SettingsError unless `extended` reads all else as `tokenizer` does, and gives each character back."""
     same = all(tokenizer(**probe).input_ids == extended(**probe).input_ids for probe in ({"text": PROBE}, {"text_target": PROBE}))
-    round_trip = RoundTrip(extended)
-    lost = [character for character in characters if not round_trip.knows(character)]
+    lost = RoundTrip(extended).unknown(set(characters))
     if lost or not same:
         raise SettingsError(
             f"ADD_TOKENS: {type(tokenizer).__name__}, this model's tokenizer, cannot be given {list_characters(lost or characters)}. "

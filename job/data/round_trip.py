@@ -25,17 +25,19 @@ class RoundTrip:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
-        self._known: dict[str, bool] = {}
+        self._known: set[str] = set()
+        self._unknown: set[str] = set()
         ends = {tokenizer.eos_token, tokenizer.pad_token, tokenizer.unk_token} - {None}
         self._ends = {token: tokenizer.convert_tokens_to_ids(token) for token in ends}
-        self._frame = {token for name in ("text", "text_target") for token in tokenizer(**{name: ""}).input_ids}
+        around = {token for name in ("text", "text_target") for token in tokenizer(**{name: ""}).input_ids}
+        self._around = around - set(tokenizer.all_special_ids)
         special = {token for token in (*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()) if token.strip()}
         self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or "(?!)")
 
     def missing(self, texts: Sequence[str], ids: Sequence[Ids], is_answer: bool) -> list[Missing]:
         """Of each text what its `ids` lack. An answer that holds the text of a special token which ends it loses what follows."""
         return [
-            None if back.strip() == text.strip() else self._missing(text, row, is_answer)
+            None if back.strip() == text.strip() else self._missing(text, row, back, is_answer)
             for text, row, back in zip(texts, ids, self._decode(ids), strict=True)
         ]
 
@@ -43,11 +45,12 @@ class RoundTrip:
         """The tokens of texts, without those that the tokenizer puts around them."""
         return self._tokenizer(list(texts), add_special_tokens=False, verbose=False).input_ids if texts else []
 
-    def knows(self, character: str) -> bool:
-        """Whether `character` comes back where it stands in a word."""
-        if character not in self._known:
-            self._known[character] = character in self._decode(self.encode([f"a{character}a"]))[0]
-        return self._known[character]
+    def unknown(self, pieces: set[str]) -> list[str]:
+        """Those of some characters that do not come back where they stand in a word, in order."""
+        for piece in pieces - self._known - self._unknown:
+            back = self._decode(self.encode([f"a{piece}a"]))[0]
+            (self._known if piece in back else self._unknown).add(piece)
+        return sorted(pieces & self._unknown)
 
     def _decode(self, ids: Sequence[Ids]) -> list[str]:
         """The texts of `ids`, as answers are decoded; all at once where the tokenizer can."""
@@ -55,17 +58,18 @@ class RoundTrip:
             return self._tokenizer.backend_tokenizer.decode_batch(ids, skip_special_tokens=True)
         return [self._tokenizer.decode(row, skip_special_tokens=True) for row in ids]
 
-    def _missing(self, text: str, ids: Ids, is_answer: bool) -> Missing:
+    def _missing(self, text: str, ids: Ids, back: str, is_answer: bool) -> Missing:
         special = dict.fromkeys(self._special.findall(text))
         if special:
-            back = self._with_special_tokens(text, is_answer).strip()
-        else:  # not every tokenizer calls special what it puts around a text: M2M100's languages
-            back = self._decode([[token for token in ids if token not in self._frame]])[0].strip()
+            back = self._with_special_tokens(text, is_answer)
+        elif self._around:  # not every tokenizer calls special what it puts around a text: M2M100's languages
+            back = self._decode([[token for token in ids if token not in self._around]])[0]
+        back = back.strip()
         if back == text.strip():
             return None
         missing = [token for token in special if is_answer and token in self._ends]
-        plain = self._special.sub("", text)
-        missing += [piece for piece in (*sorted(set(plain)), DOUBLE_SPACE) if piece in plain and not self.knows(piece)]
+        plain = self._special.sub("", text) if special else text
+        missing += self.unknown({*plain, DOUBLE_SPACE} if DOUBLE_SPACE in plain else set(plain))
         return [ONLY_SPACES, *missing] if SPACES.sub("", back) == SPACES.sub("", text.strip()) else missing
 
     def _with_special_tokens(self, text: str, is_answer: bool) -> str:

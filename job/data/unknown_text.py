@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Self
 
-import pyarrow.compute as pc
 from datasets import Dataset
 
 from job.data.round_trip import COLUMNS, DOUBLE_SPACE, ONLY_SPACES
@@ -92,17 +91,22 @@ def count_unknown(tokenised: list[Dataset], added: tuple[str, ...]) -> UnknownTe
 
 
 def _count(rows: Dataset, column: str) -> UnknownPart:
-    characters: Counter[str] = Counter()
-    lossy, spaces, example = 0, 0, ""
+    found: Counter[str] = Counter()
+    example = ""
     for batch in rows.select_columns(["row", column]).with_format("arrow").iter(batch_size=ROWS_AT_ONCE):
-        for row in batch.filter(pc.not_equal(batch[column], "")).to_pylist():
-            missing = json.loads(row[column])
-            if missing[:1] == [ONLY_SPACES]:
-                spaces += 1
-            else:
-                lossy, example = lossy + 1, example or row["row"]
-            characters.update(piece for piece in missing if piece != ONLY_SPACES)
+        found.update({one["values"]: one["counts"] for one in batch[column].value_counts().to_pylist()})
+        if not example:
+            example = next((row["row"] for row in batch.to_pylist() if _is_lossy(row[column])), "")
+    characters: Counter[str] = Counter()
+    for missing, count in found.items():
+        characters.update({piece: count for piece in json.loads(missing or "[]") if piece != ONLY_SPACES})
+    lossy = sum(count for missing, count in found.items() if _is_lossy(missing))
+    spaces = len(rows) - lossy - found[""]
     return UnknownPart(len(rows), lossy, spaces, dict(characters.most_common()), example)
+
+
+def _is_lossy(missing: str) -> bool:
+    return missing != "" and json.loads(missing)[:1] != [ONLY_SPACES]
 
 
 def list_characters(pieces: Iterable[str]) -> str:
