@@ -15,7 +15,7 @@ from job.config.settings import Settings
 from job.errors import DiskFull, JobError, OutOfMemory, OutputError
 from job.model.load import is_seq2seq, load_config
 from job.pipeline.plan import plan_for_machine
-from job.pipeline.prepare import prepare_data
+from job.pipeline.prepare import model_spec, prepare_data
 from job.pipeline.workload import measure_workload
 from job.plan.dimensions import read_dimensions
 from job.plan.memory import weights_bytes
@@ -130,10 +130,10 @@ def _data(settings: Settings) -> str:
     """Reads and tokenises all rows, and says how this machine would train on them. Raises OutOfMemory if it cannot."""
     base = base_model(settings)
     config = load_config(base)
-    seq2seq = is_seq2seq(config, settings.task, base)
+    spec = model_spec(settings, base, config)
     with tempfile.TemporaryDirectory() as folder:
-        _, prepared = prepare_data(settings, base, config, seq2seq, Path(folder) / "data")
-        workload = measure_workload(settings, prepared, seq2seq)
+        prepared = prepare_data(settings, spec, Path(folder) / "data")
+        workload = measure_workload(settings, prepared, spec.seq2seq)
     plan = plan_for_machine(settings, detect(settings.device), config, workload)
     weights = plan.precision if plan.quantization == "none" else f"{plan.quantization} beside {plan.precision}"
     found = f"{prepared.train_truncation.describe('training rows')}; {weights}, micro-batch of {plan.micro_batch} rows"

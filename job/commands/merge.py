@@ -14,6 +14,7 @@ from job.config.settings import Settings
 from job.data.prepare import load_prepared
 from job.errors import InputMissing, OutOfMemory, VerificationFailed
 from job.evaluation.generate import Decoding, generate, measure_losses
+from job.model.answering import read_answering_config
 from job.model.load import BaseModel, load_base, load_config, load_tokenizer
 from job.model.lora import load_adapter
 from job.pipeline.claim import disk_full_as_error
@@ -69,7 +70,7 @@ def _merge_and_compare(settings: Settings, folder: RunFolder, partial: Path) -> 
     base = base_model(settings, adapter.base_model)
     precision = adapter.precision if settings.merge_precision == "auto" else settings.merge_precision
     device = _device(settings, base, precision)
-    rows = reload_rows(evaluation.select(range(len(expected.outputs))), adapter.seq2seq)
+    rows = reload_rows(evaluation.select(range(len(expected.outputs))), load_config(base), expected.max_new_tokens)
     task = reload_task(base, adapter.seq2seq, device, precision, rows, expected.decoding)
     log.info("merging %s into %s in %s on the %s", folder.adapter, base.model_id, precision, device)
     unmerged = _merge(base, folder.adapter, task, expected.decoding, precision, partial)
@@ -90,6 +91,7 @@ def _merge_and_compare(settings: Settings, folder: RunFolder, partial: Path) -> 
 def _merge(base: BaseModel, adapter: Path, task: dict, decoding: Decoding, precision: str, partial: Path) -> Answers:
     """Writes the merged model to `partial`; the answers to the rows of `task` before the merge. The model leaves the memory."""
     model = load_adapter(load_base(base, task["seq2seq"], DTYPES[precision], None, task["device"]), adapter)
+    model.get_base_model().generation_config = read_answering_config(adapter) or model.generation_config
     tokenizer = load_tokenizer(base, adapter)
     outputs = generate(model, tokenizer, [row["prompt"] for row in task["rows"]], decoding)
     unmerged = Answers(outputs, measure_losses(model, tokenizer, task["rows"], decoding))

@@ -16,7 +16,7 @@ from job.errors import SettingsError
 from job.model.load import BaseModel, is_seq2seq, load_config
 from job.model.lora import add_lora
 from job.pipeline.plan import CPU_EVAL_BATCH_SIZE, constraints, gpu_of, with_measured_speeds
-from job.pipeline.prepare import prepare_data
+from job.pipeline.prepare import model_spec, prepare_data
 from job.pipeline.workload import assume_workload, measure_workload
 from job.plan.choose import USABLE, PlanEstimate, Workload, choose
 from job.plan.dimensions import read_dimensions
@@ -56,7 +56,7 @@ def _workload(settings: Settings, base: BaseModel, config: PreTrainedConfig) -> 
         log.info("TRAIN_DATA is not set: lengths and rows are PLAN_SOURCE_LENGTHS, PLAN_TARGET_LENGTHS and PLAN_ROWS")
         return assume_workload(settings, seq2seq)
     with tempfile.TemporaryDirectory() as folder:
-        _, prepared = prepare_data(settings, base, config, seq2seq, Path(folder) / "data")
+        prepared = prepare_data(settings, model_spec(settings, base, config), Path(folder) / "data")
         return measure_workload(settings, prepared, seq2seq)
 
 

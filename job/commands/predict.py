@@ -22,8 +22,10 @@ from job.data.tokenise import cut_source, encode_chats, encode_prompts
 from job.data.write import check_place, write_table
 from job.errors import OutputError
 from job.evaluation.generate import Decoding, Ids, confidences, decode, generate_ids
-from job.model.load import BaseModel, length_limits, load_base, load_config, load_tokenizer
+from job.model.answering import read_answering_config
+from job.model.load import BaseModel, load_base, load_config, load_tokenizer
 from job.model.lora import load_adapter
+from job.model.positions import usual_length
 from job.pipeline.claim import disk_full_as_error
 from job.pipeline.plan import choose_eval_batch_size
 from job.pipeline.records import AdapterRecord
@@ -55,6 +57,7 @@ class Predictor:
     def load(self) -> PeftModel:
         """The base model with the adapter."""
         base = load_base(self.base, self.record.seq2seq, *weight_format(*self.weights), self.hardware.device)
+        base.generation_config = read_answering_config(self.adapter) or base.generation_config
         return load_adapter(base, self.adapter)
 
     def fingerprint(self, prompts: list[Ids]) -> str:
@@ -94,7 +97,7 @@ def _predictor(
     hardware = detect(settings.device)
     weights = _weights(settings, record, hardware)
     batch_size = choose_eval_batch_size(settings, hardware, config, weights, (longest, record.max_new_tokens))
-    decoding = Decoding(batch_size, record.max_new_tokens, record.num_beams)
+    decoding = Decoding(batch_size, record.max_new_tokens, record.num_beams, kept=record.kept_special_tokens)
     return Predictor(base, folder.adapter, record, hardware, weights, decoding, settings.predict_confidence)
 
 
@@ -115,7 +118,7 @@ def _answer_table(predictor: Predictor, tokenizer: PreTrainedTokenizerBase, tabl
 def _answer(predictor: Predictor, model: PeftModel, tokenizer: PreTrainedTokenizerBase, prompts: list[Ids]) -> dict[str, list]:
     """Further columns of the table for these prompts."""
     answers = generate_ids(model, tokenizer, prompts, predictor.decoding)
-    columns: dict[str, list] = {OUTPUT_COLUMN: decode(answers, tokenizer)}
+    columns: dict[str, list] = {OUTPUT_COLUMN: decode(answers, tokenizer, predictor.decoding.kept)}
     if predictor.confidence:
         columns[CONFIDENCE_COLUMN] = confidences(model, tokenizer, prompts, answers, predictor.decoding)
     return columns
@@ -146,7 +149,7 @@ def _prompts(settings: Settings, record: AdapterRecord, table: Table, tokenizer:
 
 def _limit(record: AdapterRecord, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
     """Tokens of an input that are read: as many as were allowed in training, else as the model was made for."""
-    usual, _ = length_limits(config, tokenizer)
+    usual = usual_length(config, tokenizer)
     if record.max_source_length or usual is None or record.seq2seq:
         return record.max_source_length or usual
     return max(1, usual - record.max_new_tokens)

@@ -9,6 +9,7 @@ from job.config.settings import DEMO, Settings
 from job.data.prepare import DataConfig
 from job.data.read import Source
 from job.data.rows import ColumnMapping
+from job.model.languages import Languages
 from job.model.load import BaseModel
 from job.system.user_function import load_function
 
@@ -40,6 +41,11 @@ def base_model(settings: Settings, model_id: str | None = None) -> BaseModel:
 def published_model_id(settings: Settings) -> str:
     """What the adapter calls its base model, so that it is found again elsewhere."""
     return DEMO_BASE if settings.model_id == DEMO else settings.model_id
+
+
+def languages(settings: Settings) -> Languages:
+    """The languages of inputs and answers."""
+    return Languages(settings.source_language, settings.target_language)
 
 
 def train_source(settings: Settings) -> Source:

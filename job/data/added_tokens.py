@@ -140,7 +140,7 @@ def _check(tokenizer: PreTrainedTokenizerBase, extended: PreTrainedTokenizerBase
 def tokenise_adding(
     parts: Sequence[Dataset], tokenizer: PreTrainedTokenizerBase, wanted: str, encode: Callable[..., Dataset], work: Path
 ) -> tuple[list[Dataset], UnknownText]:
-    """Training and held-out examples as `encode` tokenises them; what the tokens lack of the texts, and what was added.
+    """Training and held-out examples as `encode` tokenises them, and what the tokens lack of the texts.
 
     wanted: ADD_TOKENS. encode: `tokenise` without its first two arguments and its file, which is made in `work`.
     With "auto" all is tokenised twice if the training rows' answers lack something.

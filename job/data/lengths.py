@@ -21,6 +21,8 @@ class LengthLimits:
     """Length beyond which it has no positions."""
     shared: bool
     """Whether input and answer stand in one sequence (a causal model)."""
+    hard_target: int | None = None
+    """The same of answers, where these have positions of their own."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,15 @@ class Truncation:
         return asdict(self)
 
 
-def choose_lengths(sources: Lengths, targets: Lengths, wanted: tuple[str, str], limits: LengthLimits) -> tuple[int, int]:
+def choose_lengths(
+    sources: tuple[Lengths, Lengths], targets: tuple[Lengths, Lengths], wanted: tuple[str, str], limits: LengthLimits
+) -> tuple[int, int]:
     """The longest source and the longest target to keep, in tokens.
 
-    sources, targets: lengths of the training rows. wanted: MAX_SOURCE_LENGTH and MAX_TARGET_LENGTH ("auto", "p85", "256").
-    Raises SettingsError for numbers that the model has no positions for.
+    sources, targets: lengths of the training rows and of the held-out rows. wanted: MAX_SOURCE_LENGTH and MAX_TARGET_LENGTH
+    ("auto", "p85", "256"). Raises SettingsError for numbers that the model has no positions for.
     """
-    max_source, max_target = _resolve(sources, wanted[0]), _resolve(targets, wanted[1])
+    max_source, max_target = _resolve(*sources, wanted[0]), _resolve(*targets, wanted[1])
     usual, hard = limits.usual or limits.hard, limits.hard
     if limits.shared:
         if usual and wanted[1] == "auto":
@@ -69,20 +73,21 @@ def choose_lengths(sources: Lengths, targets: Lengths, wanted: tuple[str, str], 
             max_source = max(1, min(max_source, usual - max_target))
         _check_positions(max_source + max_target, hard, "MAX_SOURCE_LENGTH + MAX_TARGET_LENGTH")
         return max_source, max_target
-    if usual:
-        max_source = min(max_source, usual) if wanted[0] == "auto" else max_source
-        max_target = min(max_target, usual) if wanted[1] == "auto" else max_target
+    usual_target = min((length for length in (limits.usual, limits.hard_target) if length), default=None)
+    max_source = min(max_source, usual) if usual and wanted[0] == "auto" else max_source
+    max_target = min(max_target, usual_target) if usual_target and wanted[1] == "auto" else max_target
     _check_positions(max_source, hard, "MAX_SOURCE_LENGTH")
-    _check_positions(max_target, hard, "MAX_TARGET_LENGTH")
+    _check_positions(max_target, limits.hard_target, "MAX_TARGET_LENGTH")
     return max_source, max_target
 
 
-def _resolve(lengths: Lengths, wanted: str) -> int:
+def _resolve(training: Lengths, held_out: Lengths, wanted: str) -> int:
+    longest = int(max(np.max(training), np.max(held_out)))
     if wanted == "auto":
-        return int(np.max(lengths))
+        return longest
     if wanted.startswith("p"):
-        return max(1, int(np.percentile(lengths, int(wanted[1:]))))
-    return min(int(wanted), int(np.max(lengths)))
+        return max(1, int(np.percentile(training, int(wanted[1:]))))
+    return min(int(wanted), longest)
 
 
 def _check_positions(length: int, hard: int | None, variable: str) -> None:
@@ -105,17 +110,18 @@ def measure_truncation(sources: Lengths, targets: Lengths, longest: tuple[int, i
     )
 
 
-def check_truncation(cut: Truncation, max_truncated_targets: float, too_long: str) -> None:
-    """Raises DataError if more is cut than a person allowed."""
+def check_truncation(cut: Truncation, max_truncated_targets: float, too_long: str, rows: str) -> None:
+    """Raises DataError if more is cut than a person allowed. rows: which they are, for the message."""
     share = cut.targets_cut / max(cut.rows, 1)
     if too_long == "error" and (cut.sources_cut or cut.targets_cut):
         raise DataError(
-            f"TOO_LONG=error: {cut.sources_cut} inputs and {cut.targets_cut} answers are longer than {cut.max_source_length} and "
-            f"{cut.max_target_length} tokens. Raise MAX_SOURCE_LENGTH or MAX_TARGET_LENGTH, or set TOO_LONG."
+            f"TOO_LONG=error, {rows}: {cut.sources_cut} inputs and {cut.targets_cut} answers are longer than "
+            f"{cut.max_source_length} and {cut.max_target_length} tokens. Raise MAX_SOURCE_LENGTH or MAX_TARGET_LENGTH, "
+            "or set TOO_LONG."
         )
     if too_long == "truncate" and share > max_truncated_targets:
         raise DataError(
-            f"{cut.targets_cut} of {cut.rows} answers ({share:.1%}) are longer than {cut.max_target_length} tokens and would lose "
-            f"their end; MAX_TRUNCATED_TARGETS allows {max_truncated_targets:.1%}. Raise MAX_TARGET_LENGTH, "
+            f"{rows}: {cut.targets_cut} of {cut.rows} answers ({share:.1%}) are longer than {cut.max_target_length} tokens and "
+            f"would lose their end; MAX_TRUNCATED_TARGETS allows {max_truncated_targets:.1%}. Raise MAX_TARGET_LENGTH, "
             "shorten the answers, or raise MAX_TRUNCATED_TARGETS."
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from datasets import Dataset, load_from_disk
-from transformers import PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from job.data.added_tokens import tokenise_adding
 from job.data.lengths import LengthLimits, Truncation, check_truncation, choose_lengths, measure_truncation
@@ -53,6 +53,8 @@ class ModelSpec:
     tokenizer: PreTrainedTokenizerBase
     seq2seq: bool
     limits: LengthLimits
+    answering: GenerationConfig = field(default_factory=GenerationConfig)
+    """How answers begin and end."""
 
 
 @dataclass(frozen=True)
@@ -130,16 +132,17 @@ def read_prepared(folder: Path) -> PreparedData:
 def _tokenise_and_cut(train: Table, evaluation: Table | None, config: DataConfig, model: ModelSpec, work: Path) -> PreparedData:
     """work: folder of what is between the steps, on disk so that rows of any number take the same memory."""
     examples, held_out, tables = _examples(train, evaluation, config, work)
-    encode = partial(tokenise, seq2seq=model.seq2seq, num_proc=config.num_proc)
+    encode = partial(tokenise, seq2seq=model.seq2seq, num_proc=config.num_proc, answering=model.answering)
     tokenised, unknown = tokenise_adding((examples, held_out), model.tokenizer, config.add_tokens, encode, work)
     unknown.check(config.max_unknown_targets, config.add_tokens)
     chat = "messages" in examples.column_names
     layout = "seq2seq" if model.seq2seq else "chat" if chat else "causal"
-    sources, targets = token_lengths(tokenised[0], "source_ids"), token_lengths(tokenised[0], "target_ids")
+    sources, targets = ([token_lengths(part, column) for part in tokenised] for column in ("source_ids", "target_ids"))
     limits = replace(model.limits, shared=layout == "causal")
     wanted = (config.max_lengths[0],) * 2 if chat else config.max_lengths
-    longest = choose_lengths(sources, targets, wanted, limits)
-    check_truncation(measure_truncation(sources, targets, longest), config.max_truncated_targets, config.too_long)
+    longest = choose_lengths((sources[0], sources[1]), (targets[0], targets[1]), wanted, limits)
+    for name, source, target in zip(("training rows", "held-out rows"), sources, targets, strict=True):
+        check_truncation(measure_truncation(source, target, longest), config.max_truncated_targets, config.too_long, name)
     eos = model.tokenizer.eos_token_id
     assembled = [assemble(part, longest, eos, layout, work / f"assembled-{i}.arrow") for i, part in enumerate(tokenised)]
     kept = [_cut(*part, longest=longest, too_long=config.too_long) for part in zip(tokenised, assembled, strict=True)]
@@ -149,8 +152,8 @@ def _tokenise_and_cut(train: Table, evaluation: Table | None, config: DataConfig
         if len(rows) == 0:
             raise DataError(f"{table.source}: no row is left after the cut. Raise MAX_SOURCE_LENGTH and MAX_TARGET_LENGTH.")
     if chat:  # whose input and answers are one sequence, of which the answers are a part
-        targets = answer_lengths(assembled[0])
-    counts = _counted(sources), _counted(targets)
+        targets[0] = answer_lengths(assembled[0])
+    counts = _counted(sources[0]), _counted(targets[0])
     return PreparedData(train_rows, eval_rows, train_truncation, eval_truncation, "", chat, *counts, unknown)
 
 
@@ -245,6 +248,9 @@ def _fingerprint(config: DataConfig, model: ModelSpec, tables: list[Table | None
     digest.update(json.dumps([asked, asdict(model.limits), model.seq2seq], sort_keys=True).encode())
     digest.update(json.dumps(model.tokenizer.get_vocab(), sort_keys=True).encode())
     digest.update(str(model.tokenizer.chat_template).encode())
+    languages = [getattr(model.tokenizer, name, None) for name in ("src_lang", "tgt_lang")]
+    if any(languages):
+        digest.update(json.dumps(languages).encode())
     if config.columns.preprocess:
         digest.update(Path(config.columns.preprocess.rpartition(":")[0]).read_bytes())
     for table in tables:

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from transformers import PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 Ids = list[int]
 Missing = list[str] | None
@@ -17,18 +17,23 @@ COLUMNS = ("missing_in_input", "missing_in_answer")
 """Of tokenised rows: what is missing, as JSON; empty where nothing is, so that the column is text in each batch."""
 ONLY_SPACES, DOUBLE_SPACE = " ", "  "
 """The first stands first among what is missing where spaces are all that differs."""
+NO_TEXTS = ("role", "type", "id", "tool_call_id")
+"""Of a chat's message."""
 SPACES = re.compile(r"[^\S\r\n\t]+")
 
 
 class RoundTrip:
     """Compares texts with what is read back from their tokens."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, answering: GenerationConfig | None = None) -> None:
+        """answering: with what tokens an answer ends; those of the tokenizer alone if None."""
         self._tokenizer = tokenizer
         self._known: set[str] = set()
         self._unknown: set[str] = set()
-        ends = {tokenizer.eos_token, tokenizer.pad_token, tokenizer.unk_token} - {None}
-        self._ends = {token: tokenizer.convert_tokens_to_ids(token) for token in ends}
+        ends = [tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id]
+        if answering:
+            ends += answering.eos_token_id if isinstance(answering.eos_token_id, list) else [answering.eos_token_id]
+        self._ends = {tokenizer.convert_ids_to_tokens(token): token for token in ends if token is not None}
         around = {token for name in ("text", "text_target") for token in tokenizer(**{name: ""}).input_ids}
         self._around = around - set(tokenizer.all_special_ids)
         special = {token for token in (*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()) if token.strip()}
@@ -94,11 +99,12 @@ def add_missing(batch: dict[str, list], encode: Callable[[dict], dict], round_tr
     return encoded | dict(zip(COLUMNS, as_json, strict=True))
 
 
-def _missing_in_chats(chats: list[list[dict]], round_trip: RoundTrip) -> list[list[Missing]]:
-    """Of each chat what is missing in what the model reads, and in what the assistant says."""
+def _missing_in_chats(chats: list, round_trip: RoundTrip) -> list[list[Missing]]:
+    """Of each chat what is missing in what the model reads, and in what the assistant says. chats: lists of messages, or JSON."""
+    turns = [json.loads(chat)["messages"] if isinstance(chat, str) else chat for chat in chats]
     sides: list[list[Missing]] = []
     for is_answer in (False, True):
-        texts = [[text for turn in chat if (turn["role"] == "assistant") is is_answer for text in texts_in(turn)] for chat in chats]
+        texts = [[text for turn in chat if (turn["role"] == "assistant") is is_answer for text in texts_in(turn)] for chat in turns]
         flat = [text for chat in texts for text in chat]
         found = iter(round_trip.missing(flat, round_trip.encode(flat), is_answer))
         sides.append([_together([next(found) for _ in chat]) for chat in texts])
@@ -121,7 +127,7 @@ def texts_in(message: object) -> Iterator[str]:
         yield message
     elif isinstance(message, Mapping):
         for name, value in message.items():
-            if name not in ("role", "type"):
+            if name not in NO_TEXTS:
                 yield from texts_in(value)
     elif isinstance(message, list | tuple):
         for part in message:

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from job.data.round_trip import RoundTrip, add_missing
 from job.errors import DataError, SettingsError
@@ -17,10 +17,13 @@ ROWS_A_PROCESS = 20_000
 Ids = list[int]
 
 
-def tokenise(examples: Dataset, tokenizer: PreTrainedTokenizerBase, seq2seq: bool, num_proc: int, cache: Path) -> Dataset:
+def tokenise(
+    examples: Dataset, tokenizer: PreTrainedTokenizerBase, seq2seq: bool, num_proc: int, cache: Path,
+    answering: GenerationConfig | None = None,
+) -> Dataset:  # fmt: skip
     """`examples` with `source_ids` and `target_ids`, uncut, in the file `cache`; of a chat, all its ids and its labels.
 
-    What the tokens lack of the texts is in `round_trip.COLUMNS`.
+    answering: with what an answer begins and ends. What the tokens lack of the texts is in `round_trip.COLUMNS`.
     """
     if "messages" in examples.column_names:
         if seq2seq or not tokenizer.chat_template:
@@ -30,8 +33,9 @@ def tokenise(examples: Dataset, tokenizer: PreTrainedTokenizerBase, seq2seq: boo
             )
         encode = partial(_encode_chats, tokenizer=tokenizer)
     else:
-        encode = partial(_encode_pairs, tokenizer=tokenizer, seq2seq=seq2seq)
-    encode = partial(add_missing, encode=encode, round_trip=RoundTrip(tokenizer))
+        first_token = answering.decoder_start_token_id if answering else None
+        encode = partial(_encode_pairs, tokenizer=tokenizer, seq2seq=seq2seq, first_token=first_token)
+    encode = partial(add_missing, encode=encode, round_trip=RoundTrip(tokenizer, answering))
     unused = [name for name in ("prompt", "messages") if name in examples.column_names]
     num_proc = min(num_proc, len(examples) // ROWS_A_PROCESS)
     if num_proc > 1:
@@ -62,14 +66,25 @@ def encode_chats(chats: list[list[dict[str, str]]], tokenizer: PreTrainedTokeniz
     return [_render(chat, tokenizer, answer_next=True) for chat in chats]
 
 
-def _encode_pairs(batch: dict[str, list], tokenizer: PreTrainedTokenizerBase, seq2seq: bool) -> dict[str, list[Ids]]:
+def _encode_pairs(
+    batch: dict[str, list], tokenizer: PreTrainedTokenizerBase, seq2seq: bool, first_token: int | None
+) -> dict[str, list[Ids]]:
     sources = encode_prompts(batch["prompt"], tokenizer, seq2seq)
     if seq2seq:
         targets = tokenizer(text_target=batch["ground_truth"], verbose=False).input_ids
+        targets = [ids[1:] if ids[:1] == [first_token] else ids for ids in targets]  # Gemma's tokenizer writes it, T5Gemma reads it
     else:
         targets = tokenizer(batch["ground_truth"], add_special_tokens=False, verbose=False).input_ids
-    targets = [ids if ids and ids[-1] == tokenizer.eos_token_id else [*ids, tokenizer.eos_token_id] for ids in targets]
+    end = tokenizer.eos_token_id
+    ended = (end, *_behind_the_end(tokenizer)) if seq2seq else (end,)
+    targets = [ids if ids and ids[-1] in ended else [*ids, end] for ids in targets]
     return {"source_ids": sources, "target_ids": targets}
+
+
+def _behind_the_end(tokenizer: PreTrainedTokenizerBase) -> Ids:
+    """What the tokenizer itself writes behind the end marker of an answer: the language, for mBART."""
+    added, end = tokenizer(text_target="").input_ids, tokenizer.eos_token_id
+    return added[added.index(end) + 1 :] if end in added else []
 
 
 def _encode_chats(batch: dict[str, list], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Ids]]:

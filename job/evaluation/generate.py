@@ -1,16 +1,19 @@
 """Outputs and losses of a model on prepared rows, batches sorted by length."""
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from tqdm import tqdm
-from transformers import BatchEncoding, DataCollatorForSeq2Seq, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import BatchEncoding, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from job.errors import OutOfMemory
 from job.labels import IGNORED
+from job.model.answering import plain_decoding
 from job.model.loss import row_losses
+from job.model.packing import model_inputs, padding_collator
+from job.model.positions import answer_room
 from job.model.sharding import is_sharded
 
 log = logging.getLogger(__name__)
@@ -27,30 +30,36 @@ class Decoding:
     num_beams: int
     report: Callable[[str, int, int], None] = lambda *_: None
     """Takes what is computed ("generate", "loss"), rows done, rows in all, after each batch."""
+    kept: tuple[int, ...] = ()
+    """Special tokens that belong to the text of an answer."""
 
 
 def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Ids], decoding: Decoding) -> list[str]:
     """The model's output text for each prompt (token ids), in the order of the prompts. Never samples."""
-    return decode(generate_ids(model, tokenizer, prompts, decoding), tokenizer)
+    return decode(generate_ids(model, tokenizer, prompts, decoding), tokenizer, decoding.kept)
 
 
-def decode(answers: Sequence[Ids], tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The texts of answers."""
-    return [tokenizer.decode(answer, skip_special_tokens=True).strip() for answer in answers]  # batch_decode([]) is [""]
+def decode(answers: Sequence[Ids], tokenizer: PreTrainedTokenizerBase, kept: Collection[int] = ()) -> list[str]:
+    """The texts of answers, without special tokens but those that are `kept`."""
+    if not kept:
+        return [tokenizer.decode(answer, skip_special_tokens=True).strip() for answer in answers]  # batch_decode([]) is [""]
+    hidden = set(tokenizer.all_special_ids) - set(kept)
+    return [tokenizer.decode([token for token in answer if token not in hidden]).strip() for answer in answers]
 
 
 def generate_ids(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Ids], decoding: Decoding
 ) -> list[Ids]:
-    """The same as token ids, each answer up to its end marker."""
-    config = generation_config(model, tokenizer, decoding)
-    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    """The same as token ids, each answer up to its end marker. One that the model's positions cut short is computed alone."""
     answers: list[Ids] = [[]] * len(prompts)
     together = {"synced_gpus": True} if is_sharded(model) else {}
+    room = [answer_room(model.config, len(prompt), decoding.max_new_tokens) for prompt in prompts]
     model.eval()
 
     def answer(places: list[int]) -> None:
-        inputs = _pad_left([prompts[place] for place in places], tokenizer)
+        config = generation_config(model, tokenizer, replace(decoding, max_new_tokens=room[places[0]]))
+        ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+        inputs = _pad([prompts[place] for place in places], tokenizer, "right" if model.config.is_encoder_decoder else "left")
         with torch.inference_mode():
             tokens = model.generate(**inputs.to(model.device), generation_config=config, **together)
         begin = 1 if model.config.is_encoder_decoder else inputs.input_ids.shape[1]
@@ -58,7 +67,9 @@ def generate_ids(
             end = next((number for number, token in enumerate(made, 1) if token in ends), len(made))
             answers[place] = made[:end]
 
-    _in_batches([len(prompt) for prompt in prompts], decoding, "generate", answer)
+    widest = max(room, default=0)
+    alone = {place for place, tokens in enumerate(room) if tokens < widest}
+    _in_batches([len(prompt) for prompt in prompts], decoding, "generate", answer, alone)
     return answers
 
 
@@ -78,33 +89,25 @@ def confidences(
 
 def generation_config(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, decoding: Decoding) -> GenerationConfig:
     """A decoding without sampling, whatever the model's own generation config says, with the model's special tokens."""
-    own = model.generation_config
-    return GenerationConfig(
-        do_sample=False,
-        num_beams=decoding.num_beams,
-        max_new_tokens=decoding.max_new_tokens,
-        use_cache=True,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id,
-        bos_token_id=own.bos_token_id,
-        decoder_start_token_id=own.decoder_start_token_id,
-        forced_bos_token_id=own.forced_bos_token_id,
-    )
+    config = plain_decoding(model.generation_config)
+    config.update(num_beams=decoding.num_beams, max_new_tokens=decoding.max_new_tokens, pad_token_id=tokenizer.pad_token_id)
+    if config.eos_token_id is None:
+        config.eos_token_id = tokenizer.eos_token_id
+    return config
 
 
 def measure_losses(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict], decoding: Decoding
 ) -> list[float]:
     """Mean cross-entropy a target token for each row of `input_ids` and `labels`."""
-    collate = DataCollatorForSeq2Seq(tokenizer, model=model, pad_to_multiple_of=8)
+    collate = padding_collator(model, tokenizer)
     losses = [0.0] * len(rows)
     model.eval()
 
     def measure(places: list[int]) -> None:
-        batch = collate([{name: rows[place][name] for name in ("input_ids", "labels")} for place in places]).to(model.device)
-        labels = batch.pop("labels")
+        batch = collate([rows[place] for place in places]).to(model.device)
         with torch.inference_mode():
-            found = row_losses(model(**batch).logits, labels, shift=not model.config.is_encoder_decoder)
+            found = row_losses(model(**model_inputs(batch)).logits, batch["labels"], shift=not model.config.is_encoder_decoder)
         for place, loss in zip(places, found.tolist(), strict=True):
             losses[place] = loss
 
@@ -122,16 +125,18 @@ def prompt_of(row: dict, seq2seq: bool) -> Ids:
     return row["input_ids"][: start + 1]
 
 
-def _in_batches(lengths: list[int], decoding: Decoding, name: str, compute: Callable[[list[int]], None]) -> None:
+def _in_batches(
+    lengths: list[int], decoding: Decoding, name: str, compute: Callable[[list[int]], None], alone: Collection[int] = ()
+) -> None:
     """Calls `compute` with the places of all rows, the longest first; fewer at once where they do not fit the memory.
 
-    Raises OutOfMemory if one row does not.
+    alone: places of the longest rows that are not computed with others. Raises OutOfMemory if one row does not fit.
     """
     batch_size = decoding.batch_size
     left = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     with tqdm(total=len(left), desc=name, unit="row", disable=None, leave=False) as bar:
         while left:
-            places = left[:batch_size]
+            places = left[: 1 if left[0] in alone else batch_size]
             try:
                 compute(places)
             except torch.OutOfMemoryError as error:
@@ -146,9 +151,6 @@ def _in_batches(lengths: list[int], decoding: Decoding, name: str, compute: Call
             decoding.report(name, len(lengths) - len(left), len(lengths))
 
 
-def _pad_left(prompts: list[Ids], tokenizer: PreTrainedTokenizerBase) -> BatchEncoding:
-    side, tokenizer.padding_side = tokenizer.padding_side, "left"
-    try:
-        return tokenizer.pad({"input_ids": prompts}, padding=True, return_tensors="pt")
-    finally:
-        tokenizer.padding_side = side
+def _pad(prompts: list[Ids], tokenizer: PreTrainedTokenizerBase, side: str) -> BatchEncoding:
+    """One batch. Encoders number positions from the left end on, padding or not; decoders continue a row at its right end."""
+    return tokenizer.pad({"input_ids": prompts}, padding=True, padding_side=side, return_tensors="pt")

@@ -23,8 +23,6 @@ from job.model.patches import fuse_gelu, keep_nf4_weights, keep_wo_in_float32, q
 from job.system.hub import hub_errors
 
 END_BYTES = 2**22
-NO_LIMIT = 1_000_000
-"""Tokenizers without a limit report a huge `model_max_length`."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,10 @@ def is_seq2seq(config: PreTrainedConfig, task: str, base: BaseModel) -> bool:
 
 
 def load_tokenizer(base: BaseModel, name_or_path: str | Path | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of the base model, or the one saved at `name_or_path`. Padding is the end marker where it has none."""
+    """The tokenizer of the base model, or the one saved at `name_or_path`.
+
+    Padding is the end marker where it has none, and the end marker that of the model's config where it has none (ProphetNet).
+    """
     with hub_errors(f"{base}: the hub"):
         try:
             tokenizer = AutoTokenizer.from_pretrained(name_or_path or base.model_id, **base.arguments())
@@ -108,18 +109,13 @@ def load_tokenizer(base: BaseModel, name_or_path: str | Path | None = None) -> P
             if Path(base.model_id).exists():
                 raise InputMissing(f"{base}: no tokenizer there: {first_line(error)} Save it beside the model.") from error
             raise
+    if tokenizer.eos_token_id is None and isinstance(end := load_config(base).eos_token_id, int):
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
     if tokenizer.eos_token_id is None:
         raise SettingsError(f"{base}: its tokenizer has no end marker (eos_token), so no answer would ever end. Add one to it.")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
-
-
-def length_limits(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> tuple[int | None, int | None]:
-    """(tokens the model was made for, tokens it has positions for), None where there is no limit."""
-    hard = getattr(config, "max_position_embeddings", None)
-    usual = tokenizer.model_max_length if tokenizer.model_max_length < NO_LIMIT else hard
-    return (min(usual, hard) if usual and hard else usual), hard
 
 
 def load_base(

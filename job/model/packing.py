@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from transformers import (
     BatchEncoding,
-    DataCollatorForSeq2Seq,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -23,13 +22,15 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from job.labels import IGNORED
 from job.model.cpu_dropout import attend
+from job.model.decoder_inputs import decoder_start_token, shift_right
 from job.model.patches import attention_implementation, replace_shared_biases
+from job.model.positions import read_positions
 
 PACKED = "packed_rows"
 """Name of the attention in transformers' registry; without `packing` it is SDPA."""
 PAD_TO_MULTIPLE_OF = 8
 
-Collator = Callable[[Sequence[dict[str, Any]]], BatchEncoding | dict[str, Tensor]]
+Collator = Callable[[Sequence[dict[str, Any]]], BatchEncoding]
 
 
 def can_pack(config: PreTrainedConfig) -> bool:
@@ -42,9 +43,9 @@ def collator(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Coll
     return PackingCollator(model) if attention_implementation(model) == PACKED else padding_collator(model, tokenizer)
 
 
-def padding_collator(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> DataCollatorForSeq2Seq:
+def padding_collator(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Collator:
     """What makes padded batches."""
-    return DataCollatorForSeq2Seq(tokenizer, model=model, pad_to_multiple_of=PAD_TO_MULTIPLE_OF)
+    return PaddingCollator(model, tokenizer)
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,37 @@ class Packing:
         return self.target if decoder and self.target else self.source
 
 
+class PaddingCollator:
+    """Makes one batch of rows of `input_ids` and `labels`, padded on the right, whatever the tokenizer's file says.
+
+    The batch: `input_ids`, `attention_mask`, `labels` and an encoder-decoder's `decoder_input_ids`, (rows, longest) each.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.pad_token, self.positions = tokenizer.pad_token_id, read_positions(model.config)
+        self.first_token = decoder_start_token(model) if model.config.is_encoder_decoder else None
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> BatchEncoding:
+        sources, labels = [list(row["input_ids"]) for row in rows], [list(row["labels"]) for row in rows]
+        batch = {
+            "input_ids": _padded(sources, self.pad_token, self.positions.source),
+            "attention_mask": _padded([[1] * len(source) for source in sources], 0, self.positions.source),
+            "labels": _padded(labels, IGNORED, self.positions.target),
+        }
+        if self.first_token is not None:
+            shifted = [shift_right(answer, self.first_token, self.pad_token) for answer in labels]
+            batch["decoder_input_ids"] = _padded(shifted, self.pad_token, self.positions.target)
+        return BatchEncoding(batch)
+
+
+def _padded(rows: list[list[int]], value: int, positions: int | None) -> Tensor:
+    """`rows` of one length, a multiple of PAD_TO_MULTIPLE_OF where the model has positions for that."""
+    longest = max(map(len, rows))
+    wanted = -(-longest // PAD_TO_MULTIPLE_OF) * PAD_TO_MULTIPLE_OF
+    length = max(longest, min(wanted, positions or wanted))
+    return torch.tensor([row + [value] * (length - len(row)) for row in rows])
+
+
 class PackingCollator:
     """Makes one packed batch of rows of `input_ids` and `labels`.
 
@@ -88,24 +120,26 @@ class PackingCollator:
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
-        self.start_token = model.config.decoder_start_token_id if model.config.is_encoder_decoder else None
+        self.start_token = decoder_start_token(model) if model.config.is_encoder_decoder else 0
+        self.pad_token = model.generation_config.pad_token_id or 0
         self.seq2seq = model.config.is_encoder_decoder
 
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> BatchEncoding:
         sources, labels = [row["input_ids"] for row in rows], [row["labels"] for row in rows]
         mask, slots = _grid(sources)
-        batch = {
+        batch: dict[str, Tensor] = {
             "attention_mask": mask,
             "slots": slots,
             "input_ids": _joined(sources),
         }  # the number of rows is read off its first tensor
         if not self.seq2seq:
             separated = [[IGNORED, *answer[1:]] for answer in labels]  # no row answers for the one before it
-            return batch | {"labels": _joined(separated), "position_ids": _joined([range(len(source)) for source in sources])}
+            batch |= {"labels": _joined(separated), "position_ids": _joined([range(len(source)) for source in sources])}
+            return BatchEncoding(batch)
         mask, slots = _grid(labels)
-        shifted = [[self.start_token, *answer[:-1]] for answer in labels]
+        shifted = [shift_right(answer, self.start_token, self.pad_token) for answer in labels]
         batch |= {"labels": _joined(labels), "decoder_input_ids": _joined(shifted)}
-        return batch | {"decoder_attention_mask": mask, "decoder_slots": slots}
+        return BatchEncoding(batch | {"decoder_attention_mask": mask, "decoder_slots": slots})
 
 
 def _joined(rows: Sequence[Sequence[int]]) -> Tensor:

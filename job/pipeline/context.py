@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from job.config.settings import Settings
 from job.data.prepare import PreparedData
@@ -34,6 +34,8 @@ class RunContext:
     seq2seq: bool
     """Whether the base model is an encoder-decoder; else it is causal."""
     tokenizer: PreTrainedTokenizerBase
+    answering: GenerationConfig
+    """How every answer begins and ends."""
     prepared: PreparedData
     plan: TrainingPlan
     scoring: Scoring

@@ -6,27 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from peft import PeftModel
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from job.config.inputs import base_model, data_config
+from job.config.inputs import base_model, data_config, languages
 from job.config.libraries import check_trackers, weight_format
 from job.config.scoring import make_scoring
 from job.config.settings import Settings
 from job.data.added_tokens import add_tokens
 from job.data.lengths import LengthLimits
 from job.data.prepare import ModelSpec, PreparedData, prepare, read_prepared
+from job.data.special_tokens import special_tokens_in_answers
 from job.data.token_lengths import token_lengths
-from job.model.load import (
-    BaseModel,
-    check_vocabulary,
-    fingerprint,
-    is_seq2seq,
-    length_limits,
-    load_base,
-    load_config,
-    load_tokenizer,
-)
+from job.model.answering import answering_config, load_own_config
+from job.model.languages import choose_languages
+from job.model.load import BaseModel, check_vocabulary, fingerprint, is_seq2seq, load_base, load_config, load_tokenizer
 from job.model.lora import load_adapter
+from job.model.positions import read_positions, usual_length
 from job.model.sharding import shard_base
 from job.pipeline.claim import check_content
 from job.pipeline.context import RunContext, timed
@@ -55,25 +50,28 @@ def prepare_run(settings: Settings, folder: RunFolder) -> RunContext:
         hardware = min(ranks.gather(check_hardware(settings)), key=lambda hardware: hardware.memory_bytes)
         base = base_model(settings)
         config = load_config(base)
-        seq2seq = is_seq2seq(config, settings.task, base)
-        tokenizer, prepared = _shared_data(settings, base, config, seq2seq, folder)
-        scoring = make_scoring(settings, prepared)
-        workload = measure_workload(settings, prepared, seq2seq)
+        spec = model_spec(settings, base, config)
+        prepared = _shared_data(settings, spec, base, folder)
+        spec = replace(spec, tokenizer=add_tokens(spec.tokenizer, prepared.unknown.added))
+        kept = special_tokens_in_answers(prepared.train, spec.tokenizer, spec.answering)
+        scoring = make_scoring(settings, prepared, spec.limits.hard_target if spec.seq2seq else None, kept)
+        workload = measure_workload(settings, prepared, spec.seq2seq)
         plan = ranks.from_main(lambda: plan_run(settings, folder, hardware, config, workload))
         longest = int(token_lengths(prepared.evaluation, "input_ids").max()), scoring.decoding.max_new_tokens
         batch_size = choose_eval_batch_size(settings, hardware, config, (plan.precision, plan.quantization), longest)
         scoring = replace(scoring, decoding=replace(scoring.decoding, batch_size=batch_size))
-    return RunContext(settings, folder, hardware, base, seq2seq, tokenizer, prepared, plan, scoring, ranks)
+    spec.answering.update(max_new_tokens=scoring.decoding.max_new_tokens, num_beams=scoring.decoding.num_beams)
+    return RunContext(
+        settings, folder, hardware, base, spec.seq2seq, spec.tokenizer, spec.answering, prepared, plan, scoring, ranks
+    )
 
 
-def _shared_data(
-    settings: Settings, base: BaseModel, config: PreTrainedConfig, seq2seq: bool, folder: RunFolder
-) -> tuple[PreTrainedTokenizerBase, PreparedData]:
-    """The tokenizer and the prepared rows, which rank 0 makes; a rank that does not see its folder gets a copy."""
+def _shared_data(settings: Settings, spec: ModelSpec, base: BaseModel, folder: RunFolder) -> PreparedData:
+    """The prepared rows, which rank 0 makes; a rank that does not see its folder gets a copy."""
     ranks = this_rank()
     if ranks.is_main:
         begun_with = folder.read_settings().content.get(TRAINING_DATA) if folder.is_begun else None
-        tokenizer, prepared = prepare_data(settings, base, config, seq2seq, folder.data, begun_with)
+        prepared = prepare_data(settings, spec, folder.data, begun_with)
         check_content(folder, {TRAINING_DATA: prepared.fingerprint, BASE_MODEL: fingerprint(base)})
         log.info(prepared.train_truncation.describe("training rows"))
         log.info(prepared.eval_truncation.describe("held-out rows"))
@@ -82,10 +80,8 @@ def _shared_data(
         if added := prepared.unknown.describe_added():
             log.info(added)
         local_copy(folder.data, ranks)
-        return tokenizer, prepared
-    data = local_copy(folder.data, ranks)
-    prepared = read_prepared(data)
-    return add_tokens(load_tokenizer(base), prepared.unknown.added), prepared
+        return prepared
+    return read_prepared(local_copy(folder.data, ranks))
 
 
 def local_copy(folder: Path, ranks: Ranks) -> Path:
@@ -115,22 +111,29 @@ def check_hardware(settings: Settings) -> Hardware:
     return hardware
 
 
-def prepare_data(
-    settings: Settings, base: BaseModel, config: PreTrainedConfig, seq2seq: bool, folder: Path, expected: str | None = None
-) -> tuple[PreTrainedTokenizerBase, PreparedData]:
-    """The tokenizer, and the rows prepared in `folder`, whose fingerprint must be `expected` if that is given."""
+def model_spec(settings: Settings, base: BaseModel, config: PreTrainedConfig) -> ModelSpec:
+    """What of the model its data depends on; no weights are read."""
+    seq2seq, own = is_seq2seq(config, settings.task, base), load_own_config(base, config)
     tokenizer = load_tokenizer(base)
     check_vocabulary(base, config, tokenizer)
-    limits = LengthLimits(*length_limits(config, tokenizer), shared=not seq2seq)
-    prepared = prepare(data_config(settings), ModelSpec(tokenizer, seq2seq, limits), folder, expected)
-    return add_tokens(tokenizer, prepared.unknown.added), prepared
+    choose_languages(tokenizer, languages(settings), own)
+    positions = read_positions(config)
+    limits = LengthLimits(usual_length(config, tokenizer), positions.source, not seq2seq, positions.target)
+    return ModelSpec(tokenizer, seq2seq, limits, answering_config(own, config, tokenizer))
+
+
+def prepare_data(settings: Settings, spec: ModelSpec, folder: Path, expected: str | None = None) -> PreparedData:
+    """The rows prepared in `folder`, whose fingerprint must be `expected` if that is given."""
+    return prepare(data_config(settings), spec, folder, expected)
 
 
 def load_base_model(context: RunContext) -> PreTrainedModel:
     """The base model as this run's plan holds it."""
     dtype, quantization = weight_format(context.plan.precision, context.plan.quantization)
     device = context.hardware.device if context.plan.shards == 1 else "cpu"  # a sharded base goes to the GPUs block by block
-    return load_base(context.base, context.seq2seq, dtype, quantization, device)
+    model = load_base(context.base, context.seq2seq, dtype, quantization, device)
+    model.generation_config = context.answering
+    return model
 
 
 def load_trained_model(context: RunContext) -> PeftModel:

@@ -53,6 +53,6 @@ def _card_facts(context: RunContext, adapter: AdapterRecord, proof: ProofRecord,
         "proof": str(proof),
         "seq2seq": context.seq2seq,
         "template": adapter.prompt_template,
-        "max_new_tokens": adapter.max_new_tokens,
+        "keeps_special_tokens": bool(adapter.kept_special_tokens),
         "versions": versions(),
     }

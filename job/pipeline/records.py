@@ -175,6 +175,7 @@ class ExpectedAnswers:
     base_losses: list[float]
     max_new_tokens: int
     num_beams: int
+    kept_special_tokens: tuple[int, ...] = ()
 
     @property
     def answers(self) -> Answers:
@@ -184,7 +185,7 @@ class ExpectedAnswers:
     @property
     def decoding(self) -> Decoding:
         """That of the evaluation, all of these rows at once."""
-        return Decoding(len(self.outputs), self.max_new_tokens, self.num_beams)
+        return Decoding(len(self.outputs), self.max_new_tokens, self.num_beams, kept=self.kept_special_tokens)
 
 
 @dataclass(frozen=True)
@@ -238,3 +239,5 @@ class AdapterRecord(Record):
     preprocess: str | None = None
     max_source_length: int | None = None
     """Tokens of an input that were allowed in training; None where it is what the model takes."""
+    kept_special_tokens: tuple[int, ...] = ()
+    """Those that belong to the text of an answer."""

@@ -139,6 +139,7 @@ def _adapter_record(context: RunContext, result: TrainingResult) -> AdapterRecor
         max_source_length=_max_source_length(context),
         max_new_tokens=decoding.max_new_tokens,
         num_beams=decoding.num_beams,
+        kept_special_tokens=decoding.kept,
         precision=context.plan.precision,
         quantization=context.plan.quantization,
         steps=result.step,

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 from datasets import Dataset
 from peft import PeftModel
+from transformers import PreTrainedConfig
 
 from job.errors import VerificationFailed
 from job.evaluation.generate import Decoding, measure_losses, prompt_of
-from job.model.load import BaseModel
+from job.model.load import BaseModel, load_config
 from job.model.lora import base_only
+from job.model.positions import answer_room
 from job.pipeline.context import RunContext, timed
 from job.pipeline.records import ExpectedAnswers, ProofRecord
 from job.pipeline.status import write_stage
@@ -31,7 +33,9 @@ def record_expected(context: RunContext, model: PeftModel, outputs: Sequence[str
     losses = measure_losses(model, context.tokenizer, rows, decoding)
     with base_only(model):
         base_losses = measure_losses(model, context.tokenizer, rows, decoding)
-    expected = ExpectedAnswers(list(outputs[: len(rows)]), losses, base_losses, decoding.max_new_tokens, decoding.num_beams)
+    expected = ExpectedAnswers(
+        list(outputs[: len(rows)]), losses, base_losses, decoding.max_new_tokens, decoding.num_beams, decoding.kept
+    )
     if context.ranks.is_main:
         ProofRecord(expected).write(context.folder.proof)
 
@@ -64,7 +68,8 @@ def verify(context: RunContext) -> None:
 
 
 def _task_with_adapter(context: RunContext, expected: ExpectedAnswers) -> dict:
-    rows = reload_rows(context.prepared.evaluation.select(range(len(expected.outputs))), context.seq2seq)
+    held_out = context.prepared.evaluation.select(range(len(expected.outputs)))
+    rows = reload_rows(held_out, load_config(context.base), expected.max_new_tokens)
     task = reload_task(context.base, context.seq2seq, context.hardware.device, context.plan.precision, rows, expected.decoding)
     adapter = str(context.folder.adapter)
     task |= {"adapter": adapter, "tokenizer": adapter}
@@ -73,9 +78,14 @@ def _task_with_adapter(context: RunContext, expected: ExpectedAnswers) -> dict:
     return task
 
 
-def reload_rows(rows: Dataset, seq2seq: bool) -> list[dict]:
+def reload_rows(rows: Dataset, config: PreTrainedConfig, max_new_tokens: int) -> list[dict]:
     """Prepared rows as `reload.answer` takes them."""
-    return [{"prompt": prompt_of(row, seq2seq), "input_ids": row["input_ids"], "labels": row["labels"]} for row in rows]
+    prompts = [prompt_of(row, config.is_encoder_decoder) for row in rows]
+    room = [answer_room(config, len(prompt), max_new_tokens) for prompt in prompts]
+    return [
+        {"prompt": prompt, "input_ids": row["input_ids"], "labels": row["labels"], "max_new_tokens": tokens}
+        for row, prompt, tokens in zip(rows, prompts, room, strict=True)
+    ]
 
 
 def reload_task(base: BaseModel, seq2seq: bool, device: str, precision: str, rows: list[dict], decoding: Decoding) -> dict:
@@ -83,7 +93,7 @@ def reload_task(base: BaseModel, seq2seq: bool, device: str, precision: str, row
     return {
         "model": base.model_id, "arguments": base.arguments(), "seq2seq": seq2seq, "device": device, "quantization": None,
         "dtype": str(DTYPES[precision]).removeprefix("torch."), "rows": rows, "adapter": None, "tokenizer": base.model_id,
-        "max_new_tokens": decoding.max_new_tokens, "num_beams": decoding.num_beams,
+        "num_beams": decoding.num_beams, "kept_special_tokens": list(decoding.kept),
     }  # fmt: skip
 
 

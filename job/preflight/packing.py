@@ -13,7 +13,7 @@ from peft import PeftModel
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from job.model.objective import Objective
-from job.model.packing import PackingCollator, padding_collator
+from job.model.packing import Collator, PackingCollator, padding_collator
 from job.model.sharding import is_sharded
 from job.preflight.memory import preserved_state
 from job.preflight.precision import in_float32, loss_and_gradient
@@ -40,7 +40,7 @@ def packing_is_exact(model: PeftModel, rows: Dataset, tokenizer: PreTrainedToken
     try:
         with contextlib.nullcontext() if is_sharded(model) else in_float32(model):
             expected_loss, expected, _ = loss_and_gradient(model, padding_collator(model, tokenizer)(chosen).to(model.device))
-            loss, gradient, _ = loss_and_gradient(model, BatchEncoding(PackingCollator(model)(chosen)).to(model.device))
+            loss, gradient, _ = loss_and_gradient(model, PackingCollator(model)(chosen).to(model.device))
     except torch.OutOfMemoryError:
         free_memory()
         log.info("two rows do not fit the memory at once: there is nothing to pack")
@@ -65,16 +65,14 @@ def packing_is_faster(model: PeftModel, rows: Dataset, tokenizer: PreTrainedToke
     order = [row for batch in Order(rows["length"][:], micro_batch, seed=0, group_by_length=True).epoch(0) for row in batch]
     starts = [len(order) * part // TIMED_BATCHES for part in range(TIMED_BATCHES)]
     batches = [_ids(rows, order[start : start + micro_batch]) for start in starts]
-    collators = {"padded": padding_collator(model, tokenizer), "packed": PackingCollator(model)}
+    collators: dict[str, Collator] = {"padded": padding_collator(model, tokenizer), "packed": PackingCollator(model)}
     objective = Objective(model)
     seconds: dict[str, list[float]] = {name: [] for name in collators}
     try:
         with preserved_state(model):
             for _ in range(ROUNDS):
                 for name, collate in collators.items():
-                    seconds[name].append(
-                        _time(model, objective, [BatchEncoding(collate(batch)).to(model.device) for batch in batches])
-                    )
+                    seconds[name].append(_time(model, objective, [collate(batch).to(model.device) for batch in batches]))
     except torch.OutOfMemoryError:
         free_memory()
         return True  # the smaller of the two

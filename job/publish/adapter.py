@@ -30,6 +30,7 @@ def save_adapter(
     model.active_peft_config.base_model_name_or_path = base_model
     model.save_pretrained(partial, save_embedding_layers=False)  # "auto" would ask the hub; embeddings are never resized here
     tokenizer.save_pretrained(partial)
+    model.generation_config.save_pretrained(partial)
     for name, content in files.items():
         write_json(partial / name, content)
     _check_weights(model, partial)

@@ -48,12 +48,14 @@ Loaded again by a fresh process with peft and transformers alone: {proof}.
 
 ```python
 from peft import {auto_class}
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, GenerationConfig
 
-model = {auto_class}.from_pretrained("path/to/this/folder")
-tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
+folder = "path/to/this/folder"
+model = {auto_class}.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder)
 inputs = tokenizer({prompt!r}, return_tensors="pt")
-print(tokenizer.decode(model.generate(**inputs, max_new_tokens={max_new_tokens})[0], skip_special_tokens=True))
+answer = model.generate(**inputs, generation_config=GenerationConfig.from_pretrained(folder))[0]
+print(tokenizer.decode(answer, skip_special_tokens={skip_special_tokens}))
 ```
 
 Prompt template: `{template}`
@@ -76,7 +78,7 @@ licence hold for the adapter too.
 def write_card(path: Path, facts: Mapping[str, Any], scores: Sequence[Score], settings: Mapping[str, str]) -> None:
     """Writes the card to `path`.
 
-    facts: title, base, data, train_rows, verdict, seq2seq, template, max_new_tokens, proof, versions.
+    facts: title, base, data, train_rows, verdict, seq2seq, template, keeps_special_tokens, proof, versions.
     settings: variables that differ from their default.
     """
     seq2seq, base = facts["seq2seq"], str(facts["base"])
@@ -85,6 +87,7 @@ def write_card(path: Path, facts: Mapping[str, Any], scores: Sequence[Score], se
         "metadata": _metadata(facts, scores).to_yaml(),
         "scores": "\n".join(_row(score) for score in scores),
         "auto_class": "AutoPeftModelForSeq2SeqLM" if seq2seq else "AutoPeftModelForCausalLM",
+        "skip_special_tokens": not facts["keeps_special_tokens"],
         "prompt": str(facts["template"]) + ("" if seq2seq else "\n"),
         "settings": _bullets(settings) or "All defaults.",
         "versions": _bullets(facts["versions"]),

@@ -16,7 +16,7 @@ FACTS = {
     "verdict": "better on 20 rows: exact match 1.0 % -> 90.0 %",
     "seq2seq": True,
     "template": 'Say "{input}":\n',
-    "max_new_tokens": 20,
+    "keeps_special_tokens": False,
     "proof": "8 of 8 answers the same, losses within 1.0e-06",
     "versions": {"lora-job": "0.2.0", "torch": "2.10.0"},
 }

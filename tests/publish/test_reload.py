@@ -19,7 +19,7 @@ def test_the_fresh_process_imports_nothing_of_the_job():
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in ([node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
     }
-    assert {name.partition(".")[0] for name in imported} == {"json", "sys", "torch", "peft", "transformers"}
+    assert {name.partition(".")[0] for name in imported} == {"json", "sys", "pathlib", "torch", "peft", "transformers"}
 
 
 @pytest.fixture(params=["t5_folder", "llama_folder"])
@@ -31,10 +31,11 @@ def published(request, tmp_path) -> tuple:
     asked = []
     for row in rows(causal):
         prompt = row["input_ids"][: row["labels"].count(-100)] if causal else row["input_ids"]
-        asked.append({"prompt": prompt, "input_ids": row["input_ids"], "labels": row["labels"]})
+        asked.append({"prompt": prompt, "input_ids": row["input_ids"], "labels": row["labels"], "max_new_tokens": 6})
     task = {
         "model": str(folder), "arguments": {}, "seq2seq": not causal, "dtype": "float32", "quantization": None, "device": "cpu",
-        "adapter": str(tmp_path / "adapter"), "tokenizer": str(folder), "rows": asked, "max_new_tokens": 6, "num_beams": 1,
+        "adapter": str(tmp_path / "adapter"), "tokenizer": str(folder), "rows": asked, "num_beams": 1,
+        "kept_special_tokens": [],
     }  # fmt: skip
     return model, task
 

@@ -1,0 +1,23 @@
+"""Special tokens that people's answers are made of, such as `<extra_id_0>`: they are a part of the text, not of its frame."""
+
+import pyarrow.compute as pc
+from datasets import Dataset
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+from job.data.token_lengths import ROWS_AT_ONCE
+
+
+def special_tokens_in_answers(rows: Dataset, tokenizer: PreTrainedTokenizerBase, answering: GenerationConfig) -> tuple[int, ...]:
+    """The special tokens in the labels of `rows` that neither the tokenizer adds by itself nor `answering` begins or ends with."""
+    candidates = set(tokenizer.all_special_ids) - _frame(tokenizer, answering)
+    found: set[int] = set()
+    for batch in rows.select_columns(["labels"]).with_format("arrow").iter(batch_size=ROWS_AT_ONCE) if candidates else ():
+        found.update(candidates.intersection(pc.unique(batch["labels"].combine_chunks().flatten()).to_pylist()))
+    return tuple(sorted(found))
+
+
+def _frame(tokenizer: PreTrainedTokenizerBase, answering: GenerationConfig) -> set[int | None]:
+    ends = answering.eos_token_id if isinstance(answering.eos_token_id, list) else [answering.eos_token_id]
+    begins = {answering.decoder_start_token_id, answering.forced_bos_token_id, answering.bos_token_id, tokenizer.bos_token_id}
+    others = {tokenizer.unk_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id, answering.pad_token_id}
+    return {*ends, *begins, *others, *tokenizer(text_target="").input_ids}
