@@ -101,8 +101,9 @@ def _rebuild(tokenizer: PreTrainedTokenizerBase, places: Mapping[str, int]) -> P
 def _piece(number: int, character: str, tokenizer: PreTrainedTokenizerBase) -> str:
     """What stands for `character` inside: itself, or a private character where it would be changed before it is looked up."""
     normalizer = tokenizer.backend_tokenizer.normalizer
-    is_changed = character.isspace() or character == METASPACE or (normalizer and normalizer.normalize_str(character) != character)
-    return chr(PRIVATE + number) if is_changed else character
+    within = f"a{character}a"
+    is_changed = character not in (normalizer.normalize_str(within) if normalizer else within)
+    return chr(PRIVATE + number) if is_changed or character.isspace() or character == METASPACE else character
 
 
 def _pattern(character: str) -> dict[str, str]:
@@ -132,8 +133,8 @@ def _check(tokenizer: PreTrainedTokenizerBase, extended: PreTrainedTokenizerBase
     lost = RoundTrip(extended).unknown(set(characters))
     if lost or not same:
         raise SettingsError(
-            f"ADD_TOKENS: {type(tokenizer).__name__}, this model's tokenizer, cannot be given {list_characters(lost or characters)}. "
-            f"{ELSEWHERE}, or set ADD_TOKENS=none."
+            f"ADD_TOKENS: a tokenizer of this kind, {type(tokenizer).__name__}, cannot be given "
+            f"{list_characters(lost or characters)}. {ELSEWHERE}, or set ADD_TOKENS=none."
         )
 
 

@@ -74,7 +74,8 @@ class RoundTrip:
             return None
         missing = [token for token in special if is_answer and token in self._ends]
         plain = self._special.sub("", text) if special else text
-        missing += self.unknown({*plain, DOUBLE_SPACE} if DOUBLE_SPACE in plain else set(plain))
+        fewer = {piece for piece in set(plain) - {ONLY_SPACES} if back.count(piece) < plain.count(piece)}
+        missing += self.unknown(fewer | {DOUBLE_SPACE} if DOUBLE_SPACE in text else fewer)
         return [ONLY_SPACES, *missing] if SPACES.sub("", back) == SPACES.sub("", text.strip()) else missing
 
     def _with_special_tokens(self, text: str, is_answer: bool) -> str:
