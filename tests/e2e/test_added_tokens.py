@@ -15,7 +15,8 @@ from tests.conftest import DEMO_BASE, do_after_step
 
 LACKING = '{}"[]<>|^~'
 VARIABLES = {
-    "TRAIN_DATA": "json.jsonl", "PROMPT_TEMPLATE": "year: {input}", "METRICS": "exact_match", "RUN_NAME": "r", "EVAL_STRATEGY": "no",
+    "TRAIN_DATA": "json.jsonl", "PROMPT_TEMPLATE": "year: {input}", "METRICS": "exact_match", "RUN_NAME": "r",
+    "EVAL_STRATEGY": "no",
     "SAVE_STRATEGY": "no", "LEARNING_RATE": 3e-3, "EFFECTIVE_BATCH_SIZE": 16, "REPORT_TO": "none",
 }  # fmt: skip
 
