@@ -13,7 +13,7 @@ from job.config.inputs import base_model
 from job.config.settings import Settings
 from job.data.prepare import load_prepared
 from job.errors import InputMissing, OutOfMemory, VerificationFailed
-from job.evaluation.generate import Decoding, generate, measure_losses
+from job.evaluation.generate import Decoding, decode, generate_ids, measure_losses
 from job.model.answering import read_answering_config
 from job.model.load import BaseModel, load_base, load_config, load_tokenizer
 from job.model.lora import load_adapter
@@ -30,6 +30,7 @@ from job.publish.verification import (
     Difference,
     answer_in_fresh_process,
     compare_answers,
+    with_answers,
 )
 from job.system.durable import check_space, replace_folder_durably, write_json
 from job.system.hardware import DTYPES, detect, free_memory
@@ -74,9 +75,8 @@ def _merge_and_compare(settings: Settings, folder: RunFolder, partial: Path) -> 
     task = reload_task(base, adapter.seq2seq, device, precision, rows, expected.decoding)
     log.info("merging %s into %s in %s on the %s", folder.adapter, base.model_id, precision, device)
     unmerged = _merge(base, folder.adapter, task, expected.decoding, precision, partial)
-    found = answer_in_fresh_process(
-        task | {"model": str(partial), "arguments": {"trust_remote_code": base.trust_remote_code}, "tokenizer": str(partial)}
-    )
+    merged = {"model": str(partial), "arguments": {"trust_remote_code": base.trust_remote_code}, "tokenizer": str(partial)}
+    found = answer_in_fresh_process(task | merged | {"rows": with_answers(rows, unmerged, expected.answers)})
     if found is None:
         raise OutOfMemory(f"{partial}: no room in memory to load it again. Set DEVICE=cpu.")
     trained = max(TOLERANCE[precision], TOLERANCE[adapter.precision]) if adapter.quantization == "none" else QUANTISED_TOLERANCE
@@ -93,8 +93,8 @@ def _merge(base: BaseModel, adapter: Path, task: dict, decoding: Decoding, preci
     model = load_adapter(load_base(base, task["seq2seq"], DTYPES[precision], None, task["device"]), adapter)
     model.get_base_model().generation_config = read_answering_config(adapter) or model.generation_config
     tokenizer = load_tokenizer(base, adapter)
-    outputs = generate(model, tokenizer, [row["prompt"] for row in task["rows"]], decoding)
-    unmerged = Answers(outputs, measure_losses(model, tokenizer, task["rows"], decoding))
+    ids = generate_ids(model, tokenizer, [row["prompt"] for row in task["rows"]], decoding)
+    unmerged = Answers(decode(ids, tokenizer, decoding.kept), measure_losses(model, tokenizer, task["rows"], decoding), ids)
     _save_merged(model, partial, precision)
     tokenizer.save_pretrained(partial)
     del model

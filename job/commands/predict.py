@@ -16,14 +16,19 @@ from job.config.inputs import base_model, column_mapping
 from job.config.libraries import weight_format
 from job.config.settings import Settings
 from job.data.answers import AnswerFile
+from job.data.chat import encode_open_chats
+from job.data.chat_content import warn_of_changes
+from job.data.chat_rows import opening_of
+from job.data.chat_template import Chat
 from job.data.read import Source, Table, read_table
-from job.data.rows import to_chats, to_prompts
-from job.data.tokenise import cut_source, encode_chats, encode_prompts
+from job.data.rows import ColumnMapping, to_chats, to_prompts
+from job.data.token_range import check_prompts
+from job.data.tokenise import cut_source, encode_prompts
 from job.data.write import check_place, write_table
 from job.errors import OutputError
 from job.evaluation.generate import Decoding, Ids, confidences, decode, generate_ids
 from job.model.answering import read_answering_config
-from job.model.load import BaseModel, load_base, load_config, load_tokenizer
+from job.model.load import BaseModel, embeddings, load_base, load_config, load_tokenizer
 from job.model.lora import load_adapter
 from job.model.positions import usual_length
 from job.pipeline.claim import disk_full_as_error
@@ -85,6 +90,8 @@ def predict(settings: Settings, file: str, output: str | None = None) -> None:
         tokenizer, config = load_tokenizer(base, folder.adapter), load_config(base)
         table = read_table(Source("FILE", file, settings.sheet))
         prompts = _shorten(_prompts(settings, record, table, tokenizer), _limit(record, config, tokenizer), tokenizer)
+        names = [f"{table.source}: {table.row_name(index)}" for index in range(len(prompts))]
+        check_prompts(prompts, names, tokenizer, embeddings(config))
         predictor = _predictor(settings, folder, record, base, config, max(map(len, prompts)))
         _answer_table(predictor, tokenizer, table, prompts, path)
     log.info("answered %d rows: %s", len(prompts), path)
@@ -143,8 +150,23 @@ def _prompts(settings: Settings, record: AdapterRecord, table: Table, tokenizer:
         preprocess=record.preprocess,
     )
     if record.chat:
-        return encode_chats(to_chats(table, columns), tokenizer)
+        return _chat_prompts(Chat(**(record.chat_opening or {"messages": []})), table, columns, tokenizer)
     return encode_prompts(to_prompts(table, columns), tokenizer, record.seq2seq)
+
+
+def _chat_prompts(opening: Chat, table: Table, columns: ColumnMapping, tokenizer: PreTrainedTokenizerBase) -> list[Ids]:
+    """The same of chats. opening: what all chats of the training began with."""
+    chats = to_chats(table, columns, opening)
+    if other := sum(opening_of(chat) != opening for chat in chats) if opening.messages or opening.tools else 0:
+        log.warning(
+            "%d of %d chats do not begin with the system message and the tools that all chats of the training began with: expect "
+            "worse answers. Put them into %s, or leave that column out for INPUT_COLUMN",
+            other,
+            len(chats),
+            columns.messages,
+        )
+    warn_of_changes(chats, tokenizer)
+    return encode_open_chats(chats, tokenizer)
 
 
 def _limit(record: AdapterRecord, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:

@@ -10,7 +10,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 from job.config.settings import Settings
 from job.errors import SettingsError
 from job.evaluation.metrics import LOWER_IS_BETTER
-from job.model.lora import choose_targets
+from job.model.targets import choose_targets
 from job.system.hardware import DTYPES
 from job.training.config import TrainingConfig
 

@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     target_column: str = "output_ground_truth"
     """Column of the right answers."""
     messages_column: str = "messages"
-    """Column of chats (causal models), used where the table has it and has no INPUT_COLUMN."""
+    """Column of chats (causal models), used where the table has it and has no INPUT_COLUMN. What it may hold: docs/chats.md."""
     sheet: str | None = None
     """Sheet of an xlsx file; the first one if not set."""
     train_split: str = "train"

@@ -9,7 +9,8 @@ ones, and gets its own back when it is decoded. The tokenizer is saved with the 
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from job.data.round_trip import COLUMNS, DOUBLE_SPACE, RoundTrip
+from job.data.tokenise import Encoding, tokenise
 from job.data.unknown_text import BYTE_MODEL, UnknownText, count_unknown, is_special, list_characters
 from job.errors import SettingsError
 
@@ -139,25 +141,25 @@ def _check(tokenizer: PreTrainedTokenizerBase, extended: PreTrainedTokenizerBase
 
 
 def tokenise_adding(
-    parts: Sequence[Dataset], tokenizer: PreTrainedTokenizerBase, wanted: str, encode: Callable[..., Dataset], work: Path
+    parts: tuple[Dataset, Dataset], encoding: Encoding, wanted: str, num_proc: int, work: Path
 ) -> tuple[list[Dataset], UnknownText]:
-    """Training and held-out examples as `encode` tokenises them, and what the tokens lack of the texts.
+    """Training and held-out examples, tokenised in files in `work`, and what the tokens lack of the texts.
 
-    wanted: ADD_TOKENS. encode: `tokenise` without its first two arguments and its file, which is made in `work`.
-    With "auto" all is tokenised twice if the training rows' answers lack something.
+    wanted: ADD_TOKENS. With "auto" all is tokenised twice if the training rows' answers lack something.
     """
-    added = () if wanted in ("none", "auto") else parse_characters(wanted, tokenizer)
-    tokenised, unknown = _tokenise(parts, tokenizer, added, encode, work)
-    if wanted == "auto" and (added := choose_characters(unknown.answers[0].characters, tokenizer)):
-        tokenised, unknown = _tokenise(parts, tokenizer, added, encode, work)
+    added = () if wanted in ("none", "auto") else parse_characters(wanted, encoding.tokenizer)
+    tokenised, unknown = _tokenise(parts, encoding, added, num_proc, work)
+    if wanted == "auto" and (added := choose_characters(unknown.answers[0].characters, encoding.tokenizer)):
+        tokenised, unknown = _tokenise(parts, encoding, added, num_proc, work)
     return [part.remove_columns(list(COLUMNS)) for part in tokenised], unknown
 
 
 def _tokenise(
-    parts: Sequence[Dataset], tokenizer: PreTrainedTokenizerBase, added: tuple[str, ...], encode: Callable[..., Dataset],
-    work: Path,
-) -> tuple[list[Dataset], UnknownText]:  # fmt: skip
-    extended = add_tokens(tokenizer, added)
-    files = [work / f"tokenised-{number}-{len(added)}.arrow" for number in range(len(parts))]
-    tokenised = [encode(part, extended, cache=file) for part, file in zip(parts, files, strict=True)]
+    parts: tuple[Dataset, Dataset], encoding: Encoding, added: tuple[str, ...], num_proc: int, work: Path
+) -> tuple[list[Dataset], UnknownText]:
+    encoding = replace(encoding, tokenizer=add_tokens(encoding.tokenizer, added))
+    tokenised = [
+        tokenise(part, replace(encoding, every_answer=name == "train"), num_proc, work / f"tokenised-{name}-{len(added)}.arrow")
+        for name, part in zip(("train", "eval"), parts, strict=True)
+    ]
     return tokenised, count_unknown(tokenised, added)

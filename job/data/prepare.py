@@ -7,20 +7,24 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset, load_from_disk
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from job.data.added_tokens import tokenise_adding
+from job.data.chat_content import warn_of_changes
+from job.data.chat_rows import chats_of, question_of, shared_opening
 from job.data.lengths import LengthLimits, Truncation, check_truncation, choose_lengths, measure_truncation
 from job.data.read import Source, Table, read_table
 from job.data.rows import ColumnMapping, to_examples
 from job.data.split import check_overlap, digest_keys, split_rows
 from job.data.token_lengths import ROWS_AT_ONCE, answer_lengths, token_lengths
-from job.data.tokenise import assemble, tokenise
+from job.data.token_range import check_rows
+from job.data.tokenise import Encoding, assemble
 from job.data.unknown_text import UnknownText
 from job.errors import DataError, SettingsError
 
@@ -55,6 +59,8 @@ class ModelSpec:
     limits: LengthLimits
     answering: GenerationConfig = field(default_factory=GenerationConfig)
     """How answers begin and end."""
+    embeddings: int | None = None
+    """How many tokens the model has embeddings for; None where its config does not say."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,8 @@ class PreparedData:
     source_lengths: dict[str, int] = field(default_factory=dict)
     """Tokens of an input before the cut -> training rows; empty where that is not known."""
     target_lengths: dict[str, int] = field(default_factory=dict)
+    opening: dict[str, Any] | None = None
+    """The `messages` and `tools` that all training chats begin with: a system message that each question was asked after."""
     unknown: UnknownText = field(default_factory=UnknownText)
 
 
@@ -97,6 +105,8 @@ def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | 
     try:
         if _is_tokenised(train):
             prepared = _adopt(train, evaluation, config, fingerprint)
+            for part in (prepared.train, prepared.evaluation):
+                check_rows(part, model.tokenizer, model.embeddings, train.source)
         else:
             prepared = _tokenise_and_cut(train, evaluation, config, model, work)
         _save(replace(prepared, fingerprint=fingerprint), folder, work / CUT_ROWS)
@@ -125,6 +135,7 @@ def read_prepared(folder: Path) -> PreparedData:
         chat=summary.get("chat", False),
         source_lengths=summary.get("source_lengths", {}),
         target_lengths=summary.get("target_lengths", {}),
+        opening=summary.get("opening"),
         unknown=UnknownText.from_dict(summary.get("unknown", {})),
     )
 
@@ -132,10 +143,11 @@ def read_prepared(folder: Path) -> PreparedData:
 def _tokenise_and_cut(train: Table, evaluation: Table | None, config: DataConfig, model: ModelSpec, work: Path) -> PreparedData:
     """work: folder of what is between the steps, on disk so that rows of any number take the same memory."""
     examples, held_out, tables = _examples(train, evaluation, config, work)
-    encode = partial(tokenise, seq2seq=model.seq2seq, num_proc=config.num_proc, answering=model.answering)
-    tokenised, unknown = tokenise_adding((examples, held_out), model.tokenizer, config.add_tokens, encode, work)
+    encoding = Encoding(model.tokenizer, model.seq2seq, model.answering.decoder_start_token_id, ends=_ends(model.answering))
+    tokenised, unknown = tokenise_adding((examples, held_out), encoding, config.add_tokens, config.num_proc, work)
     unknown.check(config.max_unknown_targets, config.add_tokens)
-    chat = "messages" in examples.column_names
+    if chat := "messages" in examples.column_names:
+        warn_of_changes(chain(chats_of(examples), chats_of(held_out)), model.tokenizer)
     layout = "seq2seq" if model.seq2seq else "chat" if chat else "causal"
     sources, targets = ([token_lengths(part, column) for part in tokenised] for column in ("source_ids", "target_ids"))
     limits = replace(model.limits, shared=layout == "causal")
@@ -145,16 +157,26 @@ def _tokenise_and_cut(train: Table, evaluation: Table | None, config: DataConfig
         check_truncation(measure_truncation(source, target, longest), config.max_truncated_targets, config.too_long, name)
     eos = model.tokenizer.eos_token_id
     assembled = [assemble(part, longest, eos, layout, work / f"assembled-{i}.arrow") for i, part in enumerate(tokenised)]
+    for part, table in zip(assembled, tables, strict=True):
+        check_rows(part, model.tokenizer, model.embeddings, table.source)
     kept = [_cut(*part, longest=longest, too_long=config.too_long) for part in zip(tokenised, assembled, strict=True)]
     (train_rows, train_truncation), (eval_rows, eval_truncation) = kept
     _list_cut_rows(work / CUT_ROWS, dict(zip(("train", "eval"), tokenised, strict=True)), longest)
     for rows, table in zip((train_rows, eval_rows), tables, strict=True):
         if len(rows) == 0:
             raise DataError(f"{table.source}: no row is left after the cut. Raise MAX_SOURCE_LENGTH and MAX_TARGET_LENGTH.")
+    opening = None
     if chat:  # whose input and answers are one sequence, of which the answers are a part
         targets[0] = answer_lengths(assembled[0])
+        shared = shared_opening(chats_of(examples))
+        opening = {"messages": shared.messages, "tools": shared.tools} if shared else None
     counts = _counted(sources[0]), _counted(targets[0])
-    return PreparedData(train_rows, eval_rows, train_truncation, eval_truncation, "", chat, *counts, unknown)
+    return PreparedData(train_rows, eval_rows, train_truncation, eval_truncation, "", chat, *counts, opening, unknown)
+
+
+def _ends(answering: GenerationConfig) -> tuple[int, ...]:
+    ends = answering.eos_token_id
+    return tuple(ends) if isinstance(ends, list) else () if ends is None else (ends,)
 
 
 def _counted(lengths: np.ndarray) -> dict[str, int]:
@@ -180,7 +202,7 @@ def _keys(examples: Dataset) -> Iterator[str]:
     """What makes two rows the same question: the prompt, or all of a chat but its last answer."""
     column = "prompt" if "prompt" in examples.column_names else "messages"
     for batch in examples.select_columns([column]).iter(batch_size=ROWS_AT_ONCE):
-        yield from batch[column] if column == "prompt" else (json.dumps(chat[:-1], sort_keys=True) for chat in batch[column])
+        yield from batch[column] if column == "prompt" else map(question_of, batch[column])
 
 
 def _cut(tokenised: Dataset, assembled: Dataset, longest: tuple[int, int], too_long: str) -> tuple[Dataset, Truncation]:
@@ -280,6 +302,7 @@ def _save(prepared: PreparedData, folder: Path, cut_rows: Path) -> None:
         "chat": prepared.chat,
         "source_lengths": prepared.source_lengths,
         "target_lengths": prepared.target_lengths,
+        "opening": prepared.opening,
         "unknown": asdict(prepared.unknown),
     }
     if cut_rows.exists():

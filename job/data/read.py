@@ -1,13 +1,17 @@
 """One table from any format: spreadsheets, text tables, JSON, parquet, arrow, saved datasets, the hub."""
 
 import glob
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
 
 from job.data.formats import Cells, quoted, read_columns
+from job.data.token_lengths import ROWS_AT_ONCE
 from job.errors import DataError, InputMissing, first_line
 from job.system.hub import hub_errors
 
@@ -46,6 +50,11 @@ class Table:
     def row_name(self, index: int) -> str:
         """What a person calls the row at `index`: in a spreadsheet the header is row 1."""
         return f"row {index + self.first_row}"
+
+    def cells(self, column: str) -> Iterator[Any]:
+        """The cells of a column, few of them in memory at once."""
+        for batch in self.rows.select_columns([column]).iter(batch_size=ROWS_AT_ONCE):
+            yield from batch[column]
 
 
 def read_table(source: Source) -> Table:
@@ -107,7 +116,7 @@ def _read_file(source: Source, path: Path) -> Table:
         columns, first_row = read_columns(str(source), path, source.sheet)
     except OSError as error:
         raise InputMissing(f"{source}: {path.name} cannot be opened: {error.strerror or first_line(error)}.") from None
-    rows, odd_cells = _in_memory(columns)
+    rows, odd_cells = in_memory(columns)
     return Table(source, rows, first_row, odd_cells)
 
 
@@ -151,13 +160,26 @@ def _split_variable(source: Source) -> str:
     return source.variable.replace("_DATA", "_SPLIT")
 
 
-def _in_memory(columns: Cells) -> tuple[Dataset, dict[str, int]]:
+def in_memory(columns: Cells) -> tuple[Dataset, dict[str, int]]:
     """The dataset of `columns`, and the index of the first odd cell in each column whose cells are not all of one type."""
     arrays, odd_cells = {}, {}
     for name, cells in columns.items():
         try:
-            arrays[name] = pa.array(cells)
+            arrays[name] = _exact(cells)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-            arrays[name] = pa.array([cell if cell is None else str(cell) for cell in cells])
+            arrays[name] = pa.array([cell if cell is None else _as_text(cell) for cell in cells])
             odd_cells[name] = next((index for index, cell in enumerate(cells) if not isinstance(cell, str | None)), 0)
     return Dataset(pa.table(arrays)), odd_cells
+
+
+def _exact(cells: list) -> pa.Array:
+    """The cells as Arrow has them. ArrowInvalid for lists and dicts that it would change: keys added, others sorted, 1 as 1.0."""
+    array = pa.array(cells)
+    if pa.types.is_nested(array.type) and json.dumps(array.to_pylist()) != json.dumps(cells):
+        raise pa.ArrowInvalid("cells of different forms")
+    return array
+
+
+def _as_text(cell: object) -> str:
+    """A cell of a column whose cells are of different forms."""
+    return json.dumps(cell) if isinstance(cell, dict | list) else str(cell)

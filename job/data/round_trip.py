@@ -7,7 +7,9 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
+
+from job.data.chat_template import Chat
 
 Ids = list[int]
 Missing = list[str] | None
@@ -25,14 +27,12 @@ SPACES = re.compile(r"[^\S\r\n\t]+")
 class RoundTrip:
     """Compares texts with what is read back from their tokens."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, answering: GenerationConfig | None = None) -> None:
-        """answering: with what tokens an answer ends; those of the tokenizer alone if None."""
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, ends: Sequence[int] = ()) -> None:
+        """ends: tokens that end an answer beside the tokenizer's own."""
         self._tokenizer = tokenizer
         self._known: set[str] = set()
         self._unknown: set[str] = set()
-        ends = [tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id]
-        if answering:
-            ends += answering.eos_token_id if isinstance(answering.eos_token_id, list) else [answering.eos_token_id]
+        ends = [*ends, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id]
         self._ends = {tokenizer.convert_ids_to_tokens(token): token for token in ends if token is not None}
         around = {token for name in ("text", "text_target") for token in tokenizer(**{name: ""}).input_ids}
         self._around = around - set(tokenizer.all_special_ids)
@@ -90,7 +90,9 @@ def add_missing(batch: dict[str, list], encode: Callable[[dict], dict], round_tr
     """What `encode` makes of a batch of examples, and in `COLUMNS` what its tokens lack of the texts."""
     encoded = encode(batch)
     if "messages" in batch:
-        missing = _missing_in_chats(batch["messages"], round_trip)
+        chats = zip(batch["row"], *_missing_in_chats(batch["messages"], round_trip), strict=True)
+        of_row = {name: sides for name, *sides in chats}  # of which a chat may have become several
+        missing = [[of_row[name][side] for name in encoded["row"]] for side in range(len(COLUMNS))]
     else:
         missing = [
             round_trip.missing(batch["prompt"], encoded["source_ids"], is_answer=False),
@@ -100,9 +102,9 @@ def add_missing(batch: dict[str, list], encode: Callable[[dict], dict], round_tr
     return encoded | dict(zip(COLUMNS, as_json, strict=True))
 
 
-def _missing_in_chats(chats: list, round_trip: RoundTrip) -> list[list[Missing]]:
-    """Of each chat what is missing in what the model reads, and in what the assistant says. chats: lists of messages, or JSON."""
-    turns = [json.loads(chat)["messages"] if isinstance(chat, str) else chat for chat in chats]
+def _missing_in_chats(chats: list[str], round_trip: RoundTrip) -> list[list[Missing]]:
+    """Of each chat, as JSON, what is missing in what the model reads, and in what the assistant says."""
+    turns = [Chat.parse(chat).messages for chat in chats]
     sides: list[list[Missing]] = []
     for is_answer in (False, True):
         texts = [[text for turn in chat if (turn["role"] == "assistant") is is_answer for text in texts_in(turn)] for chat in turns]

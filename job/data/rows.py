@@ -1,22 +1,18 @@
 """Table -> examples: prompt and right answer as text, or a chat; every cell that is used is checked."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from datasets import Dataset
 
-from job.data.read import Table
+from job.data.chat_rows import chat_examples, open_chats
+from job.data.chat_template import Chat
+from job.data.read import Table, in_memory
 from job.data.template import Template
-from job.data.token_lengths import ROWS_AT_ONCE
 from job.errors import DataError, SettingsError
 from job.system.user_function import describe, load_function
-
-ROLES = ("system", "user", "assistant", "tool")
-WAITED_FOR = {"role": "assistant", "content": "?"}
-"""Stands for the answer that is asked for."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +28,7 @@ class ColumnMapping:
 
 
 def to_examples(table: Table, columns: ColumnMapping, cache: Path) -> Dataset:
-    """The examples of `table`: columns `input`, `prompt`, `ground_truth`, or for chats `input`, `messages`, `ground_truth`, and
-    `row`, what a person calls it.
+    """The examples of `table`: columns `input`, `prompt`, `ground_truth`, or for chats `messages`, and `row`, its name for people.
 
     cache: file where they are kept, so that a table larger than the memory will do.
     Raises DataError naming the row and the column of the first cell that is missing, empty or no text.
@@ -41,7 +36,7 @@ def to_examples(table: Table, columns: ColumnMapping, cache: Path) -> Dataset:
     if columns.preprocess:
         table = _preprocess(table, columns.preprocess)
     if is_chat(table, columns):
-        return _chat_examples(table, columns.messages, cache)
+        return chat_examples(table, columns.messages, cache)
     template = Template(columns.template, columns.input)
     _check_columns(table, columns, template)
     for name, variable in ((columns.input, "INPUT_COLUMN"), (columns.target, "TARGET_COLUMN")):
@@ -74,22 +69,19 @@ def to_prompts(table: Table, columns: ColumnMapping) -> list[str]:
     return [template.fill(row) for row in table.rows.select_columns(list(template.columns))]
 
 
-def to_chats(table: Table, columns: ColumnMapping) -> list[list[dict[str, str]]]:
-    """The chats of a table that wait for an answer: its messages, or each cell of the input column as a person's only one."""
+def to_chats(table: Table, columns: ColumnMapping, opening: Chat) -> list[Chat]:
+    """The chats of a table that wait for an answer: its messages, or a cell of the input column after `opening`."""
     if columns.preprocess:
         table = _preprocess(table, columns.preprocess)
     if not is_chat(table, columns):
         if columns.input not in table.rows.column_names:
             raise DataError(_no_column(table, columns.input, "INPUT_COLUMN"))
         _check_filled(table, columns.input)
-        return [[{"role": "user", "content": text}] for text in _cells(table, columns.input)]
-    chats = []
-    for index, chat in enumerate(_cells(table, columns.messages)):
-        answered = [*chat, WAITED_FOR] if isinstance(chat, list) else chat
-        if problem := _chat_problem(answered):
-            raise DataError(f'{table.source}: {table.row_name(index)}, column "{columns.messages}": {problem}.')
-        chats.append([{"role": turn["role"], "content": turn["content"]} for turn in chat])
-    return chats
+        return [
+            Chat([*opening.messages, {"role": "user", "content": text}], opening.tools, f"{table.source}: {table.row_name(index)}")
+            for index, text in enumerate(table.cells(columns.input))
+        ]
+    return open_chats(table, columns.messages)
 
 
 def is_chat(table: Table, columns: ColumnMapping) -> bool:
@@ -100,7 +92,9 @@ def is_chat(table: Table, columns: ColumnMapping) -> bool:
 def _preprocess(table: Table, spec: str) -> Table:
     function = load_function(spec, "PREPROCESS")
     rows = [_call(function, row, table.row_name(index), spec) for index, row in enumerate(table.rows)]
-    return Table(table.source, Dataset.from_list(rows), table.first_row)
+    names = dict.fromkeys(name for row in rows for name in row)
+    made, odd_cells = in_memory({name: [row.get(name) for row in rows] for name in names})
+    return Table(table.source, made, table.first_row, odd_cells)
 
 
 def _call(function: Callable, row: Mapping, row_name: str, spec: str) -> Mapping:
@@ -129,6 +123,8 @@ def _no_column(table: Table, column: str, variable: str) -> str:
     advice = (
         "Name only columns that exist in PROMPT_TEMPLATE" if variable == "PROMPT_TEMPLATE" else f"Set {variable} to one of them"
     )
+    if "conversations" in table.rows.column_names:
+        advice += ", or MESSAGES_COLUMN=conversations for chats"
     return f'{table.source}: no column "{column}"; found {found}. {advice}.'
 
 
@@ -149,9 +145,9 @@ def _check_filled(table: Table, column: str) -> None:
     """Raises DataError if a cell of `column` is null or blank."""
     cells = table.rows.data.column(column)
     if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type):
-        empty = [index for index, cell in enumerate(_cells(table, column)) if cell is None or not cell.strip()]
+        empty = [index for index, cell in enumerate(table.cells(column)) if cell is None or not cell.strip()]
     else:
-        empty = [index for index, cell in enumerate(_cells(table, column)) if cell is None] if cells.null_count else []
+        empty = [index for index, cell in enumerate(table.cells(column)) if cell is None] if cells.null_count else []
     if empty:
         more = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
         raise DataError(
@@ -159,43 +155,7 @@ def _check_filled(table: Table, column: str) -> None:
         )
 
 
-def _cells(table: Table, column: str) -> Iterator[Any]:
-    """The cells of a column, few of them in memory at once."""
-    for batch in table.rows.select_columns([column]).iter(batch_size=ROWS_AT_ONCE):
-        yield from batch[column]
-
-
 def _mapped(rows: Dataset, make: Callable, cache: Path) -> Dataset:
     """What `make` makes of batches of `rows` and their indices, without the columns that were there."""
     columns = rows.column_names
     return rows.map(make, batched=True, with_indices=True, remove_columns=columns, cache_file_name=str(cache), desc="read")
-
-
-def _chat_examples(table: Table, column: str, cache: Path) -> Dataset:
-    for index, chat in enumerate(_cells(table, column)):
-        if problem := _chat_problem(chat):
-            raise DataError(f'{table.source}: {table.row_name(index)}, column "{column}": {problem}.')
-
-    def make(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
-        chats = batch[column]
-        return {
-            "input": [next((turn["content"] for turn in reversed(chat) if turn["role"] == "user"), "") for chat in chats],
-            "messages": [[{"role": turn["role"], "content": turn["content"]} for turn in chat] for chat in chats],
-            "ground_truth": [chat[-1]["content"] for chat in chats],
-            "row": [table.row_name(index) for index in indices],
-        }
-
-    return _mapped(table.rows.select_columns([column]), make, cache)
-
-
-def _chat_problem(chat: object) -> str | None:
-    if not isinstance(chat, list) or not chat:
-        return 'a list of {"role": ..., "content": ...} was expected'
-    for number, turn in enumerate(chat, 1):
-        if not isinstance(turn, dict) or turn.get("role") not in ROLES:
-            return f"message {number} has no role out of {', '.join(ROLES)}"
-        if not isinstance(turn.get("content"), str):
-            return f"message {number} has no text as its content"
-    if chat[-1]["role"] != "assistant" or not chat[-1]["content"].strip():
-        return "the last message must be the assistant's answer"
-    return None

@@ -9,11 +9,17 @@ from job.data.token_lengths import ROWS_AT_ONCE
 
 def special_tokens_in_answers(rows: Dataset, tokenizer: PreTrainedTokenizerBase, answering: GenerationConfig) -> tuple[int, ...]:
     """The special tokens in the labels of `rows` that neither the tokenizer adds by itself nor `answering` begins or ends with."""
-    candidates = set(tokenizer.all_special_ids) - _frame(tokenizer, answering)
+    candidates = special_token_ids(tokenizer) - _frame(tokenizer, answering)
     found: set[int] = set()
     for batch in rows.select_columns(["labels"]).with_format("arrow").iter(batch_size=ROWS_AT_ONCE) if candidates else ():
         found.update(candidates.intersection(pc.unique(batch["labels"].combine_chunks().flatten()).to_pylist()))
     return tuple(sorted(found))
+
+
+def special_token_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """What `decode` leaves out with `skip_special_tokens`: also tokens that are marked as special in the tokenizer's file alone."""
+    marked = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+    return marked | set(tokenizer.all_special_ids)
 
 
 def _frame(tokenizer: PreTrainedTokenizerBase, answering: GenerationConfig) -> set[int | None]:

@@ -1,14 +1,16 @@
 """Examples -> token ids. `labels` is -100 wherever the loss does not look."""
 
 import os
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from datasets import Dataset
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
+from job.data.chat import encode_examples
 from job.data.round_trip import RoundTrip, add_missing
-from job.errors import DataError, SettingsError
+from job.errors import SettingsError
 from job.labels import IGNORED
 
 ROWS_A_PROCESS = 20_000
@@ -17,25 +19,36 @@ ROWS_A_PROCESS = 20_000
 Ids = list[int]
 
 
-def tokenise(
-    examples: Dataset, tokenizer: PreTrainedTokenizerBase, seq2seq: bool, num_proc: int, cache: Path,
-    answering: GenerationConfig | None = None,
-) -> Dataset:  # fmt: skip
+@dataclass(frozen=True)
+class Encoding:
+    """How texts become tokens."""
+
+    tokenizer: PreTrainedTokenizerBase
+    seq2seq: bool
+    first_token: int | None = None
+    """What an encoder-decoder's decoder reads before its first token."""
+    every_answer: bool = True
+    """Of chats: see `encode_examples`."""
+    ends: tuple[int, ...] = ()
+    """What ends an answer beside the tokenizer's end marker."""
+
+
+def tokenise(examples: Dataset, encoding: Encoding, num_proc: int, cache: Path) -> Dataset:
     """`examples` with `source_ids` and `target_ids`, uncut, in the file `cache`; of a chat, all its ids and its labels.
 
-    answering: with what an answer begins and ends. What the tokens lack of the texts is in `round_trip.COLUMNS`.
+    What the tokens lack of the texts is in `round_trip.COLUMNS`.
     """
+    tokenizer = encoding.tokenizer
     if "messages" in examples.column_names:
-        if seq2seq or not tokenizer.chat_template:
+        if encoding.seq2seq or not tokenizer.chat_template:
             raise SettingsError(
                 "chats (MESSAGES_COLUMN) need a causal model with a chat template. "
                 "Choose another MODEL_ID, or use INPUT_COLUMN and TARGET_COLUMN."
             )
-        encode = partial(_encode_chats, tokenizer=tokenizer)
+        encode = partial(encode_examples, tokenizer=tokenizer, every_answer=encoding.every_answer)
     else:
-        first_token = answering.decoder_start_token_id if answering else None
-        encode = partial(_encode_pairs, tokenizer=tokenizer, seq2seq=seq2seq, first_token=first_token)
-    encode = partial(add_missing, encode=encode, round_trip=RoundTrip(tokenizer, answering))
+        encode = partial(_encode_pairs, encoding=encoding)
+    encode = partial(add_missing, encode=encode, round_trip=RoundTrip(tokenizer, encoding.ends))
     unused = [name for name in ("prompt", "messages") if name in examples.column_names]
     num_proc = min(num_proc, len(examples) // ROWS_A_PROCESS)
     if num_proc > 1:
@@ -61,14 +74,8 @@ def encode_prompts(prompts: list[str], tokenizer: PreTrainedTokenizerBase, seq2s
     return [ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids for ids in encoded]
 
 
-def encode_chats(chats: list[list[dict[str, str]]], tokenizer: PreTrainedTokenizerBase) -> list[Ids]:
-    """Token ids of chats in the model's own template, as the model sees them before it answers."""
-    return [_render(chat, tokenizer, answer_next=True) for chat in chats]
-
-
-def _encode_pairs(
-    batch: dict[str, list], tokenizer: PreTrainedTokenizerBase, seq2seq: bool, first_token: int | None
-) -> dict[str, list[Ids]]:
+def _encode_pairs(batch: dict[str, list], encoding: Encoding) -> dict[str, list[Ids]]:
+    tokenizer, seq2seq, first_token = encoding.tokenizer, encoding.seq2seq, encoding.first_token
     sources = encode_prompts(batch["prompt"], tokenizer, seq2seq)
     if seq2seq:
         targets = tokenizer(text_target=batch["ground_truth"], verbose=False).input_ids
@@ -85,38 +92,6 @@ def _behind_the_end(tokenizer: PreTrainedTokenizerBase) -> Ids:
     """What the tokenizer itself writes behind the end marker of an answer: the language, for mBART."""
     added, end = tokenizer(text_target="").input_ids, tokenizer.eos_token_id
     return added[added.index(end) + 1 :] if end in added else []
-
-
-def _encode_chats(batch: dict[str, list], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Ids]]:
-    encoded = [encode_chat(chat, tokenizer) for chat in batch["messages"]]
-    return {"source_ids": [ids for ids, _ in encoded], "target_ids": [labels for _, labels in encoded]}
-
-
-def encode_chat(chat: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase) -> tuple[Ids, Ids]:
-    """Token ids of a chat in the model's own template, and its labels: the assistant's turns, -100 elsewhere.
-
-    Raises DataError if the template rewrites earlier turns, so that a turn cannot be located.
-    """
-    ids = _render(chat, tokenizer, answer_next=False)
-    labels = [IGNORED] * len(ids)
-    for number, turn in enumerate(chat):
-        if turn["role"] != "assistant":
-            continue
-        before = _render(chat[:number], tokenizer, answer_next=True)
-        after = _render(chat[: number + 1], tokenizer, answer_next=False)
-        if ids[: len(before)] != before or ids[: len(after)] != after:
-            raise DataError(
-                f"MESSAGES_COLUMN: this model's chat template rewrites earlier turns when a chat continues; message {number + 1} "
-                "cannot be found in it. Give each chat one answer, or use INPUT_COLUMN and TARGET_COLUMN."
-            )
-        labels[len(before) : len(after)] = ids[len(before) : len(after)]
-    return ids, labels
-
-
-def _render(chat: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, answer_next: bool) -> Ids:
-    if not chat and not answer_next:
-        return []
-    return tokenizer.apply_chat_template(chat, add_generation_prompt=answer_next, return_dict=False)
 
 
 def assemble(tokenised: Dataset, longest: tuple[int, int], eos_token_id: int, layout: str, cache: Path) -> Dataset:

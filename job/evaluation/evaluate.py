@@ -3,8 +3,8 @@
 import csv
 import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,9 @@ from transformers import PreTrainedTokenizerBase
 
 from job.errors import Diverged
 from job.evaluation.baseline import baseline_outputs
-from job.evaluation.generate import Decoding, Ids, generate, measure_losses, prompt_of
+from job.evaluation.generate import Decoding, Ids, decode, generate_ids, measure_losses, prompt_of
 from job.evaluation.metrics import CustomMetric, Scores, score
+from job.labels import IGNORED
 from job.model.lora import base_only
 from job.system.durable import replace_durably
 from job.system.ranks import Ranks
@@ -45,6 +46,8 @@ class Evaluation:
     adapter_scores: Scores
     baseline_scores: Scores
     """Without the loss, which only a model has."""
+    adapter_ids: list[Ids] = field(default_factory=list)
+    """The adapter's outputs as tokens."""
 
 
 def evaluate(
@@ -57,28 +60,31 @@ def evaluate(
     """
     train, rows = data
     prompts = [prompt_of(row, model.config.is_encoder_decoder) for row in rows]
-    inputs, truths = texts(rows, prompts, tokenizer)
+    inputs, truths = texts(rows, prompts, tokenizer, scoring.decoding.kept)
     with base_only(model):
-        base_outputs, base_scores = _answer_and_score(model, tokenizer, rows, (prompts, truths), scoring, ranks)
-    adapter_outputs, adapter_scores = _answer_and_score(model, tokenizer, rows, (prompts, truths), scoring, ranks)
+        base_outputs, base_scores, _ = _answer_and_score(model, tokenizer, rows, (prompts, truths), scoring, ranks)
+    adapter_outputs, adapter_scores, adapter_ids = _answer_and_score(model, tokenizer, rows, (prompts, truths), scoring, ranks)
     baseline = baseline_outputs(inputs, truths, train, tokenizer)
     baseline_scores = score(baseline, truths, scoring.metrics, scoring.custom_metric)
-    return Evaluation(inputs, truths, base_outputs, adapter_outputs, baseline, base_scores, adapter_scores, baseline_scores)
+    outputs, scores = (base_outputs, adapter_outputs, baseline), (base_scores, adapter_scores, baseline_scores)
+    return Evaluation(inputs, truths, *outputs, *scores, adapter_ids)
 
 
 def _answer_and_score(
     model: PeftModel, tokenizer: PreTrainedTokenizerBase, rows: Dataset, asked: tuple[list, list[str]], scoring: Scoring,
     ranks: Ranks,
-) -> tuple[list[str], Scores]:  # fmt: skip
+) -> tuple[list[str], Scores, list[Ids]]:  # fmt: skip
+    """Outputs, their scores, and the outputs as tokens."""
     prompts, truths = asked
     mine = ranks.share([len(prompt) for prompt in prompts])
-    answered = generate(model, tokenizer, [prompts[row] for row in mine], scoring.decoding)
-    outputs = ranks.collect(dict(zip(mine, answered, strict=True)))
+    answered = generate_ids(model, tokenizer, [prompts[row] for row in mine], scoring.decoding)
+    ids = ranks.collect(dict(zip(mine, answered, strict=True)))
+    outputs = decode(ids, tokenizer, scoring.decoding.kept)
     scores = score(outputs, truths, scoring.metrics, scoring.custom_metric)
     if "loss" in scoring.metrics:
         losses = measure_losses(model, tokenizer, [rows[row] for row in mine], scoring.decoding)
         scores["loss"] = ranks.collect(dict(zip(mine, losses, strict=True)))
-    return outputs, scores
+    return outputs, scores, ids
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -108,13 +114,11 @@ def write_csv(evaluation: Evaluation, path: Path) -> None:
     replace_durably(partial, path)
 
 
-def texts(rows: Dataset, prompts: Sequence[Ids], tokenizer: PreTrainedTokenizerBase) -> tuple[list[str], list[str]]:
-    """Inputs and right answers of prepared rows; decoded where only tokens are known."""
-    inputs = rows["input"][:] if "input" in rows.column_names else tokenizer.batch_decode(prompts, skip_special_tokens=True)
-    return inputs, rows["ground_truth"][:] if "ground_truth" in rows.column_names else _decode_labels(rows, tokenizer)
-
-
-def _decode_labels(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    return tokenizer.batch_decode(
-        [[label for label in labels if label >= 0] for labels in rows["labels"]], skip_special_tokens=True
-    )
+def texts(
+    rows: Dataset, prompts: Sequence[Ids], tokenizer: PreTrainedTokenizerBase, kept: Collection[int] = ()
+) -> tuple[list[str], list[str]]:
+    """Inputs and right answers of prepared rows; decoded, with the special tokens that are `kept`, where only tokens are known."""
+    inputs = rows["input"][:] if "input" in rows.column_names else decode(prompts, tokenizer)
+    if "ground_truth" in rows.column_names:
+        return inputs, rows["ground_truth"][:]
+    return inputs, decode([[label for label in labels if label != IGNORED] for labels in rows["labels"]], tokenizer, kept)

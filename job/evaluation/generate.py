@@ -8,6 +8,7 @@ import torch
 from tqdm import tqdm
 from transformers import BatchEncoding, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from job.data.special_tokens import special_token_ids
 from job.errors import OutOfMemory
 from job.labels import IGNORED
 from job.model.answering import plain_decoding
@@ -43,7 +44,7 @@ def decode(answers: Sequence[Ids], tokenizer: PreTrainedTokenizerBase, kept: Col
     """The texts of answers, without special tokens but those that are `kept`."""
     if not kept:
         return [tokenizer.decode(answer, skip_special_tokens=True).strip() for answer in answers]  # batch_decode([]) is [""]
-    hidden = set(tokenizer.all_special_ids) - set(kept)
+    hidden = special_token_ids(tokenizer) - set(kept)
     return [tokenizer.decode([token for token in answer if token not in hidden]).strip() for answer in answers]
 
 

@@ -23,6 +23,8 @@ from job.model.patches import fuse_gelu, keep_nf4_weights, keep_wo_in_float32, q
 from job.system.hub import hub_errors
 
 END_BYTES = 2**22
+MADE_UP = 1
+"""Tokens beside special ones of a tokenizer without files: T5's has "▁"."""
 
 
 @dataclass(frozen=True)
@@ -152,14 +154,25 @@ def _raise_for_weights(base: BaseModel, error: OSError) -> None:
         raise InputMissing(f"{base}: its weights cannot be loaded: {first_line(error)}") from error
 
 
-def check_vocabulary(base: BaseModel, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raises InputMissing if the tokenizer is not the model's.
+def embeddings(config: PreTrainedConfig) -> int | None:
+    """How many tokens the model has embeddings for; None where its config does not say."""
+    return getattr(config.get_text_config(), "vocab_size", None)
 
-    transformers 5 makes up a tokenizer of special tokens alone, without a word, where the model's folder has none.
+
+def check_vocabulary(base: BaseModel, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises InputMissing if the tokenizer is not the model's: one made up, or one whose special tokens have no embedding.
+
+    transformers 5 makes up a tokenizer of special tokens alone, without a word, where the model's folder has none. Other tokens
+    may be more than there are embeddings, as published models have it: those that occur count, see `job.data.token_range`.
     """
-    embedded = config.get_text_config().vocab_size
-    if not embedded // 2 <= len(tokenizer) <= embedded:
-        raise InputMissing(
-            f"{base}: the tokenizer there has {len(tokenizer)} tokens, the model embeds {embedded}; they do not belong together. "
-            "Save the model's own tokenizer beside it."
-        )
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    if len(set(tokenizer.get_vocab().values()) - special) <= MADE_UP:
+        raise InputMissing(f"{base}: no tokenizer there, or one that has special tokens alone. Save the model's own beside it.")
+    embedded = embeddings(config)
+    for name in ("pad_token", "eos_token"):
+        token = getattr(tokenizer, f"{name}_id")
+        if embedded is not None and token is not None and token >= embedded:
+            raise InputMissing(
+                f'{base}: the {name} of its tokenizer, "{getattr(tokenizer, name)}", is token {token}, and the model has '
+                f"{embedded} embeddings. Set another {name} in tokenizer_config.json, or save the model's own tokenizer there."
+            )

@@ -1,4 +1,4 @@
-"""LoRA on a base model: which modules, a new adapter, a saved one, and the base without it."""
+"""LoRA on a base model: a new adapter, a saved one, and the base without it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,32 +6,9 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as DEFAULT_TARGETS
 from transformers import PreTrainedModel
 
 from job.errors import InputMissing, SettingsError, first_line
-
-
-def choose_targets(targets: tuple[str, ...], model: PreTrainedModel) -> list[str] | str:
-    """`target_modules` of a LoraConfig: PEFT's choice for the model's kind if "auto".
-
-    Raises SettingsError for a name that matches no module.
-    """
-    if targets == ("all-linear",):
-        return "all-linear"
-    if targets == ("auto",):
-        return DEFAULT_TARGETS.get(model.config.model_type, "all-linear")
-    names = [name for name, module in model.named_modules() if name and not list(module.children())]
-    for target in targets:
-        if not any(name == target or name.endswith(f".{target}") for name in names):
-            existing = sorted(
-                {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-            )
-            raise SettingsError(
-                f'TARGET_MODULES: no module of the model is named "{target}"; there are {", ".join(existing)}. '
-                "Name some of these, or set auto or all-linear."
-            )
-    return list(targets)
 
 
 def add_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:

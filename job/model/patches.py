@@ -5,7 +5,9 @@ one has moved it.
 """
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
+from functools import partial, wraps
 from typing import Any
 
 import torch
@@ -13,12 +15,14 @@ from bitsandbytes.nn import Linear4bit
 from torch import Tensor, nn
 from transformers import BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel
 from transformers.activations import NewGELUActivation
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 from job.model.cpu_dropout import CpuDropout
 
-POSITION_BIAS, CROSS_BIAS = 2, 5
-"""Positions of `position_bias` and `encoder_decoder_position_bias` among the arguments with which a T5Stack calls its T5Blocks."""
+ATTENTION_PREFIX = "packed_"
+"""Of the names under which transformers finds replaced attentions: packed_sdpa for sdpa."""
 
 
 @contextlib.contextmanager
@@ -75,25 +79,73 @@ def attention_implementation(model: PreTrainedModel) -> str:
     return model.config._attn_implementation
 
 
-def replace_shared_biases(model: PreTrainedModel, make_biases: Callable[..., tuple[Tensor, Tensor | None] | None]) -> None:
-    """Gives the first block of both stacks of a T5 other biases than it would compute; it shares them with the blocks behind it.
+def own_attention(module: nn.Module, name: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    """The function that an attention `module` calls where its config says `name`, found as the library's own code finds it."""
+    library = sys.modules[type(module).__module__]
+    return library.ALL_ATTENTION_FUNCTIONS.get_interface(name, getattr(library, "eager_attention_forward", None))
 
-    make_biases: takes the first block and the keyword arguments of its call; returns (position bias, cross bias), or None to
-    leave them. transformers computes them for positions in the whole sequence, and has no argument for others.
+
+def replace_attention(model: PreTrainedModel, attention: Callable, mask: Callable) -> Callable[[], None]:
+    """Makes every part of `model` call `attention(name, ...)` and `mask(make_mask, ...)` instead of its own; the result undoes it.
+
+    name: of the attention that the part would have called; make_mask: what makes the masks for that.
     """
+    found = (getattr(module, "config", None) for module in model.modules())
+    before = {id(config): (config, config._attn_implementation) for config in found if isinstance(config, PreTrainedConfig)}
+    for config, name in before.values():
+        if name is not None:
+            ALL_ATTENTION_FUNCTIONS.register(ATTENTION_PREFIX + name, partial(attention, name))
+            ALL_MASK_ATTENTION_FUNCTIONS.register(ATTENTION_PREFIX + name, partial(mask, ALL_MASK_ATTENTION_FUNCTIONS[name]))
+            config._attn_implementation_internal = ATTENTION_PREFIX + name
 
-    def replace(block: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
-        biases = make_biases(block, kwargs)
-        if biases is None:
-            return None
-        given = list(args)
-        given[POSITION_BIAS] = biases[0]
-        if biases[1] is not None:
-            given[CROSS_BIAS] = biases[1]
-        return tuple(given), kwargs
+    def undo() -> None:
+        for config, name in before.values():
+            config._attn_implementation_internal = name
 
-    for stack in (model.encoder, model.decoder):
-        stack.block[0].register_forward_pre_hook(replace, with_kwargs=True)
+    return undo
+
+
+def replace_forward(module: nn.Module, forward: Callable) -> Callable[[], None]:
+    """Makes `module` compute `forward(its own forward, ...)`; the result undoes it."""
+    own, before = module.forward, {name: value for name, value in vars(module).items() if name == "forward"}
+
+    @wraps(own)  # its signature is asked for
+    def replaced(*args: Any, **kwargs: Any) -> Any:
+        return forward(own, *args, **kwargs)
+
+    def undo() -> None:
+        del module.forward
+        vars(module).update(before)
+
+    module.forward = replaced
+    return undo
+
+
+def replace_bias(attention: Any, make_bias: Callable[..., Tensor]) -> Callable[[], None]:
+    """Gives an attention of a T5 that is called with `packing` the bias that `make_bias` returns; the result undoes it.
+
+    make_bias: takes the attention, what computes the bias for two lengths (None for cross-attention, which has none), `packing`
+    and the device. transformers computes the bias for positions in the whole sequence, and has no argument for others.
+    """
+    relative, compute_bias = attention.has_relative_attention_bias, attention.compute_bias
+
+    def begin(_attention: nn.Module, _args: tuple, kwargs: dict[str, Any]) -> None:
+        attention.packing = kwargs.get("packing")
+        attention.has_relative_attention_bias = relative or attention.packing is not None  # else zeros, tokens x tokens
+
+    def compute(query_length: int, key_length: int, device: torch.device | None = None, past_seen_tokens: int = 0) -> Tensor:
+        if attention.packing is None:
+            return compute_bias(query_length, key_length, device=device, past_seen_tokens=past_seen_tokens)
+        return make_bias(attention, compute_bias if relative else None, attention.packing, device)
+
+    def undo() -> None:
+        handle.remove()
+        del attention.compute_bias
+        attention.has_relative_attention_bias = relative
+
+    attention.compute_bias = compute
+    handle = attention.register_forward_pre_hook(begin, with_kwargs=True)
+    return undo
 
 
 @contextlib.contextmanager

@@ -2,23 +2,26 @@
 
 import logging
 import time
+from collections.abc import Callable
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 from peft import PeftModel
 
 from job.evaluation.generate import generate, prompt_of
-from job.model.packing import accept_packed
-from job.model.patches import attention_implementation
+from job.model.packed_attention import accept_packed
 from job.model.sharding import is_sharded
 from job.pipeline.context import RunContext
 from job.preflight.memory import longest_batch
-from job.preflight.packing import packing_is_exact, packing_is_faster
+from job.preflight.packing import packing_is_faster, why_padded
 from job.preflight.precision import check_precision
 from job.system.durable import check_space
 from job.system.hardware import estimate_training_s, free_memory
 
 log = logging.getLogger(__name__)
+
+Found = TypeVar("Found")
 
 CHECKPOINT_WIDTH, CHECKPOINTS = 12, 3
 """Bytes that a checkpoint takes for a trained parameter (weight and two moments of AdamW), and how many are there at once."""
@@ -50,33 +53,41 @@ def check_disk(context: RunContext, trainable: int) -> None:
 
 
 def choose_padding_free(context: RunContext, model: PeftModel) -> bool:
-    """Whether `model` trains on packed rows, which it then accepts: where the plan has it, and the check finds them sound."""
-    if not context.plan.padding_free:
-        return False
-    attention = attention_implementation(model)
-    accept_packed(model.get_base_model())
-    if is_sharded(model):
-        pays = context.ranks.broadcast(_packing_pays(context, model))
-    else:
-        pays = context.ranks.from_main(lambda: _packing_pays(context, model))
-    if pays:
-        return True
-    model.set_attn_implementation(attention)
-    return False
+    """Whether `model` trains on packed rows, which it then accepts; says why where it doesn't."""
+    reason = _why_padded(context, model)
+    if reason is not None and context.ranks.is_main:
+        level = logging.WARNING if context.settings.padding_free == "true" else logging.INFO
+        log.log(level, "rows of %s are padded, not packed: %s", model.config.model_type, reason)
+    return reason is None
 
 
-def _packing_pays(context: RunContext, model: PeftModel) -> bool:
-    """Whether packed rows are what padded ones are and, where time is measured, faster: before the first step, on a GPU.
+def _why_padded(context: RunContext, model: PeftModel) -> str | None:
+    """Why `model` trains on padded rows; None if it trains on packed ones, which it then accepts.
 
-    Not on a CPU, where packing always was faster: bit for bit the same run wants the same choice.
+    What is faster is asked on a GPU alone, before the first step: bit for bit the same run wants the same choice, and on a CPU
+    packing always was faster.
     """
-    settings, rows = context.settings, context.prepared.train
-    if not packing_is_exact(model, rows, context.tokenizer):
-        return False
+    settings, rows, tokenizer = context.settings, context.prepared.train, context.tokenizer
+    if settings.padding_free == "false":
+        return "PADDING_FREE=false"
+    if not context.plan.padding_free:
+        return "as when this run began"
+    reason = _agreed(context, model, lambda: why_padded(model, rows, tokenizer))
+    if reason is not None:
+        return reason
+    undo = accept_packed(model.get_base_model())
     is_open = settings.padding_free == "auto" and not settings.full_determinism and not context.folder.is_begun
     if context.hardware.device == "cpu" or not is_open:
-        return True
-    return packing_is_faster(model, rows, context.tokenizer, context.plan.micro_batch)
+        return None
+    if _agreed(context, model, lambda: packing_is_faster(model, rows, tokenizer, context.plan.micro_batch)):
+        return None
+    undo()
+    return "that is faster here"
+
+
+def _agreed(context: RunContext, model: PeftModel, find: Callable[[], Found]) -> Found:
+    """What rank 0 finds, on every rank; where the model is sharded all have to compute."""
+    return context.ranks.broadcast(find()) if is_sharded(model) else context.ranks.from_main(find)
 
 
 def check_generation(context: RunContext, model: PeftModel) -> float:

@@ -26,7 +26,7 @@ def evaluate(context: RunContext, model: PeftModel) -> None:
         folder.verdict.unlink(missing_ok=True)
         folder.evaluation.unlink(missing_ok=True)
         update_settings(folder, identity(context.settings))
-    record_expected(context, model, evaluation.adapter_outputs)
+    record_expected(context, model, evaluation.adapter_outputs, evaluation.adapter_ids)
     if context.ranks.is_main:
         write_csv(evaluation, folder.evaluation)
 

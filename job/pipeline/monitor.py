@@ -65,7 +65,7 @@ def answer_scorer(context: RunContext, model: PeftModel, curves: Curves | None) 
         if not count:
             return {}
         prompts = [prompt_of(row, context.seq2seq) for row in rows]
-        inputs, truths = texts(rows, prompts, context.tokenizer)
+        inputs, truths = texts(rows, prompts, context.tokenizer, context.scoring.decoding.kept)
         mine, answered = ranks.share([len(prompt) for prompt in prompts]), None
         with contextlib.suppress(EvaluationStopped):
             answered = generate(model, context.tokenizer, [prompts[row] for row in mine], decoding)

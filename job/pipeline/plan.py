@@ -8,7 +8,6 @@ from transformers import PreTrainedConfig
 
 from job.config.settings import Settings
 from job.errors import JobError, OutOfMemory, SettingsError
-from job.model.packing import can_pack
 from job.pipeline.records import PlanRecord
 from job.pipeline.run_folder import RunFolder
 from job.plan.choose import USABLE, PlanConstraints, Workload, choose
@@ -42,15 +41,13 @@ def plan_for_machine(settings: Settings, hardware: Hardware, config: PreTrainedC
 
     Raises OutOfMemory if nothing fits the GPU, with the GPUs that would do, and SettingsError for what this model cannot do.
     """
-    if settings.padding_free == "true" and not can_pack(config):
-        raise SettingsError(f"PADDING_FREE=true: {config.model_type} models take padded rows only. Set PADDING_FREE=auto.")
     if settings.shard_base == "true" and settings.quantization not in ("auto", "none"):
         raise SettingsError("SHARD_BASE=true shards unquantised weights only. Set QUANTIZATION=none, or SHARD_BASE=false.")
     if hardware.device == "cpu":
         record = PlanRecord(settings.model_id, **_plan_for_cpu(settings, hardware, config))
     else:
         record = PlanRecord(settings.model_id, **_plan_for_gpu(settings, hardware, config, workload))
-    return replace(record, padding_free=settings.padding_free != "false" and can_pack(config))
+    return replace(record, padding_free=settings.padding_free != "false")
 
 
 def _plan_for_cpu(settings: Settings, hardware: Hardware, config: PreTrainedConfig) -> dict:

@@ -13,13 +13,14 @@ from job.config.libraries import check_trackers, weight_format
 from job.config.scoring import make_scoring
 from job.config.settings import Settings
 from job.data.added_tokens import add_tokens
+from job.data.chat import end_of_turn
 from job.data.lengths import LengthLimits
 from job.data.prepare import ModelSpec, PreparedData, prepare, read_prepared
 from job.data.special_tokens import special_tokens_in_answers
 from job.data.token_lengths import token_lengths
 from job.model.answering import answering_config, load_own_config
 from job.model.languages import choose_languages
-from job.model.load import BaseModel, check_vocabulary, fingerprint, is_seq2seq, load_base, load_config, load_tokenizer
+from job.model.load import BaseModel, check_vocabulary, embeddings, fingerprint, is_seq2seq, load_base, load_config, load_tokenizer
 from job.model.lora import load_adapter
 from job.model.positions import read_positions, usual_length
 from job.model.sharding import shard_base
@@ -119,7 +120,8 @@ def model_spec(settings: Settings, base: BaseModel, config: PreTrainedConfig) ->
     choose_languages(tokenizer, languages(settings), own)
     positions = read_positions(config)
     limits = LengthLimits(usual_length(config, tokenizer), positions.source, not seq2seq, positions.target)
-    return ModelSpec(tokenizer, seq2seq, limits, answering_config(own, config, tokenizer))
+    answering = answering_config(own, config, tokenizer, [end_of_turn(tokenizer)])
+    return ModelSpec(tokenizer, seq2seq, limits, answering, embeddings(config))
 
 
 def prepare_data(settings: Settings, spec: ModelSpec, folder: Path, expected: str | None = None) -> PreparedData:

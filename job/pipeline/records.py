@@ -175,12 +175,14 @@ class ExpectedAnswers:
     base_losses: list[float]
     max_new_tokens: int
     num_beams: int
+    ids: list[list[int]] | None = None
+    """The outputs as tokens; None in what earlier versions wrote."""
     kept_special_tokens: tuple[int, ...] = ()
 
     @property
     def answers(self) -> Answers:
         """The adapter's."""
-        return Answers(self.outputs, self.losses)
+        return Answers(self.outputs, self.losses, self.ids)
 
     @property
     def decoding(self) -> Decoding:
@@ -241,3 +243,5 @@ class AdapterRecord(Record):
     """Tokens of an input that were allowed in training; None where it is what the model takes."""
     kept_special_tokens: tuple[int, ...] = ()
     """Those that belong to the text of an answer."""
+    chat_opening: dict[str, Any] | None = None
+    """The `messages` and `tools` that all training chats began with."""

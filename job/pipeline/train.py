@@ -132,6 +132,7 @@ def _adapter_record(context: RunContext, result: TrainingResult) -> AdapterRecor
         base_model=published_model_id(settings),
         seq2seq=context.seq2seq,
         chat=context.prepared.chat,
+        chat_opening=context.prepared.opening,
         messages_column=settings.messages_column,
         input_column=settings.input_column,
         prompt_template=settings.prompt_template,

@@ -9,14 +9,14 @@ from peft import PeftModel
 from transformers import PreTrainedConfig
 
 from job.errors import VerificationFailed
-from job.evaluation.generate import Decoding, measure_losses, prompt_of
+from job.evaluation.generate import Decoding, Ids, measure_losses, prompt_of
 from job.model.load import BaseModel, load_config
 from job.model.lora import base_only
 from job.model.positions import answer_room
 from job.pipeline.context import RunContext, timed
 from job.pipeline.records import ExpectedAnswers, ProofRecord
 from job.pipeline.status import write_stage
-from job.publish.verification import QUANTISED_TOLERANCE, TOLERANCE, answer_in_fresh_process, compare_answers
+from job.publish.verification import QUANTISED_TOLERANCE, TOLERANCE, answer_in_fresh_process, compare_answers, with_answers
 from job.system.hardware import DTYPES, free_memory
 
 log = logging.getLogger(__name__)
@@ -26,15 +26,19 @@ ROWS = 8
 NO_MEMORY = "no room in memory"
 
 
-def record_expected(context: RunContext, model: PeftModel, outputs: Sequence[str]) -> None:
-    """Begins proof.json with what `model` makes of the first held-out rows. outputs: its answers to them. Every rank calls this."""
+def record_expected(context: RunContext, model: PeftModel, outputs: Sequence[str], ids: Sequence[Ids]) -> None:
+    """Begins proof.json with what `model` makes of the first held-out rows. Every rank calls this.
+
+    outputs, ids: its answers to them, as text and as tokens.
+    """
     rows = list(context.prepared.evaluation.select(range(min(ROWS, len(outputs)))))
     decoding = context.scoring.decoding
     losses = measure_losses(model, context.tokenizer, rows, decoding)
     with base_only(model):
         base_losses = measure_losses(model, context.tokenizer, rows, decoding)
+    answered = list(outputs[: len(rows)]), list(ids[: len(rows)])
     expected = ExpectedAnswers(
-        list(outputs[: len(rows)]), losses, base_losses, decoding.max_new_tokens, decoding.num_beams, decoding.kept
+        answered[0], losses, base_losses, decoding.max_new_tokens, decoding.num_beams, answered[1], decoding.kept
     )
     if context.ranks.is_main:
         ProofRecord(expected).write(context.folder.proof)
@@ -70,6 +74,7 @@ def verify(context: RunContext) -> None:
 def _task_with_adapter(context: RunContext, expected: ExpectedAnswers) -> dict:
     held_out = context.prepared.evaluation.select(range(len(expected.outputs)))
     rows = reload_rows(held_out, load_config(context.base), expected.max_new_tokens)
+    rows = with_answers(rows, expected.answers)
     task = reload_task(context.base, context.seq2seq, context.hardware.device, context.plan.precision, rows, expected.decoding)
     adapter = str(context.folder.adapter)
     task |= {"adapter": adapter, "tokenizer": adapter}

@@ -1,63 +1,122 @@
 """Whether a model is trained on packed rows: where they are what padded rows are, and on a GPU where they are faster too."""
 
-import contextlib
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
 import torch
 from datasets import Dataset
 from peft import PeftModel
+from torch import Tensor
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
+from job.data.token_lengths import token_lengths
+from job.errors import first_line
 from job.model.objective import Objective
+from job.model.packed_attention import CannotPack, accept_packed
 from job.model.packing import Collator, PackingCollator, padding_collator
 from job.model.sharding import is_sharded
 from job.preflight.memory import preserved_state
-from job.preflight.precision import in_float32, loss_and_gradient
+from job.preflight.precision import HALF, in_float32, loss_and_gradient
 from job.system.hardware import free_memory
 from job.training.order import Order
 
 log = logging.getLogger(__name__)
 
-LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-4, 1e-3
-"""What float32 stays well within: one row that sees another is off by more than a hundred times that."""
+TOLERANCES = 1e-4, 1e-3
+"""Of loss and gradient in float32, which stays well within: one row that sees another is off by more than a hundred times that."""
+HALF_TOLERANCES = 0.01, 0.1
+"""The same in half precision, beside ROUNDING times what padded rows are off from float32."""
+ROUNDING = 2
 TIMED_BATCHES, ROUNDS = 3, 4
 
 
-def packing_is_exact(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the longest and the median row have the loss and gradient packed that they have padded, in float32.
+@dataclass(frozen=True)
+class Measured:
+    """Loss and gradient of a batch, and how far these may be off, each relative to itself."""
 
-    `model` accepts packed batches. A warning says why not: another version of the library, a kind of attention that looks across
-    rows, such as state-space layers, or one that packed rows do not have, such as a sliding window.
+    loss: float
+    gradient: Tensor
+    tolerances: tuple[float, float]
+
+    def distance(self, other: "Measured") -> tuple[float, float]:
+        """How far loss and gradient are off from the other's."""
+        turned = (self.gradient - other.gradient).norm() / other.gradient.norm()
+        return abs(self.loss / other.loss - 1), turned.item()
+
+
+def why_padded(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Why `model` is to be trained on padded rows; None if packed ones are the same.
+
+    They are if a few rows, the longest among them, have the loss and the gradient packed that the model, as it was loaded, has for
+    them padded: in float32, and in the type of its weights no further from that. Afterwards the model is as it was.
     """
-    order = np.argsort(rows["length"][:])
-    chosen = _ids(rows, [order[-1], order[len(order) // 2]])
-    was_training = model.training
+    was_training, chosen = model.training, telling_rows(rows)
     model.eval()
     try:
-        with contextlib.nullcontext() if is_sharded(model) else in_float32(model):
-            expected_loss, expected, _ = loss_and_gradient(model, padding_collator(model, tokenizer)(chosen).to(model.device))
-            loss, gradient, _ = loss_and_gradient(model, PackingCollator(model)(chosen).to(model.device))
-    except torch.OutOfMemoryError:
-        free_memory()
-        log.info("two rows do not fit the memory at once: there is nothing to pack")
-        return False
-    except (TypeError, ValueError, RuntimeError) as error:
-        log.warning("PADDING_FREE: %s takes no packed rows (%s): it is trained with padding", model.config.model_type, error)
-        return False
+        for places in (chosen, [chosen[0], chosen[-1]]):
+            try:
+                return _why_padded(model, _ids(rows, places), tokenizer)
+            except torch.OutOfMemoryError:
+                free_memory()
+        return "two rows do not fit the memory at once"
     finally:
         model.train(was_training)
-    off, turned = abs(loss / expected_loss - 1), ((gradient - expected).norm() / expected.norm()).item()
-    if off <= LOSS_TOLERANCE and turned <= GRADIENT_TOLERANCE:
-        return True
-    log.warning(
-        "PADDING_FREE: packed rows are not what padded rows are for %s (loss %.5g instead of %.5g, gradient off by %.2g): it is "
-        "trained with padding", model.config.model_type, loss, expected_loss, turned,
-    )  # fmt: skip
-    return False
+
+
+def telling_rows(rows: Dataset) -> list[int]:
+    """The places of the row with the longest input, the one with the longest answer, one of middling length and the shortest."""
+    longest = [int(token_lengths(rows, name).argmax()) for name in ("input_ids", "labels")]
+    order = np.argsort(rows["length"][:]).tolist()
+    chosen = list(dict.fromkeys([*longest, order[len(order) // 2], order[0]]))
+    return chosen if len(chosen) > 1 else chosen * 2
+
+
+def _why_padded(model: PeftModel, rows: Sequence[dict[str, list[int]]], tokenizer: PreTrainedTokenizerBase) -> str | None:
+    expected = _measure(model, padding_collator(model, tokenizer)(rows).to(model.device))
+    try:
+        undo = accept_packed(model.get_base_model())
+        try:
+            found = _measure(model, BatchEncoding(PackingCollator(model)(rows)).to(model.device))
+        finally:
+            undo()
+    except CannotPack as error:
+        return str(error)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        notes = getattr(error, "__notes__", None)
+        return notes[0] if notes else f"it takes no packed rows ({type(error).__name__}: {first_line(error)})"
+    return next(filter(None, (_difference(*sides, expected[0]) for sides in zip(found, expected, strict=True))), None)
+
+
+def _difference(packed: Measured, padded: Measured, exact: Measured) -> str | None:
+    """What packed rows differ in from `exact` by more than rounding, which padded ones show."""
+    off, turned = packed.distance(exact)
+    loss_allowed, allowed = (
+        tolerance + ROUNDING * rounded for tolerance, rounded in zip(packed.tolerances, padded.distance(exact), strict=True)
+    )
+    if off <= loss_allowed and turned <= allowed:  # not so for NaN
+        return None
+    return (
+        f"packed rows are not what padded rows are (loss {packed.loss:.5g} instead of {padded.loss:.5g}, gradient off by "
+        f"{turned:.2g} where {allowed:.1g} is allowed)"
+    )
+
+
+def _measure(model: PeftModel, batch: BatchEncoding) -> list[Measured]:
+    """What `batch` gives in float32, unless the model is sharded, and in the type of the model's weights if that is narrower."""
+    half, sharded = any(parameter.dtype in HALF for parameter in model.parameters()), is_sharded(model)
+    measured = []
+    if not sharded:
+        with in_float32(model):
+            measured.append(Measured(*loss_and_gradient(model, batch)[:2], TOLERANCES))
+    if half or sharded:
+        measured.append(Measured(*loss_and_gradient(model, batch)[:2], HALF_TOLERANCES if half else TOLERANCES))
+    return measured
 
 
 def packing_is_faster(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase, micro_batch: int) -> bool:

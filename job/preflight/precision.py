@@ -20,6 +20,7 @@ LOSS_TOLERANCE, LEAST_COSINE = 0.05, 0.9
 LARGEST_SCALE = 2.0**16
 """Of the loss, as the loss scaler begins; small gradients would vanish in float16 without."""
 HALF = (torch.float16, torch.bfloat16)
+MATMULS = (torch.matmul, Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__)
 
 
 def check_precision(model: PeftModel, batch: BatchEncoding) -> None:
@@ -106,9 +107,16 @@ def in_float32(model: nn.Module) -> Iterator[None]:
 
 
 class _WidenProducts(TorchFunctionMode):
-    """Linear layers with half precision weights are computed by `_WideLinear`, and nothing is cast down to the type of these."""
+    """Linear layers with half precision weights are computed by `_WideLinear`, and nothing is cast down to the type of these.
+
+    A head that is tied to the embedding is one of them: what is looked up in it is widened.
+    """
 
     def __torch_function__(self, function: Callable, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
+        if function in MATMULS:
+            args = tuple(factor.float() if factor.dtype in HALF else factor for factor in args)
+        if function is F.embedding and args[1].dtype in HALF:
+            return function(*args, **(kwargs or {})).float()
         if function is F.linear and args[1].dtype in HALF and not args[1].requires_grad:
             return _WideLinear.apply(*args, *(kwargs or {}).values())
         if function is torch.Tensor.to and len(args) == 2 and args[1] in HALF and args[0].dtype == torch.float32:

@@ -13,12 +13,16 @@ from job.errors import VerificationFailed
 
 SCRIPT = Path(__file__).with_name("reload.py")
 TOLERANCE = {"fp32": 1e-3, "fp16": 0.02, "bf16": 0.05}
-"""What a row's loss may differ by, relative to it if it is above 1, where only the order of additions differs."""
+"""What a row's loss, or the logits of two tokens of which one was chosen here and the other there, may differ by, relative if
+above 1, where only the order of additions differs."""
 QUANTISED_TOLERANCE = 0.5
-"""The same where one side is quantised otherwise than the other: plain transformers leaves T5's `wo` as it is."""
+"""The same where one side is quantised otherwise than the other: plain transformers leaves T5's `wo` as it is. Then half of the
+answers may differ; else none may, but for near ties."""
 NO_ROOM = ("OutOfMemoryError", "MemoryError", "not enough memory")
 KILLED = -9
 """Exit code of a process that the machine ended because it ran out of memory."""
+SHOWN = 60
+"""Letters of an answer that a message shows."""
 APART = 0.01
 """What the losses of base and adapter must differ by, relative if above 1, to say which of them a loss is nearer to."""
 
@@ -30,6 +34,10 @@ class Answers:
     outputs: Sequence[str]
     losses: Sequence[float]
     """Mean cross-entropy of the right answer."""
+    ids: Sequence[list[int]] | None = None
+    """The outputs as tokens, to their end marker; None where nobody kept them."""
+    gaps: Sequence[dict[str, float]] | None = None
+    """Of a fresh process: how near it was to answering otherwise, by that other text; see `reload.token_gap`."""
 
 
 @dataclass(frozen=True)
@@ -43,29 +51,65 @@ class Difference:
     tolerance: float
     nearer_to_base: bool = False
     """Whether the losses are those of the base rather than those of the adapter: it was not loaded."""
+    near_ties: int = 0
+    """Answers that differ from a token on that was as likely as the expected one: rounding decided."""
+    example: tuple[str, str] | None = None
+    """What was expected and what was found, of an answer that differs by more."""
+
+    @property
+    def other_answers(self) -> int:
+        """Answers that differ by more than rounding."""
+        return self.rows - self.same_outputs - self.near_ties
 
     @property
     def is_too_large(self) -> bool:
-        """Whether it is more than rounding."""
-        return self.nearer_to_base or not self.largest_loss_difference <= self.tolerance
+        """Whether it is more than rounding, or than what another quantisation makes of the weights."""
+        allowed = self.rows // 2 if self.tolerance == QUANTISED_TOLERANCE else 0
+        return self.nearer_to_base or self.other_answers > allowed or not self.largest_loss_difference <= self.tolerance
 
     def __str__(self) -> str:
-        text = f"{self.same_outputs} of {self.rows} answers the same, losses within {self.largest_loss_difference:.1e}"
+        text = f"{self.same_outputs} of {self.rows} answers the same"
+        if self.near_ties:
+            text += f", {self.near_ties} a near tie of two tokens"
+        if self.example:
+            text += f', {self.other_answers} differ: expected "{_short(self.example[0])}", found "{_short(self.example[1])}"'
+        text += f", losses within {self.largest_loss_difference:.1e}"
         return f"{text}, which are the base model's" if self.nearer_to_base else text
 
 
+def _short(text: str) -> str:
+    """The beginning of a text, in one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN else f"{line[:SHOWN]} ..."
+
+
 def compare_answers(found: Answers, expected: Answers, tolerance: float, base_losses: Sequence[float] | None = None) -> Difference:
-    """How far `found` is from what was `expected` of an adapter; a loss that is not finite is infinitely far."""
-    same = sum(one == other for one, other in zip(found.outputs, expected.outputs, strict=True))
+    """How far `found` is from what was `expected` of an adapter; a loss that is not finite is infinitely far.
+
+    An answer may be another only where rounding decides: `found.gaps` says how near it was to the expected one.
+    """
+    same = [one == other for one, other in zip(found.outputs, expected.outputs, strict=True)]
     apart = [abs(one - other) / max(1.0, abs(other)) for one, other in zip(found.losses, expected.losses, strict=True)]
     largest = max(value if math.isfinite(value) else math.inf for value in apart)
+    gaps, tie = found.gaps or [{}] * len(same), min(tolerance, max(TOLERANCE.values()))
+    ties = [not equal and gap.get(text, math.inf) <= tie for equal, gap, text in zip(same, gaps, expected.outputs, strict=True)]
+    other = next((row for row in range(len(same)) if not same[row] and not ties[row]), None)
     return Difference(
-        len(found.outputs),
-        same,
-        largest,
-        tolerance,
-        _is_nearer_to(base_losses, found.losses, expected.losses, max(APART, tolerance / 2)),
+        rows=len(same),
+        same_outputs=sum(same),
+        largest_loss_difference=largest,
+        tolerance=tolerance,
+        nearer_to_base=_is_nearer_to(base_losses, found.losses, expected.losses, max(APART, tolerance / 2)),
+        near_ties=sum(ties),
+        example=None if other is None else (expected.outputs[other], found.outputs[other]),
     )
+
+
+def with_answers(rows: Sequence[dict], *sides: Answers) -> list[dict]:
+    """`rows` of a task with what these sides answered, so that a fresh process says how near it was to that."""
+    return [
+        row | {"answers": {side.outputs[number]: side.ids[number] for side in sides if side.ids}} for number, row in enumerate(rows)
+    ]
 
 
 def _is_nearer_to(base: Sequence[float] | None, found: Sequence[float], adapter: Sequence[float], apart: float) -> bool:
@@ -88,7 +132,7 @@ def answer_in_fresh_process(task: dict) -> Answers | None:
     ended = run_script(json.dumps(task))
     if ended.returncode == 0:
         found = json.loads(ended.stdout.splitlines()[-1])
-        return Answers(found["outputs"], found["losses"])
+        return Answers(found["outputs"], found["losses"], gaps=found.get("gaps"))
     reason = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
     if ended.returncode == KILLED or any(sign in reason for sign in NO_ROOM):
         return None

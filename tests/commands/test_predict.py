@@ -171,6 +171,28 @@ def test_chats_are_asked_in_the_template_they_were_taught_in(run_job, llama_fold
         assert row["output"] == text["output"] == tokenizer.decode(made, skip_special_tokens=True).strip()
 
 
+def test_texts_are_asked_after_the_system_message_that_all_chats_of_the_training_began_with(run_job, llama_folder, write_rows):
+    system = {"role": "system", "content": "be brief"}
+    questions = [{"role": "user", "content": f"{number} May"} for number in range(1, 31)]
+    chats = [{"messages": [system, turn, {"role": "assistant", "content": turn["content"][:2]}]} for turn in questions]
+    variables = {"MODEL_ID": llama_folder, "TRAIN_DATA": write_rows(chats, "chats.jsonl"), "PREDICT_CONFIDENCE": "true"} | FEW
+    assert run_job(**variables)[0] == 0
+    tables = {
+        "open": [{"messages": [system, turn]} for turn in questions[:3]],
+        "texts": [{"input": turn["content"]} for turn in questions[:3]],
+        "bare": [{"messages": [turn]} for turn in questions[:3]],
+    }
+    said = {}
+    for name, rows in tables.items():
+        write_rows(rows, f"{name}.jsonl")
+        code, said[name] = run_job("predict", f"{name}.jsonl", f"{name}-answers.jsonl", **variables)
+        assert code == 0, said[name]
+    found = {name: [row["confidence"] for row in answers(f"{name}-answers.jsonl")] for name in tables}
+    assert found["texts"] == found["open"] != found["bare"]
+    warning = "3 of 3 chats do not begin with the system message and the tools that all chats of the training began with"
+    assert [warning in text for text in said.values()] == [False, False, True]
+
+
 def test_answers_that_no_longer_hold_are_thrown_away_aloud(trained, run_job):
     variables = trained("t5_folder")
     PARTIAL.write_text('{"fingerprint": "of something else"}\n{"row": 0, "output": "wrong"}\n')

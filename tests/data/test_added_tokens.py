@@ -5,7 +5,7 @@ from datasets import Dataset
 from transformers import AutoTokenizer
 
 from job.data.added_tokens import add_tokens, parse_characters, spare_tokens, tokenise_adding
-from job.data.tokenise import tokenise
+from job.data.tokenise import Encoding
 from job.errors import SettingsError
 from tests import tiny_tokenizers
 
@@ -121,9 +121,7 @@ def examples(*answers: str) -> Dataset:
 
 
 def tokenised(tokenizer, parts, wanted, work):
-    return tokenise_adding(
-        parts, tokenizer, wanted, lambda *call, cache: tokenise(*call, seq2seq=True, num_proc=1, cache=cache), work
-    )
+    return tokenise_adding(tuple(parts), Encoding(tokenizer, seq2seq=True), wanted, 1, work)
 
 
 def test_auto_adds_what_the_training_answers_lack_the_most_frequent_first(tokenizer, tmp_path):

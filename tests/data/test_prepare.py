@@ -1,5 +1,6 @@
 """Preparing: once for the same content, whole or not at all, every lost row named."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from job.data.lengths import LengthLimits
 from job.data.prepare import DataConfig, ModelSpec, load_prepared, prepare
 from job.data.read import Source
 from job.data.rows import ColumnMapping
+from job.errors import DataError
+from tests.data.chat_templates import QWEN3, make_tokenizer
+
+SYSTEM = {"role": "system", "content": "be brief"}
 
 
 @pytest.fixture
@@ -95,3 +100,36 @@ def test_a_chat_whose_answer_was_cut_away_is_dropped_and_named(llama_folder, req
     asked = replace(request_, train=Source("TRAIN_DATA", str(path)), max_lengths=("30", "auto"), max_truncated_targets=0.5)
     prepared = prepare(asked, ModelSpec(tokenizer, False, LengthLimits(256, 256, shared=True)), tmp_path / "data")
     assert prepared.train_truncation.dropped + prepared.eval_truncation.dropped == ("row 4",)
+
+
+def test_a_template_that_strips_earlier_thoughts_makes_a_training_row_of_each_answer_and_asks_for_the_last(
+    request_, tmp_path, write_rows
+):
+    tokenizer = make_tokenizer(QWEN3)
+    turns = [[{"role": "user", "content": f"q {n}"}, {"role": "assistant", "content": f"a {n}"}] for n in range(40)]
+    path = write_rows(
+        [{"messages": [SYSTEM, *first, *second]} for first, second in zip(turns[:20], turns[20:], strict=True)], "a.jsonl"
+    )
+    asked = replace(request_, train=Source("TRAIN_DATA", str(path)), max_lengths=("auto", "auto"))
+    prepared = prepare(asked, ModelSpec(tokenizer, False, LengthLimits(256, 256, shared=True)), tmp_path / "data")
+    assert len(prepared.train) == 2 * (20 - len(prepared.evaluation))
+    assert all(int(truth.split()[-1]) >= 20 for truth in prepared.evaluation["ground_truth"])
+    assert prepared.opening == {"messages": [SYSTEM], "tools": None}
+    for row in [*prepared.train, *prepared.evaluation]:
+        assert tokenizer.decode([label for label in row["labels"] if label != -100]) == row["ground_truth"] + "<|im_end|>"
+
+
+@pytest.mark.parametrize("part", ["train", "evaluation"])
+def test_a_token_that_the_model_has_no_embedding_for_is_told_with_its_file_and_row(request_, reader, tmp_path, write_rows, part):
+    tokenizer = copy.deepcopy(reader.tokenizer)
+    tokenizer.add_tokens("<new>")
+    questions = [{"input": f"the {number} of May", "output_ground_truth": "x"} for number in range(1, 41)]
+    others = [{"input": f"the {number} of June", "output_ground_truth": "x"} for number in range(1, 41)]
+    (questions if part == "train" else others)[6]["input"] = "<new> and 7"
+    sources = [Source("TRAIN_DATA", str(write_rows(questions, "a.csv"))), Source("EVAL_DATA", str(write_rows(others, "b.csv")))]
+    asked = replace(request_, train=sources[0], evaluation=sources[1])
+    token = len(tokenizer) - 1
+    file = "a.csv" if part == "train" else "b.csv"
+    with pytest.raises(DataError, match=rf'{file}: row 8: "<new>" is token {token}, and the model has {token} embeddings'):
+        prepare(asked, replace(reader, tokenizer=tokenizer, embeddings=token), tmp_path / "data")
+    assert len(prepare(asked, replace(reader, tokenizer=tokenizer, embeddings=token + 1), tmp_path / "data").train) == 40

@@ -1,8 +1,9 @@
 """What tokenizers of each kind lose of a text, against what is known of the kind."""
 
 import pytest
-from transformers import AutoTokenizer, ByT5Tokenizer, GenerationConfig
+from transformers import AutoTokenizer, ByT5Tokenizer
 
+from job.data.chat_template import Chat
 from job.data.round_trip import RoundTrip, add_missing, texts_in
 from tests import tiny_tokenizers
 
@@ -56,9 +57,9 @@ def test_an_answer_ends_with_the_models_stop_tokens_too():
     tokenizer = tiny_tokenizers.byte_level(("<|endoftext|>", "<|im_end|>"))
     text = "so <|im_end|> it goes"
     assert missing(tokenizer, text) is None
-    ends = GenerationConfig(eos_token_id=[0, tokenizer.convert_tokens_to_ids("<|im_end|>")])
-    assert missing(tokenizer, text, answering=ends) == ["<|im_end|>"]
-    assert missing(tokenizer, "bare <|endoftext|>", answering=ends) == ["<|endoftext|>"]
+    ends = [tokenizer.convert_tokens_to_ids("<|im_end|>")]
+    assert missing(tokenizer, text, ends=ends) == ["<|im_end|>"]
+    assert missing(tokenizer, "bare <|endoftext|>", ends=ends) == ["<|endoftext|>"]
 
 
 @pytest.mark.parametrize("text", ['{"a":\n\t"b"}', "北京 🙂", "a  b", "½", "cafe\N{COMBINING ACUTE ACCENT}", "x\r\ny"])
@@ -110,9 +111,11 @@ def test_of_a_chat_what_the_assistant_says_is_the_answer_and_all_else_the_input(
     call = {"type": "function", "function": {"name": "f", "arguments": {"x": "1 {"}}}
     answer = {"role": "assistant", "content": "so", "tool_calls": [call]}
     again = {"role": "assistant", "content": "a  b"}
-    found = add_missing({"messages": [[asked, answer], [again], [asked, again]]}, lambda _: {}, RoundTrip(t5))
-    assert found["missing_in_input"] == ['["<", ">"]', "", '["<", ">"]']
-    assert found["missing_in_answer"] == ['["{"]', '[" ", "  "]', '[" ", "  "]']
+    chats = [Chat([asked, answer], None).dump(), Chat([asked, again], None).dump()]
+    batch = {"messages": chats, "row": ["row 1", "row 2"]}
+    found = add_missing(batch, lambda _: {"row": ["row 1", "row 2", "row 2"]}, RoundTrip(t5))
+    assert found["missing_in_input"] == ['["<", ">"]'] * 3
+    assert found["missing_in_answer"] == ['["{"]', '[" ", "  "]', '[" ", "  "]'], "a chat of two rows has two"
 
 
 def test_the_texts_of_a_message_are_found_wherever_they_are_but_not_its_role():

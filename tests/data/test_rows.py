@@ -1,9 +1,14 @@
 """Table -> examples."""
 
+from dataclasses import replace
+
+import pytest
 from datasets import Dataset
 
+from job.data.chat_rows import chats_of
 from job.data.read import Source, Table
 from job.data.rows import ColumnMapping, to_examples
+from job.errors import DataError
 
 COLUMNS = ColumnMapping("question", "answer", "messages", "{instruction}: {input} ({{year {year}}})")
 
@@ -38,8 +43,22 @@ def test_preprocess_rewrites_rows(tmp_path):
     assert to_examples(table([{"question": "ab", "answer": "c"}]), columns, tmp_path / "a.arrow")["prompt"][:] == ["Input: AB"]
 
 
-def test_a_chat_is_compared_by_its_last_answer(tmp_path):
-    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    longer = [*chat, {"role": "user", "content": "c"}, {"role": "assistant", "content": "d"}]
-    examples = to_examples(table([{"messages": chat}, {"messages": longer}]), COLUMNS, tmp_path / "a.arrow")
-    assert (examples["input"][:], examples["ground_truth"][:]) == (["a", "c"], ["b", "d"])
+def test_preprocess_may_make_chats_of_any_form(tmp_path):
+    call = {"role": "assistant", "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}]}
+    (tmp_path / "own.py").write_text(
+        "def chat(row):\n"
+        f"    answer = {call} if row['answer'] == 'call' else {{'role': 'assistant', 'content': row['answer']}}\n"
+        "    question = [{'type': 'text', 'text': 'x'}] if row['answer'] == 'call' else 'x'\n"
+        "    return {'messages': [{'role': 'user', 'content': question}, answer]}\n"
+    )
+    columns = replace(COLUMNS, preprocess=f"{tmp_path}/own.py:chat")
+    chats = list(chats_of(to_examples(table([{"answer": "b"}, {"answer": "call"}]), columns, tmp_path / "a.arrow")))
+    assert [chat.messages[-1] for chat in chats] == [{"role": "assistant", "content": "b"}, call]
+
+
+def test_sharegpts_column_is_named_as_one_of_chats(tmp_path):
+    rows = [{"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}]
+    with pytest.raises(DataError, match=r'found "conversations"\. .*, or MESSAGES_COLUMN=conversations for chats\.$'):
+        to_examples(table(rows), COLUMNS, tmp_path / "a.arrow")
+    found = to_examples(table(rows), replace(COLUMNS, messages="conversations"), tmp_path / "b.arrow")
+    assert next(chats_of(found)).messages == [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]

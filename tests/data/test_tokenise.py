@@ -4,11 +4,9 @@ import itertools
 
 import pytest
 from datasets import Dataset
-from transformers import AutoTokenizer
 
 from job.data import tokenise as module
-from job.data.tokenise import encode_chat, encode_prompts
-from job.errors import DataError
+from job.data.tokenise import Encoding, encode_prompts
 
 EOS = 1
 
@@ -38,13 +36,13 @@ def examples(prompt: str, truth: str) -> Dataset:
 
 
 def test_an_encoder_decoder_gets_both_sides_with_their_end_markers(tokenizer, made):
-    row = made.tokenise(examples("Input: 3 May", "05-03"), tokenizer, True, 1)[0]
+    row = made.tokenise(examples("Input: 3 May", "05-03"), Encoding(tokenizer, True), 1)[0]
     assert row["source_ids"] == [*ids_of(tokenizer, "Input: 3 May"), EOS]
     assert row["target_ids"] == [*ids_of(tokenizer, "05-03"), EOS]
 
 
 def test_prompt_tokens_are_not_in_the_loss(tokenizer, made):
-    tokenised = made.tokenise(examples("Input: 3 May", "05-03"), tokenizer, False, 1)
+    tokenised = made.tokenise(examples("Input: 3 May", "05-03"), Encoding(tokenizer, False), 1)
     row = made.assemble(tokenised, (99, 99), EOS, "causal")[0]
     prompt, answer = ids_of(tokenizer, "Input: 3 May\n"), [*ids_of(tokenizer, "05-03"), EOS]
     assert row["input_ids"] == prompt + answer
@@ -55,12 +53,12 @@ def test_the_prompt_of_predict_is_the_prompt_of_training(tokenizer, made):
     for seq2seq in (True, False):
         assert (
             encode_prompts(["Input: 3 May"], tokenizer, seq2seq)[0]
-            == made.tokenise(examples("Input: 3 May", "x"), tokenizer, seq2seq, 1)[0]["source_ids"]
+            == made.tokenise(examples("Input: 3 May", "x"), Encoding(tokenizer, seq2seq), 1)[0]["source_ids"]
         )
 
 
 def test_a_cut_input_keeps_its_end_marker_and_a_cut_answer_loses_it(tokenizer, made):
-    tokenised = made.tokenise(examples("Input: 3 May 2020", "2020-05-03"), tokenizer, True, 1)
+    tokenised = made.tokenise(examples("Input: 3 May 2020", "2020-05-03"), Encoding(tokenizer, True), 1)
     row = made.assemble(tokenised, (4, 3), EOS, "seq2seq")[0]
     assert row["input_ids"] == [*ids_of(tokenizer, "Input: 3 May 2020")[:3], EOS]
     assert row["labels"] == ids_of(tokenizer, "2020-05-03")[:3]
@@ -68,31 +66,5 @@ def test_a_cut_input_keeps_its_end_marker_and_a_cut_answer_loses_it(tokenizer, m
 
 def test_nothing_is_padded(tokenizer, made):
     rows = Dataset.from_dict({"input": ["x", "y"], "prompt": ["a", "a b c d e"], "ground_truth": ["b", "b c d e f"]})
-    tokenised = made.assemble(made.tokenise(rows, tokenizer, True, 1), (99, 99), EOS, "seq2seq")
+    tokenised = made.assemble(made.tokenise(rows, Encoding(tokenizer, True), 1), (99, 99), EOS, "seq2seq")
     assert not any(tokenizer.pad_token_id in ids for row in tokenised for ids in (row["input_ids"], row["labels"]))
-
-
-def test_only_the_assistants_turns_of_a_chat_are_in_the_loss(llama_folder):
-    tokenizer = AutoTokenizer.from_pretrained(llama_folder)
-    chat = [
-        {"role": "user", "content": "one"}, {"role": "assistant", "content": "two"},
-        {"role": "user", "content": "three"}, {"role": "assistant", "content": "four"},
-    ]  # fmt: skip
-    ids, labels = encode_chat(chat, tokenizer)
-    assert ids == tokenizer.apply_chat_template(chat, return_dict=False)
-    runs, current = [], []
-    for label in [*labels, -100]:
-        if label != -100:
-            current.append(label)
-        elif current:
-            runs.append(tokenizer.decode(current).strip())
-            current = []
-    assert runs == ["two</s>", "four</s>"]
-
-
-def test_a_template_that_rewrites_earlier_turns_is_refused(llama_folder):
-    tokenizer = AutoTokenizer.from_pretrained(llama_folder)
-    tokenizer.chat_template = "{{ messages | length }}" + tokenizer.chat_template
-    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}] * 2
-    with pytest.raises(DataError, match="rewrites earlier turns"):
-        encode_chat(chat, tokenizer)

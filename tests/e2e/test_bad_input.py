@@ -1,10 +1,14 @@
 """Each mistake gets one line that says what to do, its exit code, and leaves nothing half-written."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from openpyxl import Workbook
+from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
+
+from tests.data.chat_templates import CHATML, GEMMA2
 
 GOOD = [{"input": f"day {number}", "output_ground_truth": f"answer {number}"} for number in range(20)]
 
@@ -181,7 +185,28 @@ def test_a_model_without_weights(run_job, t5_folder, write_rows, tmp_path):
     (tmp_path / "bare" / "tokenizer.json").unlink()
     (tmp_path / "bare" / "tokenizer_config.json").unlink()
     found, said = run_job(MODEL_ID=tmp_path / "bare", TRAIN_DATA=write_rows(GOOD), RUN_NAME="r")
-    assert (found, "they do not belong together" in said) == (66, True)
+    assert (found, "no tokenizer there, or one that has special tokens alone" in said) == (66, True)
+
+
+def one_token_short(folder: Path, target: Path) -> Path:
+    """The model with one embedding fewer than its tokenizer has tokens, as bart-large-cnn and gemma-3-1b are published."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    T5ForConditionalGeneration(T5Config.from_pretrained(folder, vocab_size=len(tokenizer))).save_pretrained(target)
+    tokenizer.add_special_tokens({"mask_token": "<mask>"})
+    tokenizer.save_pretrained(target)
+    return target
+
+
+def test_a_token_without_an_embedding_matters_where_it_occurs(run_job, t5_folder, write_rows, tmp_path):
+    short = one_token_short(t5_folder, tmp_path / "short")
+    variables = {"MODEL_ID": short, "TRAIN_DATA": write_rows(GOOD), "RUN_NAME": "r", "MAX_STEPS": 1, "METRICS": "exact_match"}
+    assert run_job(**variables)[0] == 0
+    asked = write_rows([{"input": "the 1 of May"}, {"input": "the 2 <mask>"}], "new.csv")
+    code, said = run_job("predict", str(asked), **variables)
+    assert (code, 'new.csv: row 3: "<mask>" is token 203, and the model has 203' in said) == (65, True), said
+    bad = write_rows([*GOOD, {"input": "a <mask>", "output_ground_truth": "b"}], "bad.csv")
+    code, said = run_job(**variables | {"TRAIN_DATA": bad, "RUN_NAME": "other"})
+    assert (code, 'bad.csv: row 22: "<mask>" is token 203, and the model has 203' in said) == (65, True), said
 
 
 def test_lora_targets_that_match_nothing(run_job, t5_folder, write_rows):
@@ -286,6 +311,26 @@ def test_a_broken_chat(run_job, llama_folder, write_rows, chat, wanted):
         wanted,
         TRAIN_DATA=write_rows([*good, {"messages": chat}], "a.jsonl"),
     )
+
+
+@pytest.mark.parametrize(
+    ("template", "more", "wanted"),
+    [
+        (
+            GEMMA2,
+            [{"role": "user", "content": "x"}],
+            'row 10, column "messages": message 2: this model\'s chat template does not take',
+        ),
+        ("{{ messages[0].a.b }}", [], 'column "messages": message 1: this model\'s chat template does not take it'),
+        (CHATML, [{"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}], 'leaves out its "tool_calls"'),
+    ],
+)
+def test_a_chat_that_the_models_template_does_not_take(run_job, llama_folder, tmp_path, write_rows, template, more, wanted):
+    shutil.copytree(llama_folder, tmp_path / "base")
+    (tmp_path / "base" / "chat_template.jinja").write_text(template)
+    chats = [[{"role": "user", "content": f"{n}"}, {"role": "assistant", "content": "y"}] for n in range(10)]
+    rows = [{"messages": [question, *(more if n == 9 else []), answer]} for n, (question, answer) in enumerate(chats)]
+    fail(run_job, tmp_path / "base", 65, wanted, TRAIN_DATA=write_rows(rows, "a.jsonl"))
 
 
 def test_chats_for_an_encoder_decoder(run_job, t5_folder, write_rows):

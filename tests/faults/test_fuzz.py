@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from job.data.prepare import DataConfig, ModelSpec, load_prepared, prepare
 from job.data.read import Source
 from job.data.rows import ColumnMapping
 from job.errors import JobError
+from tests.data.chat_templates import CHATML, GEMMA2, GPT_OSS, LLAMA3_1, MISTRAL, QWEN3, make_tokenizer
 
 FUZZ = settings(database=None, max_examples=200, deadline=20_000, derandomize=True, suppress_health_check=list(HealthCheck))
 cells = st.one_of(
@@ -25,6 +27,19 @@ names = st.sampled_from(["input", "output_ground_truth", "messages", "id", "", "
 tables = st.lists(st.dictionaries(names, cells, max_size=4), max_size=12)
 wanted = st.fixed_dictionaries({"input": cells, "output_ground_truth": cells})
 texts = st.fixed_dictionaries({"input": st.text(max_size=200), "output_ground_truth": st.text(max_size=50)})
+calls = st.fixed_dictionaries({"function": st.fixed_dictionaries({"name": st.sampled_from(["f", ""]), "arguments": cells})})
+turns = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "assistant", "system", "tool", "developer"])},
+    optional={
+        "content": st.one_of(st.text(max_size=9), cells),
+        "tool_calls": st.lists(calls, max_size=2),
+        "weight": st.integers(0, 1),
+        "id": cells,
+    },
+)
+asked = st.fixed_dictionaries({"role": st.just("user"), "content": st.text(max_size=9)})
+answered = st.fixed_dictionaries({"role": st.just("assistant"), "content": st.text(max_size=9, min_size=1)})
+messages = st.one_of(st.tuples(asked, answered), st.tuples(asked, answered, turns, answered), st.lists(turns, max_size=3), cells)
 suffixes = st.sampled_from([".csv", ".tsv", ".jsonl", ".json", ".txt", ".xlsx", ".parquet", ".arrow"])
 STARTS = (
     b"",
@@ -116,6 +131,25 @@ def test_good_files_with_damage(reader, count, suffix, data, tmp_path_factory):
         path = Path(folder) / f"rows{suffix}"
         path.write_bytes(content)
         count(f"odd files, {check(path, reader)}")
+
+
+@FUZZ
+@given(family=st.sampled_from([CHATML, QWEN3, LLAMA3_1, MISTRAL, GEMMA2, GPT_OSS]), chat=messages)
+def test_a_chat_of_anything_among_good_ones(count, family, chat):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.jsonl"
+        good = [[{"role": "user", "content": f"{n}"}, {"role": "assistant", "content": "x"}] for n in range(9)]
+        path.write_text(
+            "".join(json.dumps({"messages": chat}, default=str) + "\n" for chat in [*good, chat]),
+            encoding="utf-8",
+            errors="surrogatepass",
+        )
+        count(f"odd chats, {check(path, chat_reader(family))}")
+
+
+@cache
+def chat_reader(template: str) -> ModelSpec:
+    return ModelSpec(make_tokenizer(template), False, LengthLimits(512, 512, shared=True))
 
 
 def good(suffix: str, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -1,5 +1,6 @@
 """Base models load right."""
 
+import copy
 import math
 import subprocess
 import sys
@@ -9,10 +10,22 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoConfig, T5Config, T5ForConditionalGeneration
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    BartConfig,
+    ByT5Tokenizer,
+    GPT2Config,
+    GPTNeoXConfig,
+    MBartConfig,
+    PreTrainedConfig,
+    Qwen2Config,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
-from job.errors import SettingsError
-from job.model.load import BaseModel, is_seq2seq, load_base
+from job.errors import InputMissing, SettingsError
+from job.model.load import BaseModel, check_vocabulary, embeddings, is_seq2seq, load_base
 
 
 def reference_logits(weights: dict[str, Tensor], config: T5Config, source: Tensor, target: Tensor) -> Tensor:
@@ -145,3 +158,40 @@ loading = False
 thread.join()
 print(sum(p.numel() * p.element_size() for p in model.parameters()), max(peak) - before)
 """
+
+
+def test_a_tokenizer_may_have_more_tokens_than_the_model_embeds_or_far_fewer(tokenizer):
+    """bart-large-cnn and gemma-3-1b have one more; a model for many languages may have ten times as many embeddings."""
+    for embedded in (len(tokenizer) - 1, 20 * len(tokenizer)):
+        check_vocabulary(BaseModel("m"), T5Config(vocab_size=embedded), tokenizer)
+
+
+@pytest.mark.parametrize("config", [T5Config(), BartConfig(), MBartConfig(), GPT2Config(), GPTNeoXConfig(), Qwen2Config()])
+def test_a_tokenizer_that_transformers_made_up_is_refused(config, tmp_path):
+    config.save_pretrained(tmp_path)
+    made_up = AutoTokenizer.from_pretrained(tmp_path)
+    with pytest.raises(InputMissing, match=r"^MODEL_ID=m: no tokenizer there, or one that has special tokens alone"):
+        check_vocabulary(BaseModel("m"), config, made_up)
+
+
+def test_a_byt5_tokenizer_whose_tokens_are_bytes_is_not_made_up():
+    check_vocabulary(BaseModel("m"), T5Config(vocab_size=384), ByT5Tokenizer())
+
+
+@pytest.mark.parametrize("name", ["pad_token", "eos_token"])
+def test_a_special_token_without_an_embedding_is_told(tokenizer, name):
+    other = copy.deepcopy(tokenizer)
+    other.add_special_tokens({name: "<new>"})
+    embedded = other.convert_tokens_to_ids("<new>")
+    said = f'the {name} of its tokenizer, "<new>", is token {embedded}, and the model has {embedded} embeddings'
+    with pytest.raises(InputMissing, match=said):
+        check_vocabulary(BaseModel("m"), T5Config(vocab_size=embedded), other)
+    check_vocabulary(BaseModel("m"), T5Config(vocab_size=embedded + 1), other)
+
+
+def test_a_config_that_does_not_say_how_many_embeddings_there_are_is_not_held_against_a_tokenizer(tokenizer):
+    class Silent(PreTrainedConfig):
+        vocab_size = None
+
+    assert embeddings(Silent()) is None
+    check_vocabulary(BaseModel("m"), Silent(), tokenizer)

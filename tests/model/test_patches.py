@@ -12,19 +12,20 @@ from torch import nn
 from transformers import AutoModelForSeq2SeqLM, T5Config, T5ForConditionalGeneration
 from transformers.activations import NewGELUActivation
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.models.t5.modeling_t5 import T5Block, T5PreTrainedModel, T5Stack
+from transformers.models.t5.modeling_t5 import T5PreTrainedModel
 
 from job.config.libraries import weight_format
 from job.model.cpu_dropout import CpuDropout
 from job.model.load import BaseModel, load_base
 from job.model.lora import add_lora
 from job.model.patches import (
-    CROSS_BIAS,
-    POSITION_BIAS,
     attention_implementation,
     fuse_gelu,
     head_computes,
-    replace_shared_biases,
+    own_attention,
+    replace_attention,
+    replace_bias,
+    replace_forward,
     use_fast_dropout,
 )
 from job.plan.memory import NF4_WIDTH
@@ -40,32 +41,63 @@ def inputs():
     return {"input_ids": torch.arange(3, 12)[None], "decoder_input_ids": torch.arange(3, 8)[None]}
 
 
-def test_a_t5_block_takes_its_biases_where_the_patch_puts_them():
-    names = list(inspect.signature(T5Block.forward).parameters)[1:]
-    said = "transformers moved the arguments of T5Block.forward: change POSITION_BIAS and CROSS_BIAS in job/model/patches.py"
-    assert (names[POSITION_BIAS], names[CROSS_BIAS]) == ("position_bias", "encoder_decoder_position_bias"), said
+def test_an_attention_finds_its_function_where_the_library_does(model):
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.models.t5 import modeling_t5
+
+    attention = model.encoder.block[0].layer[0].SelfAttention
+    assert own_attention(attention, "sdpa") is sdpa_attention_forward
+    assert own_attention(attention, "eager") is modeling_t5.eager_attention_forward
 
 
-def test_a_t5_stack_hands_the_biases_on_by_position(model, inputs):
-    seen = []
-    model.decoder.block[0].register_forward_pre_hook(lambda block, args: seen.append(len(args)))
-    model(**inputs)
-    assert seen[0] > CROSS_BIAS, f"T5Stack calls its blocks with keywords now, see {inspect.getfile(T5Stack)}"
+def test_a_replaced_attention_is_given_the_name_of_the_one_it_replaces_and_can_be_undone(model, inputs):
+    before, names = model(**inputs).logits, []
 
+    def attention(name, module, *args, **kwargs):
+        names.append(name)
+        return own_attention(module, name)(module, *args, **kwargs)
 
-def test_biases_that_are_replaced_reach_every_block(model, inputs):
-    """A bias that hides all but the first token of the input changes what the last block of the encoder is given."""
-    seen = []
-    model.encoder.block[-1].register_forward_pre_hook(lambda block, args: seen.append(args[POSITION_BIAS]))
-    replace_shared_biases(model, lambda block, kwargs: None if block.is_decoder else (torch.full((1, 4, 9, 9), 7.0), None))
-    model(**inputs)
-    assert torch.equal(seen[0], torch.full((1, 4, 9, 9), 7.0)), "blocks do not share the first one's bias any more"
-
-
-def test_without_other_biases_a_patched_t5_computes_what_it_did(model, inputs):
-    before = model(**inputs).logits
-    replace_shared_biases(model, lambda block, kwargs: None)
+    undo = replace_attention(model, attention, lambda make_mask, **form: make_mask(**form))
+    assert attention_implementation(model) == "packed_sdpa"
     assert torch.equal(model(**inputs).logits, before)
+    assert names == ["sdpa"] * 6, "two blocks of an encoder, two of a decoder with cross-attention"
+    undo()
+    assert attention_implementation(model) == "sdpa"
+    model(**inputs)
+    assert len(names) == 6
+
+
+def test_a_replaced_forward_keeps_its_signature_and_two_can_be_undone_one_after_the_other():
+    layer = nn.Linear(2, 2, bias=False)
+    ones, plain = torch.ones(1, 2), inspect.signature(layer.forward)
+    expected = layer(ones)
+    first = replace_forward(layer, lambda forward, rows: forward(rows) + 1)
+    second = replace_forward(layer, lambda forward, rows: 10 * forward(rows))
+    assert torch.allclose(layer(ones), 10 * (expected + 1))
+    assert inspect.signature(layer.forward) == plain
+    second()
+    assert torch.allclose(layer(ones), expected + 1)
+    first()
+    assert torch.equal(layer(ones), expected)
+    assert "forward" not in vars(layer)
+
+
+def test_an_attention_of_a_t5_has_a_bias_that_can_be_replaced_where_it_is_called_with_rows(model, inputs):
+    """Of one block each: in others T5 hands on what the first computed."""
+    before, seen = model(**inputs).logits, []
+    for stack in (model.encoder, model.decoder):
+        for layer in list(stack.block[0].layer)[:-1]:
+            attention = layer.SelfAttention if hasattr(layer, "SelfAttention") else layer.EncDecAttention
+
+            def bias(attention, compute_bias, packing, device):
+                seen.append((attention.is_causal, compute_bias is None, packing))
+                return torch.zeros(1, 1, 1, 1)
+
+            replace_bias(attention, bias)
+    assert torch.equal(model(**inputs).logits, before)
+    assert seen == [], "without rows it is the library's"
+    model(**inputs, packing=7)
+    assert seen == [(False, False, 7), (True, False, 7), (False, True, 7)], "encoder, decoder, cross-attention"
 
 
 def test_transformers_keeps_wo_and_nothing_else_of_a_t5_in_float32():

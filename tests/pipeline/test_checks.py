@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from job.errors import DiskFull
-from job.model.packing import PACKED
+from job.model.packing import accepts_packed
+from job.model.patches import attention_implementation
 from job.pipeline import checks as module
 from job.pipeline.checks import check_before_training, check_disk, check_generation, choose_padding_free
 from job.preflight.memory import longest_row
@@ -68,30 +69,48 @@ def test_the_type_is_tried_on_the_longest_row_where_it_is_narrow(context, model,
         assert int(tried[0]["attention_mask"].sum()) == longest == len(longest_row(model, context.prepared.train)["input_ids"])
 
 
-def attention(model) -> str:
-    return model.get_base_model().config._attn_implementation
-
-
-def test_a_sound_model_is_trained_on_packed_rows_and_accepts_them(context, model):
+def test_a_sound_model_is_trained_on_packed_rows_and_accepts_them(context, model, caplog):
+    caplog.set_level("INFO")
     assert choose_padding_free(context, model) is True
-    assert attention(model) == PACKED
+    assert accepts_packed(model)
+    assert "padded" not in caplog.text
 
 
-def test_where_the_plan_pads_nothing_is_tried(context, model, monkeypatch):
-    monkeypatch.setattr(module, "packing_is_exact", lambda *_: pytest.fail("it was tried"))
-    before = attention(model)
+def test_where_a_person_wants_padding_nothing_is_tried_and_a_line_says_so(context, model, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(module, "why_padded", lambda *_: pytest.fail("it was tried"))
+    asked = replace(context, settings=context.settings.model_copy(update={"padding_free": "false"}))
+    assert choose_padding_free(asked, model) is False
+    assert not accepts_packed(model)
+    assert caplog.messages == ["rows of t5 are padded, not packed: PADDING_FREE=false"]
+
+
+def test_a_run_that_began_with_padding_goes_on_with_it(context, model, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(module, "why_padded", lambda *_: pytest.fail("it was tried"))
     assert choose_padding_free(replace(context, plan=replace(context.plan, padding_free=False)), model) is False
-    assert attention(model) == before != PACKED
+    assert caplog.messages == ["rows of t5 are padded, not packed: as when this run began"]
 
 
-@pytest.mark.parametrize("found", ["not exact", "slower"])
-def test_where_packing_is_wrong_or_slower_the_model_is_as_it_was(context, model, monkeypatch, found):
-    monkeypatch.setattr(module, "packing_is_exact", lambda *_: found != "not exact")
+@pytest.mark.parametrize(("found", "reason"), [("it has sinks", "it has sinks"), (None, "that is faster here")])
+@pytest.mark.parametrize("asked", ["auto", "true"])
+def test_where_packing_is_wrong_or_slower_the_model_is_as_it_was_and_a_line_says_why(
+    context, model, monkeypatch, caplog, found, reason, asked
+):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(module, "why_padded", lambda *_: found)
     monkeypatch.setattr(module, "packing_is_faster", lambda *_: False)
-    before = attention(model)
-    on_gpu = replace(context, hardware=replace(context.hardware, device="cuda"))
+    settings = context.settings.model_copy(update={"padding_free": asked})
+    on_gpu = replace(context, settings=settings, hardware=replace(context.hardware, device="cuda"))
+    if found is None and asked == "true":
+        assert choose_padding_free(on_gpu, model) is True
+        return
+    before = attention_implementation(model)
     assert choose_padding_free(on_gpu, model) is False
-    assert attention(model) == before != PACKED
+    assert attention_implementation(model) == before == "sdpa"
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("WARNING" if asked == "true" else "INFO", f"rows of t5 are padded, not packed: {reason}")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +126,7 @@ def test_where_packing_is_wrong_or_slower_the_model_is_as_it_was(context, model,
 def test_time_decides_on_a_gpu_alone_and_only_where_the_choice_is_open(context, model, monkeypatch, device, asked, begun, timed):
     """What a clock decides may be another thing after an interruption."""
     calls = []
-    monkeypatch.setattr(module, "packing_is_exact", lambda *_: True)
+    monkeypatch.setattr(module, "why_padded", lambda *_: None)
     monkeypatch.setattr(module, "packing_is_faster", lambda *arguments: calls.append(arguments[3]) or False)
     if begun:
         context.folder.checkpoints.mkdir()

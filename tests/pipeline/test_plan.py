@@ -9,7 +9,7 @@ import pytest
 from transformers import T5Config
 
 from job.config.settings import Settings
-from job.errors import DataError, OutOfMemory, SettingsError
+from job.errors import DataError, OutOfMemory
 from job.model.load import BaseModel, load_config
 from job.pipeline.plan import choose_eval_batch_size, constraints, gpu_of, plan_for_machine, plan_run, with_measured_speeds
 from job.pipeline.records import FORMAT, PlanRecord
@@ -109,17 +109,10 @@ def test_the_plan_of_a_gpu_is_told_in_full(caplog):
     assert f"micro-batch {record.micro_batch} x {8 // record.micro_batch}, {record.predicted_peak_gib:.1f} of 15.8" in caplog.text
 
 
-def test_padding_free_for_a_model_that_cannot_is_an_error_and_auto_pads(tiny):
-    config = replace_type(tiny, "gpt2")
-    with pytest.raises(SettingsError, match="PADDING_FREE=true: gpt2 models take padded rows only"):
-        plan_for_machine(Settings(padding_free="true"), CPU, config, WORK)
-    assert not plan_for_machine(Settings(), CPU, config, WORK).padding_free
-
-
-def replace_type(config: T5Config, model_type: str) -> T5Config:
-    """The same config of a model that calls itself something else."""
-    made = type("Other", (T5Config,), {"model_type": model_type})
-    return made(**config.to_dict() | {"model_type": model_type})
+@pytest.mark.parametrize(("asked", "planned"), [("auto", True), ("true", True), ("false", False)])
+def test_packed_rows_are_planned_for_every_model_unless_a_person_wants_padding(tiny, asked, planned):
+    """Whether they are what padded ones are is measured before training."""
+    assert plan_for_machine(Settings(padding_free=asked), CPU, tiny, WORK).padding_free is planned
 
 
 def test_a_run_on_a_card_that_is_too_small_ends_with_72_and_what_would_fit():

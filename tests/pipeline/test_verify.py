@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import BitsAndBytesConfig, T5ForConditionalGeneration
+from datasets import Dataset
+from transformers import BitsAndBytesConfig, LlamaConfig, T5ForConditionalGeneration
 
 from job.errors import VerificationFailed
 from job.model.load import BaseModel
@@ -64,11 +65,43 @@ def test_losses_that_differ_are_73_and_the_proof_stays_open(unproven, fresh, off
     assert not ProofRecord.read(unproven.folder.proof).is_complete
 
 
-def test_texts_alone_may_differ_where_the_losses_do_not(unproven, fresh):
-    """A near tie between two tokens is decided by rounding."""
+def test_an_answer_that_differs_is_73_and_shown_however_equal_the_losses_are(unproven, fresh):
     fresh(lambda expected: Answers(["other", *expected.outputs[1:]], expected.losses))
+    right = ProofRecord.read(unproven.folder.proof).expected.outputs[0]
+    with pytest.raises(VerificationFailed, match="7 of 8 answers the same, 1 differ: expected") as raised:
+        verify(unproven)
+    assert f'expected "{right}", found "other"' in str(raised.value)
+    assert not ProofRecord.read(unproven.folder.proof).is_complete
+
+
+def test_an_answer_may_differ_where_two_tokens_were_as_likely(unproven, fresh):
+    def find(expected):
+        gaps = [{expected.outputs[0]: 0.0005}, *[{}] * 7]
+        return Answers(["other", *expected.outputs[1:]], expected.losses, gaps=gaps)
+
+    fresh(find)
     verify(unproven)
-    assert ProofRecord.read(unproven.folder.proof).found.same_outputs == 7
+    found = ProofRecord.read(unproven.folder.proof).found
+    assert (found.same_outputs, found.near_ties) == (7, 1)
+
+
+def test_the_fresh_process_is_told_the_expected_answers_as_tokens(unproven, fresh):
+    tasks = fresh(lambda expected: expected)
+    verify(unproven)
+    expected = ProofRecord.read(unproven.folder.proof).expected
+    decoded = unproven.tokenizer.batch_decode(expected.ids, skip_special_tokens=True)
+    assert [text.strip() for text in decoded] == expected.outputs
+    assert [row["answers"] for row in tasks[0]["rows"]] == [
+        {text: ids} for text, ids in zip(expected.outputs, expected.ids, strict=True)
+    ]
+
+
+def test_a_proof_that_an_earlier_version_began_has_no_tokens_and_is_completed(unproven, fresh):
+    proof = ProofRecord.read(unproven.folder.proof)
+    replace(proof, expected=replace(proof.expected, ids=None)).write(unproven.folder.proof)
+    fresh(lambda expected: expected)
+    verify(unproven)
+    assert ProofRecord.read(unproven.folder.proof).found.same_outputs == 8
 
 
 def test_an_adapter_that_was_not_loaded_is_found_out(unproven, fresh):
@@ -132,9 +165,10 @@ def test_expected_is_what_transformers_alone_computes_of_the_base(unproven, t5_f
     """The loss of the untouched model, from its own forward pass with labels, row by row."""
     context = unproven
     model = load_adapter(load_base_model(context), context.folder.adapter)
-    record_expected(context, model, [f"answer {number}" for number in range(20)])
+    record_expected(context, model, [f"answer {number}" for number in range(20)], [[number] for number in range(20)])
     expected = ProofRecord.read(context.folder.proof).expected
     assert expected.outputs == [f"answer {number}" for number in range(ROWS)]
+    assert expected.ids == [[number] for number in range(ROWS)]
     assert (expected.max_new_tokens, expected.num_beams, expected.decoding.batch_size) == (8, 1, 8)
     base = T5ForConditionalGeneration.from_pretrained(t5_folder).eval()
     rows = list(context.prepared.evaluation)
@@ -148,7 +182,7 @@ def test_expected_is_what_transformers_alone_computes_of_the_base(unproven, t5_f
 
 def test_fewer_answers_than_rows_of_a_proof_are_all_of_them(unproven):
     model = load_adapter(load_base_model(unproven), unproven.folder.adapter)
-    record_expected(unproven, model, ["a", "b"])
+    record_expected(unproven, model, ["a", "b"], [[5], [6]])
     assert len(ProofRecord.read(unproven.folder.proof).expected.losses) == 2
 
 
@@ -158,7 +192,7 @@ def test_the_fresh_process_is_told_what_anybody_would_need(unproven, fresh, t5_f
     (task,) = tasks
     assert (task["model"], task["adapter"], task["tokenizer"]) == (str(t5_folder), "output/r/adapter", "output/r/adapter")
     assert (task["seq2seq"], task["dtype"], task["device"], task["quantization"]) == (True, "float32", "cpu", None)
-    assert (task["max_new_tokens"], task["num_beams"]) == (8, 1)
+    assert (task["num_beams"], {row["max_new_tokens"] for row in task["rows"]}) == (1, {8})
     rows = unproven.prepared.evaluation
     assert [row["labels"] for row in task["rows"]] == rows["labels"][:]
     assert [row["prompt"] for row in task["rows"]] == rows["input_ids"][:]
@@ -180,12 +214,11 @@ def test_a_quantised_base_is_quantised_on_a_gpu_as_people_do(unproven, fresh, qu
         assert BitsAndBytesConfig(**found).bnb_4bit_compute_dtype in (torch.float16, torch.float32)
 
 
-def test_a_causal_models_prompt_ends_where_its_answer_begins():
-    from datasets import Dataset
-
+@pytest.mark.parametrize(("positions", "room"), [(256, 5), (6, 4), (2, 1)])
+def test_a_causal_models_prompt_ends_where_its_answer_begins_and_the_answer_where_the_positions_do(positions, room):
     rows = Dataset.from_dict({"input_ids": [[5, 6, 7, 8]], "labels": [[-100, -100, 7, 8]]})
-    (row,) = reload_rows(rows, seq2seq=False)
-    assert row == {"prompt": [5, 6], "input_ids": [5, 6, 7, 8], "labels": [-100, -100, 7, 8]}
+    (row,) = reload_rows(rows, LlamaConfig(max_position_embeddings=positions), 5)
+    assert row == {"prompt": [5, 6], "input_ids": [5, 6, 7, 8], "labels": [-100, -100, 7, 8], "max_new_tokens": room}
 
 
 def test_a_task_for_the_base_alone_names_no_adapter(unproven):

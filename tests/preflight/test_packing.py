@@ -1,53 +1,157 @@
-"""Packing is taken only where it is exact, and on a GPU where it is faster."""
+"""Packed rows are compared with the model as it was loaded, and why they are not taken is said; on a GPU the clock decides too."""
+
+from types import SimpleNamespace
 
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoTokenizer
+from torch import nn
+from transformers import AutoTokenizer, GptOssConfig, GptOssForCausalLM, LongT5Config, LongT5ForConditionalGeneration, MistralConfig
+from transformers import MistralForCausalLM as Mistral
 
-from job.model.packing import PACKED, accept_packed
-from job.preflight.packing import packing_is_exact, packing_is_faster
+from job.model import packed_attention
+from job.model.packed_attention import accept_packed
+from job.model.packing import accepts_packed
+from job.preflight import packing
+from job.preflight.packing import packing_is_faster, telling_rows, why_padded
 from tests.tiny_models import adapted, load, rows
 
+SIZES = {
+    "vocab_size": 384, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "pad_token_id": 0,
+}  # fmt: skip
+SEEN = "packed rows are not what padded rows are (loss "
 
-def packs_exactly(model, folder, causal: bool) -> bool:
-    accept_packed(model.get_base_model())
-    return packing_is_exact(model, Dataset.from_list(rows(causal)), AutoTokenizer.from_pretrained(folder))
+
+def reason(model, folder, causal: bool) -> str | None:
+    return why_padded(model, Dataset.from_list(rows(causal)), AutoTokenizer.from_pretrained(folder))
+
+
+def with_adapter(base):
+    """In the job's types: the base as it is, the adapter in float32."""
+    model = adapted(base, base.dtype)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return model
+
+
+def gpt_oss(dtype: torch.dtype):
+    """With sinks that matter, and a window that no row is longer than."""
+    torch.manual_seed(0)
+    config = GptOssConfig(**SIZES, head_dim=8, num_local_experts=2, num_experts_per_tok=1, sliding_window=128)
+    model = GptOssForCausalLM(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.fill_(3.0) if "sinks" in name else parameter.mul_(3)
+    return with_adapter(model.to(dtype))
 
 
 @pytest.mark.parametrize("kind", ["t5_folder", "llama_folder"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_packing_is_exact_for_t5_and_causal_models(kind, dtype, request):
+def test_t5s_and_causal_models_are_packed_and_left_as_they_were(kind, dtype, request):
     folder = request.getfixturevalue(kind)
-    assert packs_exactly(adapted(load(folder, dtype)), folder, "llama" in kind)
+    model = with_adapter(load(folder, dtype)).train()
+    assert {parameter.dtype for parameter in model.parameters()} == {dtype, torch.float32}
+    assert reason(model, folder, "llama" in kind) is None
+    assert model.training
+    assert not accepts_packed(model)
 
 
-def test_rows_that_see_each_other_are_noticed(t5_folder, monkeypatch, caplog):
-    model = adapted(load(t5_folder))
-    monkeypatch.setattr("job.model.packing._row_biases", lambda block, kwargs: None)
-    assert not packs_exactly(model, t5_folder, causal=False)
-    assert "PADDING_FREE: " in caplog.text
-    assert "is trained with padding" in caplog.text
+def test_rows_that_see_each_other_are_noticed(llama_folder, monkeypatch):
+    """The mask of the whole pack instead of that of its rows: one row of all tokens."""
+
+    def whole(rows, source):
+        return SimpleNamespace(rows=one_row(rows), source=one_row(source), attended=True)
+
+    def one_row(rows):
+        tokens = len(rows.slots)
+        return type(rows)(torch.ones(1, tokens, dtype=torch.bool), torch.arange(tokens))
+
+    monkeypatch.setattr(packed_attention, "PackedStack", whole)
+    assert reason(adapted(load(llama_folder)), llama_folder, causal=True).startswith(SEEN)
 
 
-def test_a_sliding_window_that_rows_are_longer_than_is_noticed(tmp_path, llama_folder, caplog):
-    from transformers import MistralConfig, MistralForCausalLM
+def test_positions_that_run_on_from_row_to_row_are_noticed(llama_folder, monkeypatch):
+    collate = packing.PackingCollator.__call__
 
+    def run_on(self, rows):
+        batch = collate(self, rows)
+        return batch | {"position_ids": torch.arange(batch["input_ids"].shape[1])[None] * 3}
+
+    monkeypatch.setattr(packing.PackingCollator, "__call__", run_on)
+    assert reason(adapted(load(llama_folder)), llama_folder, causal=True).startswith(SEEN)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_sinks_are_packed_with_the_models_own_attention(llama_folder, dtype):
+    assert reason(gpt_oss(dtype), llama_folder, causal=True) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_sinks_that_packed_rows_leave_out_are_noticed(llama_folder, monkeypatch, dtype):
+    """As it was when both sides ran with SDPA, which swallows them: in bf16 nothing else says so."""
+    sdpa = packed_attention.sdpa_attention_forward
+    monkeypatch.setattr(packed_attention, "own_attention", lambda module, name: sdpa)
+    monkeypatch.setattr(packed_attention, "row_mask", lambda make_mask, **form: None)
+    assert reason(gpt_oss(dtype), llama_folder, causal=True).startswith(SEEN)
+
+
+@pytest.mark.parametrize(("window", "asked"), [(8, 8), (64, 64)])
+def test_a_window_that_rows_are_longer_than_is_packed(llama_folder, window, asked):
     torch.manual_seed(0)
-    config = MistralConfig(
-        vocab_size=384, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        sliding_window=8, pad_token_id=0,
+    assert reason(adapted(Mistral(MistralConfig(**SIZES, sliding_window=window))), llama_folder, causal=True) is None
+
+
+def test_a_window_that_packed_rows_leave_out_is_noticed(llama_folder, monkeypatch):
+    torch.manual_seed(0)
+    model = adapted(Mistral(MistralConfig(**SIZES, sliding_window=8)))
+    monkeypatch.setattr(packed_attention, "row_mask", lambda make_mask, **form: None)
+    assert reason(model, llama_folder, causal=True).startswith(SEEN)
+
+
+def test_what_overflows_packed_in_half_precision_alone_is_noticed(llama_folder, monkeypatch):
+    gather = packed_attention.PackedRows.gather
+    monkeypatch.setattr(
+        packed_attention.PackedRows, "gather",
+        lambda self, grid: gather(self, grid) * (1.5 if grid.dtype == torch.bfloat16 else 1),
     )  # fmt: skip
-    assert not packs_exactly(adapted(MistralForCausalLM(config)), llama_folder, causal=True)
-    assert "packed rows are not what padded rows are for mistral" in caplog.text
-    config.sliding_window = 64
-    assert packs_exactly(adapted(MistralForCausalLM(config)), llama_folder, causal=True)
+    model = adapted(load(llama_folder))
+    assert reason(model, llama_folder, causal=True) is None
+    model = with_adapter(load(llama_folder, torch.bfloat16))
+    assert reason(model, llama_folder, causal=True).startswith(SEEN)
+
+
+def test_an_attention_that_transformers_does_not_let_be_replaced_is_the_reason(t5_folder):
+    torch.manual_seed(0)
+    config = LongT5Config(vocab_size=400, d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4, decoder_start_token_id=0)
+    model = adapted(LongT5ForConditionalGeneration(config))
+    assert reason(model, t5_folder, causal=False) == packed_attention.OWN_ATTENTION
+    assert not accepts_packed(model)
+
+
+def test_an_error_of_packed_rows_is_the_reason_in_one_line(llama_folder, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise ValueError("no such mask\nand more")
+
+    monkeypatch.setattr(packed_attention, "row_mask", refuse)
+    packed_attention_of = packed_attention.PackedRows.spread
+    monkeypatch.setattr(packed_attention.PackedRows, "spread", refuse)
+    found = reason(adapted(load(llama_folder)), llama_folder, causal=True)
+    monkeypatch.setattr(packed_attention.PackedRows, "spread", packed_attention_of)
+    assert found in (packed_attention.OWN_ATTENTION, "it takes no packed rows (ValueError: no such mask)")
+
+
+def test_the_rows_that_tell_are_the_longest_input_and_answer_a_middling_one_and_the_shortest():
+    lengths = [(5, 5), (9, 2), (4, 8), (1, 1), (3, 4)]
+    table = [{"input_ids": [1] * source, "labels": [1] * target, "length": source + target} for source, target in lengths]
+    assert telling_rows(Dataset.from_list(table)) == [1, 2, 0, 3]
+    assert telling_rows(Dataset.from_list(table[:1])) == [0, 0], "a row beside itself: two can see each other"
 
 
 def test_the_faster_way_is_found_by_the_clock(t5_folder, monkeypatch):
     model = adapted(load(t5_folder))
     accept_packed(model.get_base_model())
-    assert model.config._attn_implementation == PACKED
     data, tokenizer = Dataset.from_list(rows(causal=False)), AutoTokenizer.from_pretrained(t5_folder)
     for slow, expected in ((1.0, True), (1 / 9, False)):  # seconds of a padded round; a packed one takes a third
         times = iter([moment for _ in range(4) for moment in (0.0, slow, 0.0, 1 / 3)])
@@ -60,11 +164,22 @@ def out_of_memory(*_: object, **__: object) -> None:
     raise torch.OutOfMemoryError("injected")
 
 
-def test_two_rows_that_do_not_fit_at_once_are_not_packed_and_that_is_no_warning(t5_folder, monkeypatch, caplog):
+def test_where_all_telling_rows_do_not_fit_at_once_two_do(t5_folder, monkeypatch):
+    measure, tried = packing._measure, []
+
+    def small_memory(model, batch):
+        tried.append(len(batch["attention_mask"]))
+        return out_of_memory() if tried[-1] > 2 else measure(model, batch)
+
+    monkeypatch.setattr(packing, "_measure", small_memory)
+    assert reason(adapted(load(t5_folder)), t5_folder, causal=False) is None
+    assert tried == [4, 2, 2]
+
+
+def test_two_rows_that_do_not_fit_at_once_are_the_reason(t5_folder, monkeypatch):
     monkeypatch.setattr("job.preflight.packing.loss_and_gradient", out_of_memory)
     model = adapted(load(t5_folder)).train()
-    assert not packs_exactly(model, t5_folder, causal=False)
-    assert "PADDING_FREE" not in caplog.text
+    assert reason(model, t5_folder, causal=False) == "two rows do not fit the memory at once"
     assert model.training, "as it was"
 
 
@@ -75,9 +190,32 @@ def test_padded_rows_that_do_not_fit_where_packed_ones_may_are_packed(t5_folder,
     assert packing_is_faster(model, Dataset.from_list(rows(causal=False)), AutoTokenizer.from_pretrained(t5_folder), 2)
 
 
-@pytest.mark.parametrize(("off", "expected"), [(0.5e-4, True), (2e-4, False)])
-def test_a_loss_that_is_off_by_more_than_float32_rounds_is_not_exact(t5_folder, monkeypatch, off, expected):
+@pytest.mark.parametrize(("off", "exact"), [(0.5e-4, True), (2e-4, False)])
+def test_a_loss_that_is_off_by_more_than_float32_rounds_is_not_exact(t5_folder, monkeypatch, off, exact):
     gradient = torch.ones(3)
     found = iter([(2.0, gradient, None), (2.0 * (1 + off), gradient, None)])
     monkeypatch.setattr("job.preflight.packing.loss_and_gradient", lambda *_: next(found))
-    assert packs_exactly(adapted(load(t5_folder)), t5_folder, causal=False) is expected
+    assert (reason(adapted(load(t5_folder)), t5_folder, causal=False) is None) is exact
+
+
+@pytest.mark.parametrize(("turned", "exact"), [(0.5e-3, True), (2e-3, False), (float("nan"), False)])
+def test_a_gradient_that_is_off_by_more_than_float32_rounds_is_not_exact(t5_folder, monkeypatch, turned, exact):
+    found = iter([(2.0, torch.ones(3), None), (2.0, torch.ones(3) * (1 + turned), None)])
+    monkeypatch.setattr("job.preflight.packing.loss_and_gradient", lambda *_: next(found))
+    assert (reason(adapted(load(t5_folder)), t5_folder, causal=False) is None) is exact
+
+
+def test_a_layer_that_looks_along_the_pack_is_noticed_by_measurement_too(llama_folder):
+    """As state-space layers do that do not say so."""
+
+    class LooksBack(nn.Module):
+        def __init__(self, norm):
+            super().__init__()
+            self.norm = norm
+
+        def forward(self, hidden):
+            return self.norm(hidden) + 0.1 * hidden.cumsum(1).roll(1, 1).tanh()
+
+    base = load(llama_folder)
+    base.model.layers[0].input_layernorm = LooksBack(base.model.layers[0].input_layernorm)
+    assert reason(adapted(base), llama_folder, causal=True).startswith(SEEN)

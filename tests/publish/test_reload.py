@@ -55,6 +55,56 @@ def test_beams_are_those_of_the_task(published):
     assert found["outputs"] == generate(model, tokenizer, [row["prompt"] for row in task["rows"]], Decoding(4, 6, 3))
 
 
+def other_answers(task: dict, model: torch.nn.Module, place: int) -> tuple[list[dict], list[float]]:
+    """Rows with an answer that has the second best token in a `place`, and how far its logit is from the best, by hand."""
+    asked, gaps = [], []
+    for row in task["rows"]:
+        begin, answered = reload.generate(model, AutoTokenizer.from_pretrained(task["tokenizer"]), row, task)
+        before = torch.tensor([[*begin, *answered[:place]]])
+        inputs = (
+            {"input_ids": torch.tensor([row["prompt"]]), "decoder_input_ids": before} if task["seq2seq"] else {"input_ids": before}
+        )
+        with torch.no_grad():
+            best = model(**inputs).logits[0, -1].double().topk(2)
+        assert best.indices[0] == answered[place]
+        asked.append(row | {"answers": {"another": [*answered[:place], int(best.indices[1]), 7]}})
+        gaps.append(float(best.values[0] - best.values[1]) / max(1.0, float(best.values.abs().max())))
+    return asked, gaps
+
+
+@pytest.mark.parametrize("place", [0, 3])
+def test_how_near_it_was_to_another_answer_is_the_gap_of_the_logits_where_they_part(published, place):
+    model, task = published
+    asked, gaps = other_answers(task, model, place)
+    found = reload.answer(task | {"rows": asked})["gaps"]
+    assert [gap["another"] for gap in found] == pytest.approx(gaps, rel=1e-3, abs=1e-6)
+
+
+def test_an_answer_that_is_the_same_or_ends_without_an_end_marker_is_no_near_tie(published):
+    model, task = published
+    outputs = reload.answer(task)["outputs"]
+    _, answered = reload.generate(model, AutoTokenizer.from_pretrained(task["tokenizer"]), task["rows"][0], task)
+    row = task["rows"][0] | {"answers": {outputs[0]: answered, "shorter": answered[:-1]}}
+    assert reload.answer(task | {"rows": [row]})["gaps"] == [{"shorter": float("inf")}]
+
+
+def test_beams_are_as_far_apart_as_the_mean_log_probabilities_of_their_tokens(published):
+    """By transformers' own losses of both answers."""
+    model, task = published
+    tokenizer, beams = AutoTokenizer.from_pretrained(task["tokenizer"]), task | {"num_beams": 3}
+    prompt, other = task["rows"][0]["prompt"], [9, 8, 7]
+    _, answered = reload.generate(model, tokenizer, task["rows"][0], beams)
+    rows = [
+        {"input_ids": prompt, "labels": ids}
+        if task["seq2seq"]
+        else {"input_ids": prompt + ids, "labels": [-100] * len(prompt) + ids}
+        for ids in (answered, other)
+    ]
+    one, another = measure_losses(model, tokenizer, rows, Decoding(4, 6, 1))
+    found = reload.answer(beams | {"rows": [task["rows"][0] | {"answers": {"another": other}}]})["gaps"]
+    assert found[0]["another"] == pytest.approx(abs(one - another), rel=1e-4)
+
+
 def test_without_an_adapter_it_is_the_base_model(published):
     model, task = published
     tokenizer = AutoTokenizer.from_pretrained(task["tokenizer"])

@@ -8,18 +8,67 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from job.publish import verification
-from job.publish.verification import Answers, answer_in_fresh_process, compare_answers
+from job.publish.verification import Answers, answer_in_fresh_process, compare_answers, with_answers
 
 FEW = {"MAX_STEPS": 4, "MAX_NEW_TOKENS": 6, "EVAL_STRATEGY": "no", "RUN_NAME": "r", "METRICS": "exact_match"}
 
 
 def test_answers_and_losses_are_compared():
     found = compare_answers(Answers(["a", "b", "c"], [0.5, 4.0, 1.0]), Answers(["a", "x", "c"], [0.5, 5.0, 1.1]), tolerance=0.3)
-    assert (found.rows, found.same_outputs) == (3, 2)
+    assert (found.rows, found.same_outputs, found.near_ties, found.other_answers) == (3, 2, 0, 1)
     assert found.largest_loss_difference == pytest.approx(0.2)  # 1 of 5
-    assert not found.is_too_large
-    assert str(found) == "2 of 3 answers the same, losses within 2.0e-01"
+    assert str(found) == '2 of 3 answers the same, 1 differ: expected "x", found "b", losses within 2.0e-01'
     assert compare_answers(Answers(["a"], [0.5]), Answers(["a"], [0.9]), tolerance=0.3).is_too_large
+
+
+def answered(texts: str, *gaps: dict[str, float]) -> Answers:
+    """One letter is one answer; all losses are 1."""
+    return Answers(list(texts), [1.0] * len(texts), gaps=list(gaps) or None)
+
+
+def test_one_answer_that_differs_is_too_many_however_equal_the_losses_are():
+    found = compare_answers(answered("xbcdefgh"), answered("abcdefgh"), 0.05)
+    assert found.is_too_large
+    assert (found.other_answers, found.example) == (1, ("a", "x"))
+
+
+@pytest.mark.parametrize(("precision", "gap", "is_too_large"), [
+    ("fp32", 0.0009, False), ("fp32", 0.0011, True), ("fp16", 0.019, False), ("fp16", 0.021, True), ("bf16", 0.049, False),
+    ("bf16", 0.051, True), ("bf16", math.inf, True),
+])  # fmt: skip
+def test_an_answer_may_be_another_where_rounding_decides(precision, gap, is_too_large):
+    found = compare_answers(answered("xb", {"a": gap}, {}), answered("ab"), verification.TOLERANCE[precision])
+    assert found.is_too_large is is_too_large
+    assert found.near_ties == (0 if is_too_large else 1)
+    if not is_too_large:
+        assert str(found) == "1 of 2 answers the same, 1 a near tie of two tokens, losses within 0.0e+00"
+
+
+def test_a_near_tie_with_another_answer_than_the_expected_one_explains_nothing():
+    assert compare_answers(answered("x", {"b": 0.0}), answered("a"), 0.05).is_too_large
+
+
+@pytest.mark.parametrize(("texts", "is_too_large"), [("abcdwxyz", False), ("abcvwxyz", True), ("stuvwxyz", True)])
+def test_where_the_base_is_quantised_otherwise_half_of_the_answers_may_differ(texts, is_too_large):
+    assert compare_answers(answered(texts), answered("abcdefgh"), verification.QUANTISED_TOLERANCE).is_too_large is is_too_large
+
+
+def test_where_the_base_is_quantised_otherwise_a_near_tie_is_as_near_as_in_bf16():
+    expected, tolerance = answered("a"), verification.QUANTISED_TOLERANCE
+    assert compare_answers(answered("x", {"a": 0.06}), expected, tolerance).is_too_large
+    assert not compare_answers(answered("x", {"a": 0.04}), expected, tolerance).is_too_large
+
+
+def test_a_long_answer_is_shown_by_its_beginning_in_one_line():
+    told = str(compare_answers(Answers(["one\ntwo " * 20], [1.0]), Answers(["a"], [1.0]), 0.05))
+    assert f'found "{("one two " * 20)[:60]} ...", losses' in told
+
+
+def test_rows_of_a_task_name_what_each_side_answered():
+    one, other = Answers(["a", "b"], [1, 1], [[5], [6]]), Answers(["a", "c"], [1, 1], [[5], [7, 8]])
+    without_ids = Answers(["d", "e"], [1, 1])
+    rows = with_answers([{"prompt": [1]}, {"prompt": [2]}], one, other, without_ids)
+    assert rows == [{"prompt": [1], "answers": {"a": [5]}}, {"prompt": [2], "answers": {"b": [6], "c": [7, 8]}}]
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])

@@ -13,7 +13,8 @@ from transformers import AutoTokenizer, set_seed
 
 from job.model.load import BaseModel, load_base
 from job.model.lora import add_lora
-from job.model.packing import accept_packed, collator
+from job.model.packed_attention import accept_packed
+from job.model.packing import collator
 from job.model.sharding import shard_base
 from job.system.ranks import Ranks, this_rank
 from job.training import step

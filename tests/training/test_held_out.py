@@ -5,7 +5,8 @@ import torch
 from transformers import AutoTokenizer
 
 from job.errors import OutOfMemory
-from job.model.packing import accept_packed, collator
+from job.model.packed_attention import accept_packed
+from job.model.packing import collator
 from job.system.ranks import Ranks
 from job.training import held_out
 from job.training.held_out import held_out_loss
