@@ -1,6 +1,5 @@
 """Spreadsheet -> tokenised training and held-out rows on disk, made once for the same content."""
 
-import csv
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from job.data.added_tokens import tokenise_adding
 from job.data.chat_content import warn_of_changes
 from job.data.chat_rows import chats_of, question_of, shared_opening
+from job.data.cut import cut, list_cut_rows
 from job.data.lengths import LengthLimits, Truncation, check_truncation, choose_lengths, measure_truncation
 from job.data.read import Source, Table, read_table
 from job.data.rows import ColumnMapping, to_examples
@@ -159,9 +159,9 @@ def _tokenise_and_cut(train: Table, evaluation: Table | None, config: DataConfig
     assembled = [assemble(part, longest, eos, layout, work / f"assembled-{i}.arrow") for i, part in enumerate(tokenised)]
     for part, table in zip(assembled, tables, strict=True):
         check_rows(part, model.tokenizer, model.embeddings, table.source)
-    kept = [_cut(*part, longest=longest, too_long=config.too_long) for part in zip(tokenised, assembled, strict=True)]
+    kept = [cut(*part, longest=longest, too_long=config.too_long) for part in zip(tokenised, assembled, strict=True)]
     (train_rows, train_truncation), (eval_rows, eval_truncation) = kept
-    _list_cut_rows(work / CUT_ROWS, dict(zip(("train", "eval"), tokenised, strict=True)), longest)
+    list_cut_rows(work / CUT_ROWS, dict(zip(("train", "eval"), tokenised, strict=True)), longest)
     for rows, table in zip((train_rows, eval_rows), tables, strict=True):
         if len(rows) == 0:
             raise DataError(f"{table.source}: no row is left after the cut. Raise MAX_SOURCE_LENGTH and MAX_TARGET_LENGTH.")
@@ -203,33 +203,6 @@ def _keys(examples: Dataset) -> Iterator[str]:
     column = "prompt" if "prompt" in examples.column_names else "messages"
     for batch in examples.select_columns([column]).iter(batch_size=ROWS_AT_ONCE):
         yield from batch[column] if column == "prompt" else map(question_of, batch[column])
-
-
-def _cut(tokenised: Dataset, assembled: Dataset, longest: tuple[int, int], too_long: str) -> tuple[Dataset, Truncation]:
-    """The rows without those that have no label left (or, with "drop", were longer than `longest`), and what the cut cost."""
-    sources, targets = token_lengths(tokenised, "source_ids"), token_lengths(tokenised, "target_ids")
-    cut = measure_truncation(sources, targets, longest)
-    dropped = np.asarray(assembled["label_count"][:]) == 0
-    if too_long == "drop":
-        dropped |= (sources > longest[0]) | (targets > longest[1])
-    if dropped.any():
-        names = tuple(assembled[int(index)]["row"] for index in np.flatnonzero(dropped))
-        cut = replace(cut, dropped=names, rows=int((~dropped).sum()))
-        assembled = assembled.select(np.flatnonzero(~dropped))
-    return assembled.remove_columns(["row", "label_count"]), cut
-
-
-def _list_cut_rows(path: Path, parts: dict[str, Dataset], longest: tuple[int, int]) -> None:
-    """Writes a line for each row that is longer than `longest`: which it is, its tokens, and how many are kept."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("part", "row", "input_tokens", "input_tokens_kept", "answer_tokens", "answer_tokens_kept"))
-        for part, rows in parts.items():
-            sources, targets = token_lengths(rows, "source_ids"), token_lengths(rows, "target_ids")
-            for place in np.flatnonzero((sources > longest[0]) | (targets > longest[1])):
-                source, target = int(sources[place]), int(targets[place])
-                kept = min(source, longest[0]), min(target, longest[1])
-                writer.writerow((part, rows[int(place)]["row"], source, kept[0], target, kept[1]))
 
 
 def _with_length(rows: Dataset) -> Dataset:
