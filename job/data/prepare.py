@@ -230,7 +230,7 @@ def _is_tokenised(table: Table) -> bool:
 
 
 def _adopt(train: Table, evaluation: Table | None, config: DataConfig, fingerprint: str) -> PreparedData:
-    """Rows that were tokenised elsewhere, as they are."""
+    """Rows that were tokenised elsewhere, as they are; chats if the folder that `prepare` left them in says so."""
     if evaluation is not None and not _is_tokenised(evaluation):
         raise DataError(f"{evaluation.source}: no tokenised rows, but {train.source} has. Prepare both the same way.")
     if evaluation is None:
@@ -241,7 +241,10 @@ def _adopt(train: Table, evaluation: Table | None, config: DataConfig, fingerpri
         parts = [train.rows, evaluation.rows]
     parts = [_with_length(part.remove_columns("length") if "length" in part.column_names else part) for part in parts]
     train_rows, eval_rows = parts
-    return PreparedData(train_rows, eval_rows, _untruncated(train_rows), _untruncated(eval_rows), fingerprint)
+    made = load_prepared(Path(config.train.location).parent)
+    chat, opening = (made.chat, made.opening) if made else (False, None)
+    cut = _untruncated(train_rows), _untruncated(eval_rows)
+    return PreparedData(train_rows, eval_rows, *cut, fingerprint, chat, opening=opening)
 
 
 def _untruncated(rows: Dataset) -> Truncation:
