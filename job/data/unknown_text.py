@@ -156,6 +156,8 @@ def _advice(side: str, missing: Iterable[str], add_tokens: str) -> str:
     if len(ends) < len(pieces) or not ends:
         if side == "inputs":
             advice.append("if they matter, name them in ADD_TOKENS")
+        elif all(piece.isupper() for piece in pieces if piece not in ends) and pieces:
+            advice.append("write the answers in small letters, as the tokenizer does")
         elif add_tokens != "auto":
             advice.append("set ADD_TOKENS=auto, which teaches the model to write them")
         advice.append(f"choose {BYTE_MODEL}")

@@ -124,7 +124,7 @@ def test_characters_that_the_tokenizer_lacks_are_told_of_new_rows_too(trained, r
     write_rows([{"input": "the 3 of May"}, {"input": "北 and\n12"}, {"input": "the  4"}], "odd.jsonl")
     code, said = run_job("predict", "odd.jsonl", **variables)
     assert code == 0
-    assert "1 of 3 inputs hold what the model's tokenizer lacks: line break, \"北\"; the first is row 2." in said
+    assert '1 of 3 inputs hold what the model\'s tokenizer lacks: line break, "北"; the first is row 2.' in said
     assert "tokenizer lacks" not in run_job("predict", "new.jsonl", **variables)[1]
 
 
