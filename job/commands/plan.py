@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from job.config.inputs import base_model
 from job.config.libraries import lora_config
 from job.config.settings import DEMO, Settings
-from job.errors import SettingsError
+from job.errors import SettingsError, first_line
 from job.model.load import BaseModel, is_seq2seq, load_config
 from job.model.lora import add_lora
 from job.pipeline.plan import CPU_EVAL_BATCH_SIZE, constraints, gpu_of, with_measured_speeds
@@ -74,7 +74,7 @@ def _gpus(settings: Settings, hardware: Hardware) -> list[Gpu]:
 def _simulated(
     settings: Settings, config: PreTrainedConfig, workload: Workload, estimate: PlanEstimate
 ) -> tuple[PlanEstimate, dict[str, float]]:
-    """`estimate` with the peak that its training step has on fake tensors, and where the memory goes (GiB).
+    """`estimate` with the peak that its training step has on fake tensors, and where the memory goes (GiB); without, if that fails.
 
     Nothing is quantised in the simulation: what quantised weights save is counted.
     """
@@ -84,7 +84,15 @@ def _simulated(
         return add_lora(model, lora_config(settings, model))
 
     batch = Batch(chosen.micro_batch, *workload.longest)
-    step = simulate_training_step(config, adapt, DTYPES[chosen.precision], batch, chosen.checkpointed_blocks)
+    try:
+        step = simulate_training_step(config, adapt, DTYPES[chosen.precision], batch, chosen.checkpointed_blocks)
+    except (RuntimeError, NotImplementedError) as error:  # such as code that looks at the values of tensors
+        log.warning(
+            "PLAN_GPU: a step of this %s cannot be simulated (%s); its memory is the formula's",
+            config.model_type,
+            first_line(error),
+        )
+        return estimate, {}
     weights = [weights_bytes(dimensions, chosen.precision, quantization) for quantization in ("none", chosen.quantization)]
     held, activations = step.weights - (weights[0] - weights[1]), step.peak - step.weights
     peak = with_overhead(held + activations)

@@ -46,15 +46,18 @@ class LinearLayers:
     """Those that get no LoRA unless a person names them, and what they are."""
 
 
+def all_linear(model: nn.Module) -> dict[str, nn.Module]:
+    """The linear layers of `model` by their full names."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
+
+
 def linear_layers(model: PreTrainedModel) -> LinearLayers:
     """All linear layers of `model`, those set apart that LoRA would do nothing for, or harm."""
     usable: dict[str, nn.Module] = {}
     left_out: dict[str, str] = {}
     modules, apart, head = dict(model.named_modules()), towers(model), model.get_output_embeddings()
     experts = _names_of_experts(model)
-    for name, module in modules.items():
-        if not isinstance(module, nn.Linear | Conv1D):
-            continue
+    for name, module in all_linear(model).items():
         parent, _, leaf = name.rpartition(".")
         if module is head:
             left_out[name] = OUTPUT
@@ -88,8 +91,8 @@ def default_targets(model: PreTrainedModel) -> list[str]:
     layers = linear_layers(model).usable
     named = PEFT_TARGETS.get(model.config.model_type, [])
     found = [] if isinstance(named, str) else _ending_in(layers, named)
-    found = found or [name for name in layers if _is_mixing(name) and PROJECTIONS.fullmatch(name.rpartition(".")[2])]
-    return found or [name for name in layers if _is_mixing(name)] or list(layers)
+    found = found or [name for name in layers if is_mixing(name) and PROJECTIONS.fullmatch(name.rpartition(".")[2])]
+    return found or [name for name in layers if is_mixing(name)] or list(layers)
 
 
 def choose_targets(targets: tuple[str, ...], model: PreTrainedModel) -> list[str]:
@@ -138,7 +141,8 @@ def _named(targets: tuple[str, ...], model: PreTrainedModel) -> list[str]:
     return chosen
 
 
-def _is_mixing(name: str) -> bool:
+def is_mixing(name: str) -> bool:
+    """Whether a layer of this full name belongs to what moves information between tokens."""
     return any(MIXING.search(part) for part in name.split(".")[:-1])
 
 
@@ -148,9 +152,9 @@ def _ending_in(names: Iterable[str], ends: Iterable[str]) -> list[str]:
     return [name for name in names if f".{name}".endswith(suffixes)]
 
 
-def is_fused(name: str, parameter: nn.Parameter) -> bool:
-    """Whether a parameter holds the weights of several experts, which no linear layer computes."""
-    return ".experts." in name and parameter.dim() == 3
+def is_expert(name: str) -> bool:
+    """Whether a layer or parameter of this full name belongs to one of several experts, or to all where they are fused."""
+    return ".experts." in name
 
 
 def _counted(names: Iterable[str]) -> str:
@@ -161,6 +165,6 @@ def _counted(names: Iterable[str]) -> str:
 def _left_out(layers: LinearLayers, model: PreTrainedModel, chosen: list[str]) -> str:
     """What was left out for a reason, in words; nothing where that is the output layer alone."""
     reasons = Counter(reason for name, reason in layers.left_out.items() if reason != OUTPUT and name not in chosen)
-    reasons[FUSED] = sum(is_fused(name, parameter) for name, parameter in model.named_parameters())
+    reasons[FUSED] = sum(is_expert(name) and parameter.dim() == 3 for name, parameter in model.named_parameters())
     told = [f"{reason} ({count})" for reason, count in reasons.items() if count]
     return f"; left out: {', '.join(told)}" if told else ""

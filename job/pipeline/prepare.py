@@ -13,7 +13,7 @@ from job.config.libraries import check_trackers, weight_format
 from job.config.scoring import make_scoring
 from job.config.settings import Settings
 from job.data.added_tokens import add_tokens
-from job.data.chat import end_of_turn
+from job.data.chat import ends_of_turns
 from job.data.lengths import LengthLimits
 from job.data.prepare import ModelSpec, PreparedData, prepare, read_prepared
 from job.data.special_tokens import special_tokens_in_answers
@@ -120,7 +120,7 @@ def model_spec(settings: Settings, base: BaseModel, config: PreTrainedConfig) ->
     choose_languages(tokenizer, languages(settings), own)
     positions = read_positions(config)
     limits = LengthLimits(usual_length(config, tokenizer), positions.source, not seq2seq, positions.target)
-    answering = answering_config(own, config, tokenizer, [end_of_turn(tokenizer)])
+    answering = answering_config(own, config, tokenizer, ends_of_turns(tokenizer))
     return ModelSpec(tokenizer, seq2seq, limits, answering, embeddings(config))
 
 

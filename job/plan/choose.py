@@ -133,6 +133,8 @@ def _reason(dimensions: ModelDimensions, gpu: Gpu, plan: TrainingPlan, constrain
         parts.append(f"{plan.checkpointed_blocks} of {dimensions.blocks} blocks recomputed to save memory")
     if plan.shards > 1:
         parts.append(f"base sharded over {plan.shards} GPUs")
+    if dimensions.is_estimate:
+        parts.append("memory estimated, on the safe side")
     if gpu.speed:
         parts.append("speed as an earlier run of yours measured it")
     return "; ".join(parts)

@@ -16,6 +16,8 @@ NF4_WIDTH = 0.516
 """Bytes a parameter, with its doubly quantised scales."""
 CONTEXT_BYTES = 0.45 * GIB
 FRAGMENTATION = 0.07
+STATES = 4 * 5
+"""Bytes that a Mamba's step keeps for each number of its state and each token: five float32, without a kernel of its own."""
 ADAPTER_WIDTH = 16
 """float32 weight, gradient and two moments of AdamW."""
 
@@ -71,9 +73,9 @@ def static_bytes(dimensions: ModelDimensions, plan: TrainingPlan, r: int) -> flo
 def generation_bytes(dimensions: ModelDimensions, precision: str, batch: Batch) -> float:
     """What answering `batch.rows` inputs at once takes beside what is held: keys and values of all blocks, one block's
     activations, one token's logits."""
-    b, tokens = WIDTH[precision], batch.source_length + batch.target_length
-    keys_and_values = 2 * b * dimensions.key_value * dimensions.layers * tokens
-    block = batch.source_length * (4 * b * dimensions.width + 4 * b * dimensions.attention + 3 * b * dimensions.inner)
+    b, tokens, reader = WIDTH[precision], batch.source_length + batch.target_length, dimensions.stacks[0]
+    keys_and_values = 2 * b * dimensions.decoder.key_value * dimensions.decoder.layers * tokens
+    block = batch.source_length * (4 * b * reader.width + 4 * b * reader.attention + 3 * b * reader.inner)
     return batch.rows * (keys_and_values + block + dimensions.vocabulary * (b + 4))
 
 
@@ -87,39 +89,44 @@ def weights_bytes(dimensions: ModelDimensions, precision: str, quantization: str
     """The base model's. T5's `wo` stays in float32 beside fp16, and is quantised with the rest in NF4."""
     width = WIDTH[precision]
     linear = {"none": width, "nf4": NF4_WIDTH, "int8": 1.01}[quantization]
-    output = linear
-    if dimensions.is_t5 and quantization != "nf4":
-        output = 4 if precision == "fp16" else width
-    others = dimensions.linears - dimensions.output_projections
-    return others * linear + dimensions.output_projections * output + dimensions.embeddings * width
+    kept = linear
+    if quantization != "nf4":
+        kept = 4 if precision == "fp16" else width
+    others = dimensions.linears - dimensions.in_float32
+    return others * linear + dimensions.in_float32 * kept + (dimensions.parameters - dimensions.linears) * width
 
 
 def activation_bytes(dimensions: ModelDimensions, plan: TrainingPlan, batch: Batch) -> float:
     """What a step keeps for its backward pass; for checkpointed blocks their input, and one of them while it is computed again."""
-    b = WIDTH[plan.precision]
+    b, decoder = WIDTH[plan.precision], dimensions.decoder
     blocks = _block_bytes(dimensions, b, batch)
+    inner = max(stack.inner for stack in dimensions.stacks)
     tokens = batch.rows * max(batch.source_length, batch.target_length)
     inputs = [b * dimensions.width * tokens] * plan.checkpointed_blocks
     again = 0.0
     if plan.checkpointed_blocks:
-        again = max(blocks[: plan.checkpointed_blocks]) + 3 * b * batch.rows * batch.source_length * dimensions.inner
+        again = max(blocks[: plan.checkpointed_blocks]) + 3 * b * batch.rows * batch.source_length * inner
     answers = batch.rows * (batch.target_length if dimensions.seq2seq else batch.source_length)
-    logits = (
-        min(answers, chunk_tokens(dimensions.vocabulary)) * dimensions.vocabulary * (12 - b) + 2 * answers * b * dimensions.width
-    )
-    dequantised = b * dimensions.inner * dimensions.width if plan.quantization != "none" else 0
+    logits = min(answers, chunk_tokens(dimensions.vocabulary)) * dimensions.vocabulary * (12 - b)
+    if dimensions.all_logits:
+        logits = answers * dimensions.vocabulary * (4 * b + 12)
+    logits += 2 * answers * b * decoder.width
+    dequantised = b * inner * dimensions.width if plan.quantization != "none" else 0
     return sum(blocks[plan.checkpointed_blocks :]) + sum(inputs) + max(again, logits) + dequantised
 
 
 def _block_bytes(dimensions: ModelDimensions, b: int, batch: Batch) -> Sequence[float]:
     """What each block keeps, the encoder's first."""
-    d, di, rows, source, target = dimensions.width, dimensions.attention, batch.rows, batch.source_length, batch.target_length
-    if not dimensions.seq2seq:
+    rows, source, target, decoder = dimensions.caution * batch.rows, batch.source_length, batch.target_length, dimensions.decoder
+    d, di = decoder.width, decoder.attention
+    if dimensions.encoder is None:
         length = source + target
-        token = 19 * d + 4.3 * b * di + 3.1 * b * dimensions.inner + 0.2 * dimensions.heads * length
-        return [rows * length * token] * dimensions.layers
-    gelu = (3 * b + 1) * dimensions.inner
-    encoder = 2 * (b + 4) * d + 12 * d + 4 * b * di + gelu + b * dimensions.heads * source
+        token = 19 * d + 4.3 * b * di + 3.1 * b * decoder.inner + 0.2 * decoder.heads * length
+        states = batch.rows * STATES * decoder.attention * decoder.state
+        return [length * (rows * token + states)] * decoder.layers
+    encoder = dimensions.encoder
+    reading = 2 * (b + 4) * encoder.width + 12 * encoder.width + 4 * b * encoder.attention + (3 * b + 1) * encoder.inner
+    reading += b * encoder.heads * source
     crossing = 5 * d + 2 * b * di
-    decoder = 3 * (b + 4) * d + 18 * d + 6 * b * di + gelu + b * dimensions.heads * (target + source)
-    return [rows * source * encoder] * dimensions.layers + [rows * (target * decoder + source * crossing)] * dimensions.layers
+    writing = 3 * (b + 4) * d + 18 * d + 6 * b * di + (3 * b + 1) * decoder.inner + b * decoder.heads * (target + source)
+    return [rows * source * reading] * encoder.layers + [rows * (target * writing + source * crossing)] * decoder.layers

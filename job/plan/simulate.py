@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import torch
 from peft import PeftModel
+from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedConfig, PreTrainedModel
 
 from job.model.checkpointing import checkpoint_blocks
 from job.model.objective import chunked_cross_entropy, headless
 from job.model.patches import fuse_gelu
+from job.plan.dimensions import head_is_last
 from job.plan.fake_tensors import FakeTensorMode, StorageTracker, cuda_kernels, make_fake
 from job.plan.memory import Batch
 
@@ -41,15 +43,19 @@ def simulate_training_step(
         model = auto.from_config(config, dtype=dtype).requires_grad_(False)
         fuse_gelu(model)
         model = adapt(model)
+    by_chunks = head_is_last(model)
     model.config.use_cache = False
     checkpoint_blocks(model, checkpointed_blocks)
     with FakeTensorMode(), cuda_kernels() if on_cuda else contextlib.nullcontext():
         make_fake(model)
-        return run_tracked(model.train(), batch)
+        return run_tracked(model.train(), batch, by_chunks=by_chunks)
 
 
-def run_tracked(model: PeftModel, batch: Batch, steps: int = 2) -> SimulatedMemory:
-    """What `model`, on real or fake tensors, holds over some training steps; from the second on the optimizer has its state."""
+def run_tracked(model: PeftModel, batch: Batch, steps: int = 2, by_chunks: bool = True) -> SimulatedMemory:
+    """What `model`, on real or fake tensors, holds over some training steps; from the second on the optimizer has its state.
+
+    by_chunks: whether the loss is computed as `job.model.objective` does it where the output layer is the model's last step.
+    """
     tracker = StorageTracker()
     for tensor in (*model.parameters(), *model.buffers()):
         tracker.track(tensor)
@@ -63,10 +69,13 @@ def run_tracked(model: PeftModel, batch: Batch, steps: int = 2) -> SimulatedMemo
     optimizer = torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad])
     with tracker:
         for _ in range(steps):
-            with headless(head):
-                hidden = model(**inputs).logits
-            chunked_cross_entropy(hidden.flatten(0, 1), labels.flatten(), head).backward()
-            del hidden
+            with headless(head) if by_chunks else contextlib.nullcontext():
+                outputs = model(**inputs).logits.flatten(0, 1)
+            if by_chunks:
+                chunked_cross_entropy(outputs, labels.flatten(), head).backward()
+            else:
+                cross_entropy(outputs.float(), labels.flatten()).backward()
+            del outputs
             optimizer.step()
             optimizer.zero_grad()
     return SimulatedMemory(weights, tracker.peak_bytes)

@@ -9,6 +9,7 @@ from job.system.console import tabulate
 from job.system.hardware import GIB
 
 HEAD = ("GPU", "weights", "batch", "recomputed", "GiB", "examples/s", "hours", "USD", "")
+ESTIMATED = "\nmemory is an estimate on the safe side: for models of this kind no formula was measured"
 RANGE, MEASURED_RANGE = (0.7, 2.0), (0.9, 1.15)
 """Of the hours, around what is expected: the second where an earlier run measured the speed."""
 
@@ -22,6 +23,7 @@ def describe(model_id: str, dimensions: ModelDimensions, workload: Workload) -> 
         f"{workload.row_passes:,.0f} rows in all epochs, effective batch {workload.effective_batch_size}; {lengths} "
         "(median/95 %/longest)\n"
         'predicted, not measured; "recomputed": blocks whose activations are recomputed to save memory'
+        f"{ESTIMATED if dimensions.is_estimate else ''}"
     )
 
 

@@ -200,6 +200,10 @@ def test_texts_are_asked_after_the_system_message_that_all_chats_of_the_training
     assert found["texts"] == found["open"] != found["bare"]
     warning = "3 of 3 chats do not begin with the system message and the tools that all chats of the training began with"
     assert [warning in text for text in said.values()] == [False, False, True]
+    assert (
+        f"apply_chat_template({[system, {'role': 'user', 'content': '...'}]!r}, add"
+        in Path("output/r/adapter/README.md").read_text()
+    )
 
 
 def test_answers_that_no_longer_hold_are_thrown_away_aloud(trained, run_job):

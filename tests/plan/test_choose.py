@@ -156,3 +156,9 @@ def test_the_reason_names_what_made_it_so(card, constraints, reason):
 def test_nf4_that_was_not_asked_for_says_why():
     told = choose(read_dimensions(flan("xxl")), CARDS["V100-16GB"], WORK, PlanConstraints()).reason
     assert "; nf4, as unquantised weights do not fit; " in told
+
+
+def test_an_estimate_of_the_memory_is_told_in_the_reason():
+    dimensions = replace(read_dimensions(flan("small")), caution=2.0)
+    assert choose(dimensions, CARDS["H100"], WORK, PlanConstraints()).reason == "bf16; memory estimated, on the safe side"
+    assert choose(read_dimensions(flan("small")), CARDS["H100"], WORK, PlanConstraints()).reason == "bf16"

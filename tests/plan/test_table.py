@@ -99,3 +99,11 @@ def test_a_causal_models_rows_have_one_length():
     work = replace(WORK, percentiles=((180, 260, 312), (0, 0, 0)))
     told = describe("x", read_dimensions(known_config("Qwen/Qwen2.5-0.5B-Instruct")), work)
     assert "; rows 180/260/312 tokens (median" in told
+
+
+def test_that_memory_is_an_estimate_is_told_above_the_table():
+    dimensions = read_dimensions(known_config("google/flan-t5-xl"))
+    assert "an estimate" not in describe("x", dimensions, WORK)
+    assert describe("x", replace(dimensions, caution=2.0), WORK).endswith(
+        "memory is an estimate on the safe side: for models of this kind no formula was measured"
+    )
