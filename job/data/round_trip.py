@@ -86,6 +86,11 @@ class RoundTrip:
         return self._tokenizer.decode(ids, skip_special_tokens=False)
 
 
+def is_lossy(missing: Missing) -> bool:
+    """Whether more than spaces is missing."""
+    return missing is not None and missing[:1] != [ONLY_SPACES]
+
+
 def add_missing(batch: dict[str, list], encode: Callable[[dict], dict], round_trip: RoundTrip) -> dict[str, list]:
     """What `encode` makes of a batch of examples, and in `COLUMNS` what its tokens lack of the texts."""
     encoded = encode(batch)
@@ -120,7 +125,7 @@ def _together(missing: list[Missing]) -> Missing:
     if not lossy:
         return None
     pieces = list(dict.fromkeys(piece for one in lossy for piece in one))
-    only_spaces = all(one[:1] == [ONLY_SPACES] for one in lossy)
+    only_spaces = not any(map(is_lossy, lossy))
     return pieces if only_spaces else [piece for piece in pieces if piece != ONLY_SPACES]
 
 
