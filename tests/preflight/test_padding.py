@@ -13,7 +13,7 @@ from tests.tiny_models import adapted, load, rows
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_row_that_is_the_same_beside_longer_ones_is_fine_in_any_type(kind, dtype, request, tokenizer):
     folder = request.getfixturevalue(kind)
-    model = adapted(load(folder, dtype)).train()
+    model = adapted(load(folder, dtype), dtype).train()
     check_padding(model, Dataset.from_list(rows("llama" in kind)), tokenizer)
     assert model.training
     assert model.get_input_embeddings().weight.dtype == dtype, "as it was"
