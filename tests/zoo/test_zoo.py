@@ -64,8 +64,8 @@ def test_new_rows_get_the_answers_that_the_evaluation_found(run):
     (run.folder / "new.jsonl").write_text("".join(json.dumps({"input": text}) + "\n" for text in run.answers["input"]))
     code, said = run.job("predict", "new.jsonl", "predicted.jsonl")
     assert code == 0, said
-    predicted = [json.loads(line)["output"] for line in (run.folder / "predicted.jsonl").read_text().splitlines()]
-    assert predicted == run.answers["adapter_output"]
+    with (run.folder / "predicted.jsonl").open() as file:
+        assert [json.loads(line)["output"] for line in file] == run.answers["adapter_output"]
 
 
 def test_the_merged_model_answers_as_the_adapter_does(run):
