@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 OUTPUTS = ("base_output", "adapter_output")
 WEIGHTS = "adapter/adapter_model.safetensors"
-TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-4}
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
 """Of losses and gradients, relative: a row that sees another, or its own padding, is off by more than a hundred times that."""
 NEVER_ADAPTED = r"router|\bgate\b|expert|vision|embed|lm_head"
 """Parts of names of modules that "auto" leaves alone."""
