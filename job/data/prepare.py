@@ -238,9 +238,10 @@ def _untruncated(rows: Dataset) -> Truncation:
 def _fingerprint(config: DataConfig, model: ModelSpec, tables: list[Table | None]) -> str:
     digest = hashlib.sha256()
     asked = {name: value for name, value in asdict(config).items() if name not in NOT_IN_FINGERPRINT}
-    if config.add_tokens != "none":  # beside the rest: what was prepared before there was such a setting keeps its fingerprint
+    limits = {name: value for name, value in asdict(model.limits).items() if (name, value) != ("hard_target", None)}
+    if config.add_tokens != "none":  # as above: what was prepared before there were such things keeps its fingerprint
         digest.update(config.add_tokens.encode())
-    digest.update(json.dumps([asked, asdict(model.limits), model.seq2seq], sort_keys=True).encode())
+    digest.update(json.dumps([asked, limits, model.seq2seq], sort_keys=True).encode())
     digest.update(json.dumps(model.tokenizer.get_vocab(), sort_keys=True).encode())
     digest.update(str(model.tokenizer.chat_template).encode())
     languages = [getattr(model.tokenizer, name, None) for name in ("src_lang", "tgt_lang")]
