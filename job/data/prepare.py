@@ -238,8 +238,10 @@ def _untruncated(rows: Dataset) -> Truncation:
 def _fingerprint(config: DataConfig, model: ModelSpec, tables: list[Table | None]) -> str:
     digest = hashlib.sha256()
     asked = {name: value for name, value in asdict(config).items() if name not in NOT_IN_FINGERPRINT}
-    limits = {name: value for name, value in asdict(model.limits).items() if (name, value) != ("hard_target", None)}
-    if config.add_tokens != "none":  # as above: what was prepared before there were such things keeps its fingerprint
+    limits = asdict(model.limits)
+    if model.limits.hard_target in (None, model.limits.hard):  # so that what 0.1.0 prepared keeps its fingerprint
+        del limits["hard_target"]
+    if config.add_tokens != "none":  # for the same reason
         digest.update(config.add_tokens.encode())
     digest.update(json.dumps([asked, limits, model.seq2seq], sort_keys=True).encode())
     digest.update(json.dumps(model.tokenizer.get_vocab(), sort_keys=True).encode())
