@@ -214,7 +214,7 @@ def _is_tokenised(table: Table) -> bool:
 
 
 def _adopt(train: Table, evaluation: Table | None, config: DataConfig, fingerprint: str) -> PreparedData:
-    """Rows that were tokenised elsewhere, as they are."""
+    """Rows that were tokenised elsewhere, as they are; chats if the folder that `prepare` left them in says so."""
     if config.add_tokens != "none":
         raise SettingsError(f"ADD_TOKENS={config.add_tokens}: the rows of {train.source} are tokens already. Set ADD_TOKENS=none.")
     if evaluation is not None and not _is_tokenised(evaluation):
@@ -227,7 +227,10 @@ def _adopt(train: Table, evaluation: Table | None, config: DataConfig, fingerpri
         parts = [train.rows, evaluation.rows]
     parts = [_with_length(part.remove_columns("length") if "length" in part.column_names else part) for part in parts]
     train_rows, eval_rows = parts
-    return PreparedData(train_rows, eval_rows, _untruncated(train_rows), _untruncated(eval_rows), fingerprint)
+    made = load_prepared(Path(config.train.location).parent)
+    chat, opening = (made.chat, made.opening) if made else (False, None)
+    cut = _untruncated(train_rows), _untruncated(eval_rows)
+    return PreparedData(train_rows, eval_rows, *cut, fingerprint, chat, opening=opening)
 
 
 def _untruncated(rows: Dataset) -> Truncation:
@@ -238,11 +241,11 @@ def _untruncated(rows: Dataset) -> Truncation:
 def _fingerprint(config: DataConfig, model: ModelSpec, tables: list[Table | None]) -> str:
     digest = hashlib.sha256()
     asked = {name: value for name, value in asdict(config).items() if name not in NOT_IN_FINGERPRINT}
-    limits = asdict(model.limits)
-    if model.limits.hard_target in (None, model.limits.hard):  # so that what 0.1.0 prepared keeps its fingerprint
-        del limits["hard_target"]
-    if config.add_tokens != "none":  # for the same reason
+    if config.add_tokens != "none":  # as everywhere before there was such a setting
         digest.update(config.add_tokens.encode())
+    limits = asdict(model.limits)
+    if model.limits.hard_target == model.limits.hard:  # as everywhere before answers had positions of their own
+        del limits["hard_target"]
     digest.update(json.dumps([asked, limits, model.seq2seq], sort_keys=True).encode())
     digest.update(json.dumps(model.tokenizer.get_vocab(), sort_keys=True).encode())
     digest.update(str(model.tokenizer.chat_template).encode())

@@ -52,9 +52,10 @@ from transformers import AutoTokenizer, GenerationConfig
 
 folder = "path/to/this/folder"
 model = {auto_class}.from_pretrained(folder)
+model.generation_config = GenerationConfig.from_pretrained(folder)
 tokenizer = AutoTokenizer.from_pretrained(folder)
 inputs = {inputs}
-answer = model.generate(**inputs, generation_config=GenerationConfig.from_pretrained(folder))[0]
+answer = model.generate(**inputs)[0]
 print(tokenizer.decode(answer, skip_special_tokens={skip_special_tokens}))
 ```
 

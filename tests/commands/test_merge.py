@@ -100,7 +100,7 @@ def test_a_disk_without_room_for_the_model_is_told_before_it_is_loaded(run, run_
 
 
 def test_a_head_that_is_tied_to_the_decoders_embedding_stays_so(tmp_path):
-    """PEFT looks at the encoder's: without its head's weight, which is not saved twice, a T5Gemma would be loaded with a new one."""
+    """PEFT looks at the encoder's. The head's weight is not saved twice: untied, a T5Gemma would be loaded with a new one."""
     from transformers import T5GemmaConfig, T5GemmaForConditionalGeneration, T5GemmaModuleConfig
 
     from job.commands.merge import _save_merged
