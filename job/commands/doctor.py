@@ -136,7 +136,8 @@ def _data(settings: Settings) -> str:
         workload = measure_workload(settings, prepared, spec.seq2seq)
     plan = plan_for_machine(settings, detect(settings.device), config, workload)
     weights = plan.precision if plan.quantization == "none" else f"{plan.quantization} beside {plan.precision}"
-    return f"{prepared.train_truncation.describe('training rows')}; {weights}, micro-batch of {plan.micro_batch} rows"
+    found = f"{prepared.train_truncation.describe('training rows')}; {weights}, micro-batch of {plan.micro_batch} rows"
+    return ". ".join([found, *prepared.unknown.describe(settings.add_tokens)])
 
 
 def _line(result: CheckResult) -> str:

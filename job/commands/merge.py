@@ -8,6 +8,7 @@ from pathlib import Path
 
 from datasets import Dataset
 from peft import PeftModel
+from transformers import PreTrainedModel
 
 from job.config.inputs import base_model
 from job.config.settings import Settings
@@ -125,13 +126,23 @@ def _advice(precision: str) -> str:
 
 def _save_merged(model: PeftModel, folder: Path, precision: str) -> None:
     """Raises VerificationFailed for weights that are not finite once merged."""
+    tied = getattr(model.config, "tie_word_embeddings", False)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Input and output embeddings are no longer tied")  # FLAN-T5's never were
             merged = model.merge_and_unload(safe_merge=True)
     except ValueError as error:
         raise VerificationFailed(f"merging in {precision} overflows: {error} Set MERGE_PRECISION=fp32.") from error
+    if tied and _head_is_tied(merged):
+        merged.config.tie_word_embeddings = True
     merged.save_pretrained(folder, max_shard_size=SHARD_SIZE)
+
+
+def _head_is_tied(model: PreTrainedModel) -> bool:
+    """Whether the output head shares its weight. PEFT looks at the encoder's embedding alone, and T5Gemma ties the decoder's."""
+    head = model.get_output_embeddings()
+    weights = [weight for _, weight in model.named_parameters(remove_duplicate=False)]
+    return head is not None and sum(weight is head.weight for weight in weights) > 1
 
 
 def _device(settings: Settings, base: BaseModel, precision: str) -> str:

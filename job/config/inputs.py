@@ -81,5 +81,7 @@ def data_config(settings: Settings) -> DataConfig:
         max_lengths=(settings.max_source_length, settings.max_target_length),
         too_long=settings.too_long,
         max_truncated_targets=settings.max_truncated_targets,
+        max_unknown_targets=settings.max_unknown_targets,
+        add_tokens=settings.add_tokens,
         num_proc=settings.preprocessing_num_workers or os.cpu_count() or 1,
     )

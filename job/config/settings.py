@@ -104,6 +104,10 @@ class Settings(BaseSettings):
     """What happens to a row that is longer."""
     max_truncated_targets: float = Field(0.01, ge=0, le=1)
     """Share of training rows whose answer may be cut; with more the job stops before training."""
+    max_unknown_targets: float = Field(0.01, ge=0, le=1)
+    """Share of training rows whose answer may hold characters that the model's tokenizer lacks; with more the job stops."""
+    add_tokens: str = "none"
+    r"""Characters that the model's tokenizer lacks and shall learn, such as {}<\n; auto: all that the answers hold; or none."""
     preprocessing_num_workers: PositiveInt | None = None
     """Processes that tokenise; the number of CPU cores if not set."""
 

@@ -4,23 +4,19 @@ What is trained on is what the model would write after the same chat: from where
 that ends a turn. A template that shows an earlier answer otherwise than it was written (without its thinking) makes a row of each.
 """
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
-from operator import itemgetter
 
 from transformers import PreTrainedTokenizerBase
 
 from job.data.chat_content import check_answer, check_chat
-from job.data.chat_template import MARK, Chat, Span, render, render_with_spans, text_of, trained_answers
+from job.data.chat_template import MARK, Chat, render, render_with_spans, text_of, trained_answers
+from job.data.text_tokens import Span, covered_tokens, split_places, tokens_around, tokens_of
 from job.errors import DataError
 from job.labels import IGNORED
 
 Ids = list[int]
-Token = tuple[int, int, int]
-"""Id, and where its text begins and ends."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +67,21 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
     return _ending(tokenizer, str(tokenizer.chat_template), len(tokenizer))[0] if tokenizer.chat_template else None
 
 
+def ends_of_turns(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The ids of all tokens that end a turn: of an answer, and of a tool call where that is another."""
+    end = end_of_turn(tokenizer)
+    if end is None:
+        return []
+    call = {"id": MARK, "type": "function", "function": {"name": MARK, "arguments": {"a": MARK}}}
+    try:
+        text = render(Chat([{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [call]}]), tokenizer)
+    except DataError:
+        return [end]
+    called = text[text.rfind(MARK) + len(MARK) :] if MARK in text else ""
+    body, stop, ends = _turn_end(called, tokenizer)
+    return [end, *({tokenizer.convert_tokens_to_ids(called[body:stop])} - {end} if ends else ())]
+
+
 @lru_cache(maxsize=8)
 def _ending(tokenizer: PreTrainedTokenizerBase, _template: str, _vocabulary: int) -> tuple[int | None, str, tuple[str, ...]]:
     """The token that ends a turn, its text, and the texts of all special tokens, the longest first."""
@@ -94,7 +105,8 @@ def _answers_a_row(chat: Chat, tokenizer: PreTrainedTokenizerBase, every_answer:
     answers = [_answer(chat, number, tokenizer) for number in trained_answers(chat)]
     *earlier, last = answers
     unchanged = all(last.rendered.startswith(answer.rendered[: answer.spans[-1][1]]) for answer in earlier)
-    if not earlier or (unchanged and not _cuts(_tokens(last.rendered, tokenizer), earlier, tokenizer)):
+    borders = [span for answer in earlier for span in answer.spans]
+    if not earlier or (unchanged and not split_places(tokens_of(last.rendered, tokenizer), borders, tokenizer)):
         return [answers]
     return [[answer] for answer in answers] if every_answer else [answers[-1:]]
 
@@ -103,7 +115,7 @@ def _answer(chat: Chat, number: int, tokenizer: PreTrainedTokenizerBase) -> Answ
     before = render(chat.until(number), tokenizer, answer_next=True)
     rendered, marked = render_with_spans(chat.until(number + 1), tokenizer)
     if not rendered.startswith(before):
-        asked = before[next((place for place in range(len(before)) if before[place] != rendered[place : place + 1]), 0) :]
+        asked = before[_shared_length(before, rendered) :]
         begun = text_of(chat.messages[number].get("content", "")).startswith(asked.strip())
         raise DataError(
             f"{chat.where}: message {number + 1}: this model's chat template asks for an answer after {asked[-40:]!r}, and writes "
@@ -116,6 +128,12 @@ def _answer(chat: Chat, number: int, tokenizer: PreTrainedTokenizerBase) -> Answ
     spans[-1] = (start, start + end)
     question = next((turn for turn in reversed(chat.messages[:number]) if turn["role"] == "user"), {"content": ""})
     return Answer(text_of(question["content"]), rendered, spans, rendered[start : start + body].strip(), ends)
+
+
+def _shared_length(one: str, other: str) -> int:
+    """How many characters two texts begin with alike."""
+    pairs = zip(one, other, strict=False)
+    return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 def _turn_end(turn: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, int, bool]:
@@ -136,48 +154,12 @@ def _turn_end(turn: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, int, 
 def _encode(answers: list[Answer], tokenizer: PreTrainedTokenizerBase) -> tuple[Ids, Ids]:
     """The ids of the last answer's chat, and their labels: the spans of all `answers`, -100 elsewhere."""
     last, spans = answers[-1], [span for answer in answers for span in answer.spans]
-    tokens = _tokenise(last.rendered if last.ends else last.rendered[: spans[-1][1]], last, tokenizer)
+    tokens = tokens_around(last.rendered if last.ends else last.rendered[: spans[-1][1]], last.spans, tokenizer)
     ids = [token for token, _, _ in tokens]
     labels = [IGNORED] * len(ids)
-    for start, stop in spans:
-        first, after = _place(tokens, start), bisect_left(tokens, stop, key=itemgetter(1))
-        labels[first:after] = ids[first:after]
+    for span in spans:
+        covered = covered_tokens(tokens, span)
+        labels[covered] = ids[covered]
     if last.ends or tokenizer.eos_token_id is None:
         return ids, labels
     return [*ids, tokenizer.eos_token_id], [*labels, tokenizer.eos_token_id]
-
-
-def _tokenise(text: str, answer: Answer, tokenizer: PreTrainedTokenizerBase) -> list[Token]:
-    """The tokens of `text`. None reaches over the beginning of `answer`, as none does when the model is asked for it."""
-    tokens = _tokens(text, tokenizer)
-    if not (cuts := _cuts(tokens, [answer], tokenizer)):
-        return tokens
-    return [
-        (token, first + begin, first + end)
-        for first, stop in pairwise([0, *cuts, len(text)])
-        for token, begin, end in _tokens(text[first:stop], tokenizer, follows=first > 0)
-    ]
-
-
-def _cuts(tokens: list[Token], answers: list[Answer], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Where `answers` begin in the midst of a token; all places where they begin or end, if the tokenizer does not say."""
-    spans = [span for answer in answers for span in answer.spans]
-    if not tokenizer.is_fast:
-        return [place for span in spans for place in span]
-    firsts = ((start, _place(tokens, start)) for start, _ in spans)
-    return [start for start, place in firsts if place < len(tokens) and tokens[place][1] < start]
-
-
-def _place(tokens: list[Token], start: int) -> int:
-    """The index of the first token that has text behind `start`."""
-    return bisect_right(tokens, start, key=lambda token: max(token[2], token[1] + 1))
-
-
-def _tokens(text: str, tokenizer: PreTrainedTokenizerBase, follows: bool = False) -> list[Token]:
-    """The tokens of `text`; where it `follows` other text without the space that some tokenizers put before the first word."""
-    lead = "\n" if follows else ""
-    found = tokenizer(lead + text, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast, verbose=False)
-    offsets = found["offset_mapping"] if tokenizer.is_fast else [(len(lead), len(lead) + len(text))] * len(found.input_ids)
-    tokens = [(token, begin - len(lead), end - len(lead)) for token, (begin, end) in zip(found.input_ids, offsets, strict=True)]
-    led = tokenizer(lead, add_special_tokens=False).input_ids if follows else []
-    return tokens[len(led) :] if found.input_ids[: len(led)] == led else _tokens(text, tokenizer)

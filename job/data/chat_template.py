@@ -10,11 +10,10 @@ from typing import Any, Self
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from job.data.text_tokens import Span
 from job.errors import DataError, first_line
 
 Message = dict[str, Any]
-Span = tuple[int, int]
-"""Where a part of a text begins and ends."""
 MARKS_ANSWERS = re.compile(r"\{%-?\s*generation\s*-?%\}")
 MARK = "q12345678"
 """A text that no template changes. Some templates want ids of nine characters."""
@@ -77,6 +76,22 @@ def template_traits(tokenizer: PreTrainedTokenizerBase) -> TemplateTraits:
     return _traits(tokenizer, str(tokenizer.chat_template))
 
 
+def adapt(messages: list[Message], traits: TemplateTraits) -> list[Message]:
+    """`messages` with roles and contents in the form that the template takes."""
+    adapted = [{key: value for key, value in message.items() if key != "weight"} for message in messages]
+    for message in adapted:
+        if message["role"] == "developer" and not traits.developer:
+            message["role"] = "system"
+    if not traits.system:
+        adapted = _put_before_user(adapted)
+    for message in adapted:
+        if isinstance(message.get("content"), list) and not traits.parts:
+            message["content"] = text_of(message["content"])
+        elif isinstance(message.get("content"), str) and not traits.text and traits.parts:
+            message["content"] = [{"type": "text", "text": message["content"]}]
+    return adapted
+
+
 def trained_answers(chat: Chat) -> list[int]:
     """The indices of the answers that are trained on: those after something, without "weight": 0."""
     turns = enumerate(chat.messages)
@@ -90,7 +105,7 @@ def text_of(content: str | list[dict]) -> str:
 
 def _render(chat: Chat, tokenizer: PreTrainedTokenizerBase, answer_next: bool) -> tuple[str, list[Span]]:
     refused: Exception | None = None
-    for messages in _forms(_adapt(chat.messages, template_traits(tokenizer))):
+    for messages in _forms(adapt(chat.messages, template_traits(tokenizer))):
         try:
             text, spans = _apply(messages, chat.tools, tokenizer, answer_next)
         except Exception as error:
@@ -128,22 +143,6 @@ def _renders(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> bool:
     except Exception:
         return False
     return True
-
-
-def _adapt(messages: list[Message], traits: TemplateTraits) -> list[Message]:
-    """`messages` with roles and contents in the form that the template takes."""
-    adapted = [{key: value for key, value in message.items() if key != "weight"} for message in messages]
-    for message in adapted:
-        if message["role"] == "developer" and not traits.developer:
-            message["role"] = "system"
-    if not traits.system:
-        adapted = _put_before_user(adapted)
-    for message in adapted:
-        if isinstance(message.get("content"), list) and not traits.parts:
-            message["content"] = text_of(message["content"])
-        elif isinstance(message.get("content"), str) and not traits.text and traits.parts:
-            message["content"] = [{"type": "text", "text": message["content"]}]
-    return adapted
 
 
 def _put_before_user(messages: list[Message]) -> list[Message]:

@@ -1,6 +1,5 @@
 """Spreadsheet -> tokenised training and held-out rows on disk, made once for the same content."""
 
-import csv
 import hashlib
 import json
 import os
@@ -15,18 +14,22 @@ import numpy as np
 from datasets import Dataset, load_from_disk
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from job.data.added_tokens import tokenise_adding
 from job.data.chat_content import warn_of_changes
 from job.data.chat_rows import chats_of, question_of, shared_opening
+from job.data.cut import cut, list_cut_rows
 from job.data.lengths import LengthLimits, Truncation, check_truncation, choose_lengths, measure_truncation
 from job.data.read import Source, Table, read_table
 from job.data.rows import ColumnMapping, to_examples
 from job.data.split import check_overlap, digest_keys, split_rows
 from job.data.token_lengths import ROWS_AT_ONCE, answer_lengths, token_lengths
 from job.data.token_range import check_rows
-from job.data.tokenise import Encoding, assemble, tokenise
+from job.data.tokenise import Encoding, assemble
+from job.data.unknown_text import UnknownText
 from job.errors import DataError, SettingsError
 
 SUMMARY, CUT_ROWS = "summary.json", "truncated.csv"
+NOT_IN_FINGERPRINT = ("train", "evaluation", "num_proc", "max_unknown_targets", "add_tokens")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class DataConfig:
     too_long: str
     max_truncated_targets: float
     num_proc: int
+    max_unknown_targets: float = 0.01
+    add_tokens: str = "none"
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class PreparedData:
     target_lengths: dict[str, int] = field(default_factory=dict)
     opening: dict[str, Any] | None = None
     """The `messages` and `tools` that all training chats begin with: a system message that each question was asked after."""
+    unknown: UnknownText = field(default_factory=UnknownText)
 
 
 def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | None = None) -> PreparedData:
@@ -91,6 +97,7 @@ def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | 
             "back, choose another RUN_NAME, or set OVERWRITE=true."
         )
     if (found := load_prepared(folder)) and found.fingerprint == fingerprint:
+        found.unknown.check(config.max_unknown_targets, config.add_tokens)
         return found
     work = folder.with_name(f"{folder.name}.work")
     shutil.rmtree(work, ignore_errors=True)
@@ -129,17 +136,16 @@ def read_prepared(folder: Path) -> PreparedData:
         source_lengths=summary.get("source_lengths", {}),
         target_lengths=summary.get("target_lengths", {}),
         opening=summary.get("opening"),
+        unknown=UnknownText.from_dict(summary.get("unknown", {})),
     )
 
 
 def _tokenise_and_cut(train: Table, evaluation: Table | None, config: DataConfig, model: ModelSpec, work: Path) -> PreparedData:
     """work: folder of what is between the steps, on disk so that rows of any number take the same memory."""
     examples, held_out, tables = _examples(train, evaluation, config, work)
-    encoding = Encoding(model.tokenizer, model.seq2seq, model.answering.decoder_start_token_id)
-    tokenised = [
-        tokenise(part, replace(encoding, every_answer=name == "train"), config.num_proc, work / f"tokenised-{name}.arrow")
-        for name, part in (("train", examples), ("eval", held_out))
-    ]
+    encoding = Encoding(model.tokenizer, model.seq2seq, model.answering.decoder_start_token_id, ends=_ends(model.answering))
+    tokenised, unknown = tokenise_adding((examples, held_out), encoding, config.add_tokens, config.num_proc, work)
+    unknown.check(config.max_unknown_targets, config.add_tokens)
     if chat := "messages" in examples.column_names:
         warn_of_changes(chain(chats_of(examples), chats_of(held_out)), model.tokenizer)
     layout = "seq2seq" if model.seq2seq else "chat" if chat else "causal"
@@ -153,9 +159,9 @@ def _tokenise_and_cut(train: Table, evaluation: Table | None, config: DataConfig
     assembled = [assemble(part, longest, eos, layout, work / f"assembled-{i}.arrow") for i, part in enumerate(tokenised)]
     for part, table in zip(assembled, tables, strict=True):
         check_rows(part, model.tokenizer, model.embeddings, table.source)
-    kept = [_cut(*part, longest=longest, too_long=config.too_long) for part in zip(tokenised, assembled, strict=True)]
+    kept = [cut(*part, longest=longest, too_long=config.too_long) for part in zip(tokenised, assembled, strict=True)]
     (train_rows, train_truncation), (eval_rows, eval_truncation) = kept
-    _list_cut_rows(work / CUT_ROWS, dict(zip(("train", "eval"), tokenised, strict=True)), longest)
+    list_cut_rows(work / CUT_ROWS, dict(zip(("train", "eval"), tokenised, strict=True)), longest)
     for rows, table in zip((train_rows, eval_rows), tables, strict=True):
         if len(rows) == 0:
             raise DataError(f"{table.source}: no row is left after the cut. Raise MAX_SOURCE_LENGTH and MAX_TARGET_LENGTH.")
@@ -165,7 +171,12 @@ def _tokenise_and_cut(train: Table, evaluation: Table | None, config: DataConfig
         shared = shared_opening(chats_of(examples))
         opening = {"messages": shared.messages, "tools": shared.tools} if shared else None
     counts = _counted(sources[0]), _counted(targets[0])
-    return PreparedData(train_rows, eval_rows, train_truncation, eval_truncation, "", chat, *counts, opening)
+    return PreparedData(train_rows, eval_rows, train_truncation, eval_truncation, "", chat, *counts, opening, unknown)
+
+
+def _ends(answering: GenerationConfig) -> tuple[int, ...]:
+    ends = answering.eos_token_id
+    return tuple(ends) if isinstance(ends, list) else () if ends is None else (ends,)
 
 
 def _counted(lengths: np.ndarray) -> dict[str, int]:
@@ -194,33 +205,6 @@ def _keys(examples: Dataset) -> Iterator[str]:
         yield from batch[column] if column == "prompt" else map(question_of, batch[column])
 
 
-def _cut(tokenised: Dataset, assembled: Dataset, longest: tuple[int, int], too_long: str) -> tuple[Dataset, Truncation]:
-    """The rows without those that have no label left (or, with "drop", were longer than `longest`), and what the cut cost."""
-    sources, targets = token_lengths(tokenised, "source_ids"), token_lengths(tokenised, "target_ids")
-    cut = measure_truncation(sources, targets, longest)
-    dropped = np.asarray(assembled["label_count"][:]) == 0
-    if too_long == "drop":
-        dropped |= (sources > longest[0]) | (targets > longest[1])
-    if dropped.any():
-        names = tuple(assembled[int(index)]["row"] for index in np.flatnonzero(dropped))
-        cut = replace(cut, dropped=names, rows=int((~dropped).sum()))
-        assembled = assembled.select(np.flatnonzero(~dropped))
-    return assembled.remove_columns(["row", "label_count"]), cut
-
-
-def _list_cut_rows(path: Path, parts: dict[str, Dataset], longest: tuple[int, int]) -> None:
-    """Writes a line for each row that is longer than `longest`: which it is, its tokens, and how many are kept."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("part", "row", "input_tokens", "input_tokens_kept", "answer_tokens", "answer_tokens_kept"))
-        for part, rows in parts.items():
-            sources, targets = token_lengths(rows, "source_ids"), token_lengths(rows, "target_ids")
-            for place in np.flatnonzero((sources > longest[0]) | (targets > longest[1])):
-                source, target = int(sources[place]), int(targets[place])
-                kept = min(source, longest[0]), min(target, longest[1])
-                writer.writerow((part, rows[int(place)]["row"], source, kept[0], target, kept[1]))
-
-
 def _with_length(rows: Dataset) -> Dataset:
     return rows.add_column("length", (token_lengths(rows, "input_ids") + token_lengths(rows, "labels")).tolist())
 
@@ -230,7 +214,9 @@ def _is_tokenised(table: Table) -> bool:
 
 
 def _adopt(train: Table, evaluation: Table | None, config: DataConfig, fingerprint: str) -> PreparedData:
-    """Rows that were tokenised elsewhere, as they are."""
+    """Rows that were tokenised elsewhere, as they are; chats if the folder that `prepare` left them in says so."""
+    if config.add_tokens != "none":
+        raise SettingsError(f"ADD_TOKENS={config.add_tokens}: the rows of {train.source} are tokens already. Set ADD_TOKENS=none.")
     if evaluation is not None and not _is_tokenised(evaluation):
         raise DataError(f"{evaluation.source}: no tokenised rows, but {train.source} has. Prepare both the same way.")
     if evaluation is None:
@@ -241,7 +227,10 @@ def _adopt(train: Table, evaluation: Table | None, config: DataConfig, fingerpri
         parts = [train.rows, evaluation.rows]
     parts = [_with_length(part.remove_columns("length") if "length" in part.column_names else part) for part in parts]
     train_rows, eval_rows = parts
-    return PreparedData(train_rows, eval_rows, _untruncated(train_rows), _untruncated(eval_rows), fingerprint)
+    made = load_prepared(Path(config.train.location).parent)
+    chat, opening = (made.chat, made.opening) if made else (False, None)
+    cut = _untruncated(train_rows), _untruncated(eval_rows)
+    return PreparedData(train_rows, eval_rows, *cut, fingerprint, chat, opening=opening)
 
 
 def _untruncated(rows: Dataset) -> Truncation:
@@ -251,8 +240,13 @@ def _untruncated(rows: Dataset) -> Truncation:
 
 def _fingerprint(config: DataConfig, model: ModelSpec, tables: list[Table | None]) -> str:
     digest = hashlib.sha256()
-    asked = {name: value for name, value in asdict(config).items() if name not in ("train", "evaluation", "num_proc")}
-    digest.update(json.dumps([asked, asdict(model.limits), model.seq2seq], sort_keys=True).encode())
+    asked = {name: value for name, value in asdict(config).items() if name not in NOT_IN_FINGERPRINT}
+    if config.add_tokens != "none":  # beside the rest: what was prepared before there was such a setting keeps its fingerprint
+        digest.update(config.add_tokens.encode())
+    limits = asdict(model.limits)
+    if model.limits.hard_target == model.limits.hard:  # as everywhere before answers had positions of their own
+        del limits["hard_target"]
+    digest.update(json.dumps([asked, limits, model.seq2seq], sort_keys=True).encode())
     digest.update(json.dumps(model.tokenizer.get_vocab(), sort_keys=True).encode())
     digest.update(str(model.tokenizer.chat_template).encode())
     languages = [getattr(model.tokenizer, name, None) for name in ("src_lang", "tgt_lang")]
@@ -288,6 +282,7 @@ def _save(prepared: PreparedData, folder: Path, cut_rows: Path) -> None:
         "source_lengths": prepared.source_lengths,
         "target_lengths": prepared.target_lengths,
         "opening": prepared.opening,
+        "unknown": asdict(prepared.unknown),
     }
     if cut_rows.exists():
         shutil.copy(cut_rows, partial)

@@ -9,6 +9,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from job.data.chat import encode_examples
+from job.data.round_trip import RoundTrip, add_missing
 from job.errors import SettingsError
 from job.labels import IGNORED
 
@@ -28,10 +29,15 @@ class Encoding:
     """What an encoder-decoder's decoder reads before its first token."""
     every_answer: bool = True
     """Of chats: see `encode_examples`."""
+    ends: tuple[int, ...] = ()
+    """What ends an answer beside the tokenizer's end marker."""
 
 
 def tokenise(examples: Dataset, encoding: Encoding, num_proc: int, cache: Path) -> Dataset:
-    """`examples` with `source_ids` and `target_ids`, uncut, in the file `cache`; of a chat, all its ids and its labels."""
+    """`examples` with `source_ids` and `target_ids`, uncut, in the file `cache`; of a chat, all its ids and its labels.
+
+    What the tokens lack of the texts is in `round_trip.COLUMNS`.
+    """
     tokenizer = encoding.tokenizer
     if "messages" in examples.column_names:
         if encoding.seq2seq or not tokenizer.chat_template:
@@ -42,6 +48,7 @@ def tokenise(examples: Dataset, encoding: Encoding, num_proc: int, cache: Path) 
         encode = partial(encode_examples, tokenizer=tokenizer, every_answer=encoding.every_answer)
     else:
         encode = partial(_encode_pairs, encoding=encoding)
+    encode = partial(add_missing, encode=encode, round_trip=RoundTrip(tokenizer, encoding.ends))
     unused = [name for name in ("prompt", "messages") if name in examples.column_names]
     num_proc = min(num_proc, len(examples) // ROWS_A_PROCESS)
     if num_proc > 1:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import torch
 from tqdm import tqdm
@@ -14,6 +15,7 @@ from job.labels import IGNORED
 from job.model.answering import plain_decoding
 from job.model.loss import row_losses
 from job.model.packing import model_inputs, padding_collator
+from job.model.padding import sees_padding
 from job.model.positions import answer_room
 from job.model.sharding import is_sharded
 
@@ -51,7 +53,10 @@ def decode(answers: Sequence[Ids], tokenizer: PreTrainedTokenizerBase, kept: Col
 def generate_ids(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Ids], decoding: Decoding
 ) -> list[Ids]:
-    """The same as token ids, each answer up to its end marker. One that the model's positions cut short is computed alone."""
+    """The same as token ids, each answer up to its end marker.
+
+    Prompts of one length alone share a batch where padding would change the answers, or the model's positions cut them short.
+    """
     answers: list[Ids] = [[]] * len(prompts)
     together = {"synced_gpus": True} if is_sharded(model) else {}
     room = [answer_room(model.config, len(prompt), decoding.max_new_tokens) for prompt in prompts]
@@ -68,9 +73,10 @@ def generate_ids(
             end = next((number for number, token in enumerate(made, 1) if token in ends), len(made))
             answers[place] = made[:end]
 
-    widest = max(room, default=0)
-    alone = {place for place, tokens in enumerate(room) if tokens < widest}
-    _in_batches([len(prompt) for prompt in prompts], decoding, "generate", answer, alone)
+    lengths = [len(prompt) for prompt in prompts]
+    one_length = sees_padding(model, tokenizer.pad_token_id)
+    groups = [(tokens, length if one_length or tokens < max(room) else 0) for tokens, length in zip(room, lengths, strict=True)]
+    _in_batches(lengths, decoding, "generate", answer, groups)
     return answers
 
 
@@ -127,17 +133,19 @@ def prompt_of(row: dict, seq2seq: bool) -> Ids:
 
 
 def _in_batches(
-    lengths: list[int], decoding: Decoding, name: str, compute: Callable[[list[int]], None], alone: Collection[int] = ()
+    lengths: list[int], decoding: Decoding, name: str, compute: Callable[[list[int]], None], groups: Sequence[object] | None = None
 ) -> None:
     """Calls `compute` with the places of all rows, the longest first; fewer at once where they do not fit the memory.
 
-    alone: places of the longest rows that are not computed with others. Raises OutOfMemory if one row does not fit.
+    groups: what all rows of a batch have in common. Raises OutOfMemory if one row does not fit.
     """
     batch_size = decoding.batch_size
     left = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     with tqdm(total=len(left), desc=name, unit="row", disable=None, leave=False) as bar:
         while left:
-            places = left[: 1 if left[0] in alone else batch_size]
+            places = left[:batch_size]
+            if groups:
+                places = next([*places] for _, places in groupby(places, key=groups.__getitem__))
             try:
                 compute(places)
             except torch.OutOfMemoryError as error:

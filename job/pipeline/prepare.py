@@ -12,7 +12,8 @@ from job.config.inputs import base_model, data_config, languages
 from job.config.libraries import check_trackers, weight_format
 from job.config.scoring import make_scoring
 from job.config.settings import Settings
-from job.data.chat import end_of_turn
+from job.data.added_tokens import add_tokens
+from job.data.chat import ends_of_turns
 from job.data.lengths import LengthLimits
 from job.data.prepare import ModelSpec, PreparedData, prepare, read_prepared
 from job.data.special_tokens import special_tokens_in_answers
@@ -52,6 +53,7 @@ def prepare_run(settings: Settings, folder: RunFolder) -> RunContext:
         config = load_config(base)
         spec = model_spec(settings, base, config)
         prepared = _shared_data(settings, spec, base, folder)
+        spec = replace(spec, tokenizer=add_tokens(spec.tokenizer, prepared.unknown.added))
         kept = special_tokens_in_answers(prepared.train, spec.tokenizer, spec.answering)
         scoring = make_scoring(settings, prepared, spec.limits.hard_target if spec.seq2seq else None, kept)
         workload = measure_workload(settings, prepared, spec.seq2seq)
@@ -74,6 +76,10 @@ def _shared_data(settings: Settings, spec: ModelSpec, base: BaseModel, folder: R
         check_content(folder, {TRAINING_DATA: prepared.fingerprint, BASE_MODEL: fingerprint(base)})
         log.info(prepared.train_truncation.describe("training rows"))
         log.info(prepared.eval_truncation.describe("held-out rows"))
+        for warning in prepared.unknown.warnings(settings.add_tokens):
+            log.warning(warning)
+        if added := prepared.unknown.describe_added():
+            log.info(added)
         local_copy(folder.data, ranks)
         return prepared
     return read_prepared(local_copy(folder.data, ranks))
@@ -114,7 +120,7 @@ def model_spec(settings: Settings, base: BaseModel, config: PreTrainedConfig) ->
     choose_languages(tokenizer, languages(settings), own)
     positions = read_positions(config)
     limits = LengthLimits(usual_length(config, tokenizer), positions.source, not seq2seq, positions.target)
-    answering = answering_config(own, config, tokenizer, [end_of_turn(tokenizer)])
+    answering = answering_config(own, config, tokenizer, ends_of_turns(tokenizer))
     return ModelSpec(tokenizer, seq2seq, limits, answering, embeddings(config))
 
 

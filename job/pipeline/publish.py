@@ -5,6 +5,7 @@ from dataclasses import replace
 from job.config.identity import hparams, variables
 from job.config.inputs import hub_token
 from job.config.settings import Settings
+from job.data.chat_template import adapt, template_traits
 from job.evaluation.verdict import Verdict
 from job.pipeline.context import RunContext
 from job.pipeline.evaluate import verdict_of
@@ -55,4 +56,10 @@ def _card_facts(context: RunContext, adapter: AdapterRecord, proof: ProofRecord,
         "template": adapter.prompt_template,
         "keeps_special_tokens": bool(adapter.kept_special_tokens),
         "versions": versions(),
-    }
+    } | (_chat_facts(context, adapter) if adapter.chat else {})
+
+
+def _chat_facts(context: RunContext, adapter: AdapterRecord) -> dict[str, object]:
+    opening = adapter.chat_opening or {"messages": [], "tools": None}
+    asked = [*opening["messages"], {"role": "user", "content": "..."}]
+    return {"chat": adapt(asked, template_traits(context.tokenizer)), "tools": opening["tools"]}

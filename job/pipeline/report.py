@@ -7,6 +7,7 @@ from statistics import median
 
 from job.config.identity import variables
 from job.config.inputs import published_model_id, train_source
+from job.data.prepare import PreparedData
 from job.data.token_lengths import expand_counts
 from job.evaluation.evaluate import read_csv
 from job.evaluation.metrics import LOWER_IS_BETTER
@@ -39,7 +40,7 @@ def report_facts(context: RunContext, verdict: Verdict, proof: ProofRecord) -> d
         "score_plots": _score_plots(verdict),
         "curves": _curves(history),
         "costs": _costs(context, PlanRecord.read(folder.plan), history),
-        "truncation": [prepared.train_truncation.describe("Training rows"), prepared.eval_truncation.describe("Held-out rows")],
+        "data": _data_lines(prepared, context.settings.add_tokens),
         "lengths": _lengths(context),
         "best": better,
         "worst": worse,
@@ -124,6 +125,11 @@ def _costs(context: RunContext, plan: PlanRecord, history: list[dict]) -> dict[s
     if price and plan.seconds:
         costs["cost"] = f"{price * sum(plan.seconds.values()) / 3600:.2f} USD at {price:.2f} an hour"
     return costs
+
+
+def _data_lines(prepared: PreparedData, add_tokens: str) -> list[str]:
+    lines = [prepared.train_truncation.describe("Training rows"), prepared.eval_truncation.describe("Held-out rows")]
+    return [*lines, *prepared.unknown.describe(add_tokens)]
 
 
 def _lengths(context: RunContext) -> list[dict]:

@@ -52,13 +52,14 @@ from transformers import AutoTokenizer, GenerationConfig
 
 folder = "path/to/this/folder"
 model = {auto_class}.from_pretrained(folder)
+model.generation_config = GenerationConfig.from_pretrained(folder)
 tokenizer = AutoTokenizer.from_pretrained(folder)
-inputs = tokenizer({prompt!r}, return_tensors="pt")
-answer = model.generate(**inputs, generation_config=GenerationConfig.from_pretrained(folder))[0]
+inputs = {inputs}
+answer = model.generate(**inputs)[0]
 print(tokenizer.decode(answer, skip_special_tokens={skip_special_tokens}))
 ```
 
-Prompt template: `{template}`
+Prompt template: {template}
 
 ## Limits
 
@@ -78,7 +79,8 @@ licence hold for the adapter too.
 def write_card(path: Path, facts: Mapping[str, Any], scores: Sequence[Score], settings: Mapping[str, str]) -> None:
     """Writes the card to `path`.
 
-    facts: title, base, data, train_rows, verdict, seq2seq, template, keeps_special_tokens, proof, versions.
+    facts: title, base, data, train_rows, verdict, seq2seq, template, keeps_special_tokens, proof, versions; for an adapter that
+    was trained on chats `chat`, one that waits for an answer, and its `tools`.
     settings: variables that differ from their default.
     """
     seq2seq, base = facts["seq2seq"], str(facts["base"])
@@ -88,11 +90,21 @@ def write_card(path: Path, facts: Mapping[str, Any], scores: Sequence[Score], se
         "scores": "\n".join(_row(score) for score in scores),
         "auto_class": "AutoPeftModelForSeq2SeqLM" if seq2seq else "AutoPeftModelForCausalLM",
         "skip_special_tokens": not facts["keeps_special_tokens"],
-        "prompt": str(facts["template"]) + ("" if seq2seq else "\n"),
+        "inputs": _inputs(facts),
+        "template": "the chat template of the base model" if facts.get("chat") else f"`{facts['template']}`",
         "settings": _bullets(settings) or "All defaults.",
         "versions": _bullets(facts["versions"]),
     }
     ModelCard(TEXT.format(**filled)).save(path)
+
+
+def _inputs(facts: Mapping[str, Any]) -> str:
+    """Python that makes the model's inputs as they were in training."""
+    if not facts.get("chat"):
+        return f'tokenizer({str(facts["template"]) + ("" if facts["seq2seq"] else chr(10))!r}, return_tensors="pt")'
+    tools = f", tools={facts['tools']!r}" if facts["tools"] else ""
+    how = 'add_generation_prompt=True, return_dict=True, return_tensors="pt"'
+    return f"tokenizer.apply_chat_template({facts['chat']!r}{tools}, {how})"
 
 
 def _row(score: Score) -> str:

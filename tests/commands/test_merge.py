@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
@@ -121,3 +122,23 @@ def test_a_disk_without_room_for_the_model_is_told_before_it_is_loaded(run, run_
     assert code == 74
     assert "the merged model takes about 0.00" in said
     assert "set OUTPUT_DIR to another disk" in said
+
+
+def test_a_head_that_is_tied_to_the_decoders_embedding_stays_so(tmp_path):
+    """PEFT looks at the encoder's. The head's weight is not saved twice: untied, a T5Gemma would be loaded with a new one."""
+    from transformers import T5GemmaConfig, T5GemmaForConditionalGeneration, T5GemmaModuleConfig
+
+    from job.commands.merge import _save_merged
+    from job.model.lora import add_lora
+
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
+    module = T5GemmaModuleConfig(**sizes, head_dim=8, vocab_size=64)
+    torch.manual_seed(0)
+    base = T5GemmaForConditionalGeneration(T5GemmaConfig(encoder=module, decoder=module, vocab_size=64))
+    assert base.lm_head.out_proj.weight is base.model.decoder.embed_tokens.weight is not base.get_input_embeddings().weight
+    config = LoraConfig(task_type="SEQ_2_SEQ_LM", target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    model = add_lora(base.requires_grad_(False), config).eval()
+    inputs = {"input_ids": torch.tensor([[5, 6, 7]]), "decoder_input_ids": torch.tensor([[2, 8]])}
+    expected = model(**inputs).logits
+    _save_merged(model, tmp_path, "fp32")
+    assert torch.allclose(AutoModelForSeq2SeqLM.from_pretrained(tmp_path)(**inputs).logits, expected, atol=1e-6)

@@ -3,11 +3,14 @@
 import itertools
 
 import pytest
-from transformers import ByT5Tokenizer
+from datasets import Dataset
+from transformers import ByT5Tokenizer, GenerationConfig
 
-from job.data.chat import encode_chat, encode_examples, encode_open_chats, end_of_turn
+from job.data.chat import encode_chat, encode_examples, encode_open_chats, end_of_turn, ends_of_turns
 from job.data.chat_template import Chat
+from job.data.special_tokens import special_tokens_in_answers
 from job.errors import DataError
+from job.evaluation.generate import decode
 from tests.data import chat_templates as families
 from tests.data.chat_templates import make_tokenizer
 
@@ -54,6 +57,20 @@ def test_the_end_of_a_turn_is_the_token_that_the_template_writes_after_an_answer
     assert end_of_turn(tokenizer) is None
 
 
+@pytest.mark.parametrize(
+    ("family", "ends"),
+    [
+        ("CHATML", ["<|im_end|>"]), ("QWEN3", ["<|im_end|>"]), ("MISTRAL", ["</s>"]), ("LLAMA3_1", ["<|eot_id|>"]),
+        ("DEEPSEEK_R1", ["</s>"]), ("GPT_OSS", ["<|return|>", "<|call|>"]), ("PLAIN", []),
+    ],
+)  # fmt: skip
+def test_a_tool_call_may_end_with_a_token_of_its_own(family, ends):
+    tokenizer = make_tokenizer(getattr(families, family))
+    assert tokenizer.convert_ids_to_tokens(ends_of_turns(tokenizer)) == ends
+    tokenizer.chat_template = None
+    assert ends_of_turns(tokenizer) == []
+
+
 @pytest.mark.parametrize("family", ["CHATML", "MARKED_CHATML", "QWEN2_5", "DEEPSEEK_R1", "LLAMA3_1", "MISTRAL", "GEMMA3", "PHI3"])
 def test_only_the_assistants_turns_up_to_their_ends_are_in_the_loss(family):
     tokenizer = make_tokenizer(getattr(families, family))
@@ -89,6 +106,21 @@ def test_an_answer_that_is_a_tool_call_is_right_if_it_is_as_the_template_writes_
     row = rows_of(Chat([user("weather?"), CALLED], TOOLS), tokenizer)[0]
     assert row["ground_truth"] == written
     assert trained_on(row["source_ids"], row["target_ids"], tokenizer) == [row["ground_truth"] + ENDS[family]]
+
+
+@pytest.mark.parametrize("family", [family for family, end in ENDS.items() if end and family != "QWQ"])
+@pytest.mark.parametrize("turns", [TURNS.messages, [user("weather?"), CALLED], [user("a?"), answer("ä {x} <b>\n\n- c ")]])
+def test_the_right_answer_is_what_decoding_makes_of_the_tokens_that_are_trained_on(family, turns):
+    tokenizer = make_tokenizer(getattr(families, family))
+    try:
+        row = rows_of(Chat(turns), tokenizer)[-1]
+    except DataError:
+        assert "tool_calls" in turns[-1]  # of which not every family knows
+        return
+    labels = Dataset.from_dict({"labels": [row["target_ids"]]})
+    kept = special_tokens_in_answers(labels, tokenizer, GenerationConfig(eos_token_id=ends_of_turns(tokenizer)))
+    last = [list(part) for labelled, part in itertools.groupby(row["target_ids"], lambda label: label != -100) if labelled][-1]
+    assert decode([last], tokenizer, kept) == [row["ground_truth"]]
 
 
 def test_a_call_that_ends_with_a_token_of_its_own_is_trained_on_up_to_that():

@@ -1,6 +1,7 @@
 """Preparing: once for the same content, whole or not at all, every lost row named."""
 
 import copy
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from job.data.lengths import LengthLimits
 from job.data.prepare import DataConfig, ModelSpec, load_prepared, prepare
 from job.data.read import Source
 from job.data.rows import ColumnMapping
-from job.errors import DataError
-from tests.data.chat_templates import QWEN3, make_tokenizer
+from job.data.unknown_text import UnknownText
+from job.errors import DataError, SettingsError
+from tests.data.chat_templates import CHATML, QWEN3, make_tokenizer
 
 SYSTEM = {"role": "system", "content": "be brief"}
 
@@ -39,7 +41,7 @@ def request_(write_rows, questions) -> DataConfig:
 
 def test_the_same_content_is_not_prepared_again_wherever_it_lies(request_, reader, tmp_path, monkeypatch):
     first = prepare(request_, reader, tmp_path / "data")
-    monkeypatch.setattr(module, "tokenise", None)
+    monkeypatch.setattr(module, "tokenise_adding", None)
     Path(request_.train.location).rename("moved.csv")
     moved = replace(request_, train=Source("TRAIN_DATA", "moved.csv"))
     assert prepare(moved, reader, tmp_path / "data").train.to_list() == first.train.to_list()
@@ -133,3 +135,68 @@ def test_a_token_that_the_model_has_no_embedding_for_is_told_with_its_file_and_r
     with pytest.raises(DataError, match=rf'{file}: row 8: "<new>" is token {token}, and the model has {token} embeddings'):
         prepare(asked, replace(reader, tokenizer=tokenizer, embeddings=token), tmp_path / "data")
     assert len(prepare(asked, replace(reader, tokenizer=tokenizer, embeddings=token + 1), tmp_path / "data").train) == 40
+
+
+def test_chats_that_were_prepared_elsewhere_are_still_chats(request_, tmp_path, write_rows):
+    model = ModelSpec(make_tokenizer(CHATML), False, LengthLimits(256, 256, shared=True))
+    chats = [[SYSTEM, {"role": "user", "content": f"q {n}"}, {"role": "assistant", "content": "yes"}] for n in range(20)]
+    asked = replace(request_, train=Source("TRAIN_DATA", str(write_rows([{"messages": chat} for chat in chats], "a.jsonl"))))
+    there = prepare(asked, model, tmp_path / "laptop")
+    adopted = replace(asked, train=Source("TRAIN_DATA", str(tmp_path / "laptop" / "train")))
+    here = prepare(adopted, model, tmp_path / "data")
+    assert (here.chat, here.opening) == (there.chat, there.opening) == (True, {"messages": [SYSTEM], "tools": None})
+
+
+@pytest.fixture
+def lossy(request_, write_rows, questions) -> DataConfig:
+    """Forty rows, of whose answers four hold a letter that the embedded tokenizer lacks."""
+    for question in questions[:4]:
+        question["output_ground_truth"] += " 北"
+    return replace(request_, train=Source("TRAIN_DATA", str(write_rows(questions, "lossy.csv"))), max_unknown_targets=1)
+
+
+def test_answers_that_the_tokenizer_lacks_are_counted_and_kept_with_the_rows(lossy, reader, tmp_path):
+    made, read = prepare(lossy, reader, tmp_path / "data"), load_prepared(tmp_path / "data")
+    assert made.unknown == read.unknown
+    answers = made.unknown.answers
+    assert (answers[0].rows, answers[1].rows, answers[0].lossy + answers[1].lossy) == (32, 8, 4)
+    assert answers[0].characters == {"北": answers[0].lossy}
+    assert [part.lossy for part in made.unknown.inputs] == [0, 0]
+
+
+def test_too_many_of_them_stop_the_preparation_and_leave_nothing(lossy, reader, tmp_path):
+    with pytest.raises(DataError, match=r'of 32 answers .* "北"; the first is row [2-5]'):
+        prepare(replace(lossy, max_unknown_targets=0.01), reader, tmp_path / "data")
+    assert load_prepared(tmp_path / "data") is None
+
+
+def test_a_lower_limit_holds_for_rows_that_were_prepared_before(lossy, reader, tmp_path):
+    first = prepare(lossy, reader, tmp_path / "data")
+    with pytest.raises(DataError, match=r"MAX_UNKNOWN_TARGETS allows 2\.0%"):
+        prepare(replace(lossy, max_unknown_targets=0.02), reader, tmp_path / "data")
+    assert load_prepared(tmp_path / "data").fingerprint == first.fingerprint
+
+
+def test_added_tokens_are_prepared_anew_and_the_limit_is_not(lossy, reader, tmp_path):
+    first = prepare(lossy, reader, tmp_path / "data").fingerprint
+    assert prepare(replace(lossy, max_unknown_targets=0.9), reader, tmp_path / "data").fingerprint == first
+    with pytest.raises(SettingsError, match="0 spare tokens"):
+        prepare(replace(lossy, add_tokens="auto"), reader, tmp_path / "data")
+    assert prepare(replace(lossy, add_tokens="abc"), reader, tmp_path / "data").fingerprint != first
+
+
+def test_a_summary_of_before_says_nothing_of_unknown_text(lossy, reader, tmp_path):
+    prepare(lossy, reader, tmp_path / "data")
+    path = tmp_path / "data" / module.SUMMARY
+    summary = json.loads(path.read_text())
+    del summary["unknown"]
+    path.write_text(json.dumps(summary))
+    assert load_prepared(tmp_path / "data").unknown == UnknownText()
+
+
+def test_rows_of_tokens_cannot_be_given_further_ones(request_, reader, tmp_path):
+    made = prepare(request_, reader, tmp_path / "data")
+    assert len(made.train) == 32
+    adopted = replace(request_, train=Source("TRAIN_DATA", str(tmp_path / "data" / "train")), add_tokens="auto")
+    with pytest.raises(SettingsError, match=r"ADD_TOKENS=auto: the rows of .* are tokens already. Set ADD_TOKENS=none\."):
+        prepare(adopted, reader, tmp_path / "other")

@@ -142,7 +142,7 @@ def test_title_data_and_rows_are_those_of_the_run(facts, finished_context, t5_fo
     found = facts()
     assert (found["title"], data_name(finished_context)) == ("r", "rows.csv")
     assert found["subtitle"] == f"{t5_folder} on rows.csv: 32 training rows"
-    assert [line.split(":")[0] for line in found["truncation"]] == ["Training rows", "Held-out rows"]
+    assert [line.split(":")[0] for line in found["data"]] == ["Training rows", "Held-out rows"]
     assert found["proof"].startswith("8 of 8 answers the same")
     assert [plot["caption"] for plot in found["lengths"]] == [
         f"Training rows by tokens an {side}, before the cut" for side in ("input", "answer")

@@ -4,6 +4,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
+from transformers import AutoTokenizer
 
 from job.evaluation.verdict import MetricComparison
 from job.publish.card import write_card
@@ -52,6 +53,19 @@ def test_the_code_in_the_card_is_python(tmp_path):
     code = (tmp_path / "README.md").read_text().split("```python\n")[1].split("```")[0]
     compile(code, "card", "exec")
     assert f"tokenizer({FACTS['template'] + chr(10)!r}, return_tensors" in code
+
+
+def test_the_card_of_an_adapter_for_chats_asks_with_what_all_chats_began_with(tmp_path, llama_folder):
+    chat, tools = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "..."}], [{"name": "weather"}]
+    write_card(tmp_path / "README.md", FACTS | {"seq2seq": False, "chat": chat, "tools": tools}, [], {})
+    text = (tmp_path / "README.md").read_text()
+    code = next(line for line in text.splitlines() if line.startswith("inputs = "))
+    found: dict = {"tokenizer": AutoTokenizer.from_pretrained(llama_folder)}
+    exec(code, found)
+    asked = found["tokenizer"].apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
+    assert found["inputs"]["input_ids"].tolist() == [asked]
+    assert "tools=[{'name': 'weather'}]" in code
+    assert "Prompt template: the chat template of the base model" in text
 
 
 @pytest.mark.parametrize("base", ["job/demo/base", "/models/mine", "./mine"])

@@ -1,9 +1,9 @@
-"""Tiny causal models with attention alone, a function a family; the first line of its docstring names the published models."""
+"""Tiny causal models of Llama's kind, a function a family; the first line of its docstring names the published models."""
 
 import transformers
 
 from tests.zoo import vocabularies
-from tests.zoo.tiny import SIZES, Tiny, causal, embeddings, model_of, special_ids
+from tests.zoo.tiny import SIZES, Tiny, causal, embeddings, special_ids
 
 GEMMA_SIZES = {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 16}
 
@@ -34,8 +34,10 @@ def ministral3() -> Tiny:
 
 
 def qwen2() -> Tiny:
-    """Qwen 1.5, 2, 2.5, QwQ, instruct models."""
-    return causal("Qwen2", vocabularies.qwen())
+    """Qwen 1.5, 2, 2.5, QwQ, instruct models, which sample and punish repetition if nobody says otherwise."""
+    model, tokenizer = causal("Qwen2", vocabularies.qwen())
+    model.generation_config.update(do_sample=True, temperature=0.7, top_p=0.8, top_k=20, repetition_penalty=1.1)
+    return model, tokenizer
 
 
 def qwen2_base() -> Tiny:
@@ -103,84 +105,9 @@ def phi3() -> Tiny:
     return causal("Phi3", vocabularies.gpt2(), pad_token_id=0, original_max_position_embeddings=256)
 
 
-def gpt2() -> Tiny:
-    """GPT-2 to XL, DistilGPT-2, DialoGPT, GPT-SW3, Cerebras-GPT."""
-    return _gpt2("GPT2", "LMHeadModel"), vocabularies.gpt2()
-
-
-def gpt_bigcode() -> Tiny:
-    """StarCoder, SantaCoder: GPT-2 with one key and value for all heads."""
-    return _gpt2("GPTBigCode", "ForCausalLM"), vocabularies.gpt2()
-
-
-def gpt_neo() -> Tiny:
-    """GPT-Neo 125M to 2.7B: every other layer has a window, here shorter than the rows."""
-    return causal("GPTNeo", vocabularies.gpt2(), num_layers=2, attention_types=[[["global", "local"], 1]], window_size=16)
-
-
-def gptj() -> Tiny:
-    """GPT-J 6B, GPT-JT."""
-    config = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256, "rotary_dim": 4}
-    return causal("GPTJ", vocabularies.gpt2(), **config)
-
-
-def codegen() -> Tiny:
-    """CodeGen 350M to 16B, Moss."""
-    config = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256, "rotary_dim": 4}
-    return causal("CodeGen", vocabularies.gpt2(), **config)
-
-
-def gpt_neox() -> Tiny:
-    """Pythia, GPT-NeoX, Dolly, RedPajama, StableLM alpha."""
-    return causal("GPTNeoX", vocabularies.gpt2())
-
-
 def starcoder2() -> Tiny:
     """StarCoder 2 3B to 15B."""
     return causal("Starcoder2", vocabularies.gpt2(), sliding_window=None)
-
-
-def opt() -> Tiny:
-    """OPT 125M to 66B, Galactica: learned positions, counted from the mask."""
-    vocabulary, merges = vocabularies.byte_pairs(("<s>", "<pad>", "</s>", "<unk>"))
-    ends = {"bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>", "pad_token": "<pad>", "add_bos_token": True}
-    return causal("OPT", transformers.GPT2Tokenizer(vocab=vocabulary, merges=merges, **ends), ffn_dim=64, word_embed_proj_dim=32)
-
-
-def xglm() -> Tiny:
-    """XGLM 564M to 7.5B: sinusoidal positions."""
-    tokenizer = vocabularies.fairseq("XGLMTokenizer")
-    return causal("XGLM", tokenizer, d_model=32, num_layers=2, attention_heads=4, ffn_dim=64)
-
-
-def bloom() -> Tiny:
-    """BLOOM, BLOOMZ 560M to 176B: ALiBi."""
-    return causal("Bloom", vocabularies.bos("<pad>", pad_token="<pad>", padding_side="left"))
-
-
-def mpt() -> Tiny:
-    """MPT 7B and 30B: ALiBi."""
-    return causal("Mpt", vocabularies.gpt2(), d_model=32, n_layers=2, n_heads=4, max_seq_len=256)
-
-
-def falcon() -> Tiny:
-    """Falcon 7B: one key and value for all heads."""
-    return causal("Falcon", vocabularies.gpt2(), alibi=False, multi_query=True, new_decoder_architecture=False)
-
-
-def falcon_alibi() -> Tiny:
-    """Falcon-RW 1B and 7B: ALiBi."""
-    return causal("Falcon", vocabularies.gpt2(), alibi=True, multi_query=False)
-
-
-def falcon_new() -> Tiny:
-    """Falcon 40B and 180B, Falcon 2 11B."""
-    return causal("Falcon", vocabularies.gpt2(), alibi=False, new_decoder_architecture=True, num_kv_heads=2)
-
-
-def persimmon() -> Tiny:
-    """Persimmon 8B, the text part of Fuyu."""
-    return causal("Persimmon", vocabularies.bos())
 
 
 def stablelm() -> Tiny:
@@ -273,12 +200,26 @@ def helium() -> Tiny:
     return causal("Helium", vocabularies.bos(), head_dim=8)
 
 
-def biogpt() -> Tiny:
-    """BioGPT: learned positions, counted from the mask."""
-    return causal("BioGpt", vocabularies.bos("<pad>", pad_token="<pad>"))
+def vaultgemma() -> Tiny:
+    """VaultGemma 1B."""
+    return causal("VaultGemma", vocabularies.gemma(), **GEMMA_SIZES)
 
 
-def _gpt2(kind: str, ending: str) -> transformers.PreTrainedModel:
-    tokenizer = vocabularies.gpt2()
-    config = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256, "vocab_size": embeddings(tokenizer)}
-    return model_of(kind, ending, **config, **special_ids(tokenizer))
+def nanochat() -> Tiny:
+    """nanochat d20 to d32."""
+    return causal("NanoChat", vocabularies.bos())
+
+
+def bitnet() -> Tiny:
+    """BitNet b1.58 2B4T, with weights in full."""
+    return causal("BitNet", vocabularies.bos())
+
+
+def diffllama() -> Tiny:
+    """DiffLlama: the difference of two attentions."""
+    return causal("DiffLlama", vocabularies.bos())
+
+
+def modernbert_decoder() -> Tiny:
+    """Ettin decoders 17M to 1B."""
+    return causal("ModernBertDecoder", vocabularies.bos("<pad>", pad_token="<pad>"))

@@ -5,17 +5,17 @@ import transformers
 from transformers import PreTrainedTokenizerBase
 
 from tests.zoo import vocabularies
-from tests.zoo.tiny import Tiny, embeddings, special_ids
+from tests.zoo.tiny import Tiny, embeddings, model_of, special_ids
 
 SIZES = {
     "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
-    "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "max_position_embeddings": 256, "init_std": 0.2,
+    "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "max_position_embeddings": 256, "init_std": 0.6,
 }  # fmt: skip
-"""Of BART and all that descend from it; weights of the usual 0.02 would give every input the same answer."""
+"""Of BART and all that descend from it; see the weights in `tiny.SIZES`."""
 T5_SIZES = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0}
 GEMMA_SIZES = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 16, "max_position_embeddings": 256,
+    "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 16, "max_position_embeddings": 256, "initializer_range": 0.2,
 }  # fmt: skip
 
 
@@ -42,7 +42,8 @@ def mt5() -> Tiny:
 def byt5() -> Tiny:
     """ByT5: bytes instead of pieces."""
     tokenizer = transformers.ByT5Tokenizer()
-    return _with_own_head(_t5("T5", tokenizer, feed_forward_proj="gated-gelu", tie_word_embeddings=False))
+    options = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "vocab_size": len(tokenizer)}
+    return _with_own_head(_t5("T5", tokenizer, **options))
 
 
 def umt5() -> Tiny:
@@ -93,9 +94,11 @@ def bart() -> Tiny:
 
 
 def bart_cnn() -> Tiny:
-    """bart-large-cnn and its kin, as published: one token more than embeddings, and it is never used."""
+    """bart-large-cnn and its kin, as published: one token more than embeddings, and ways of answering for summaries."""
     tokenizer = vocabularies.bart(mask=False)
-    return _bart("Bart", tokenizer, vocab_size=len(tokenizer) - 1, forced_bos_token_id=0, forced_eos_token_id=2)
+    model, _ = _bart("Bart", tokenizer, vocab_size=len(tokenizer) - 1, forced_bos_token_id=0, forced_eos_token_id=2)
+    model.generation_config.update(num_beams=4, min_length=9, no_repeat_ngram_size=3, length_penalty=2.0, early_stopping=True)
+    return model, tokenizer
 
 
 def mvp() -> Tiny:
@@ -109,13 +112,24 @@ def blenderbot() -> Tiny:
     return _bart("Blenderbot", tokenizer, decoder_start_token_id=tokenizer.bos_token_id)
 
 
+def blenderbot_small() -> Tiny:
+    """BlenderBot 90M."""
+    return _bart("BlenderbotSmall", vocabularies.bart())
+
+
+def plbart() -> Tiny:
+    """PLBART: programs and their descriptions."""
+    tokenizer = vocabularies.plbart(src_lang="python", tgt_lang="en_XX")
+    return _bart("PLBart", tokenizer)
+
+
 def led() -> Tiny:
     """LED base and large, PRIMERA: BART with windows in its encoder."""
     sizes = {name: value for name, value in SIZES.items() if name != "max_position_embeddings"}
     tokenizer = vocabularies.bart("LEDTokenizer")
     positions = {"max_encoder_position_embeddings": 256, "max_decoder_position_embeddings": 128, "attention_window": 16}
-    config = transformers.LEDConfig(**sizes, **positions, vocab_size=embeddings(tokenizer), **special_ids(tokenizer))
-    return transformers.LEDForConditionalGeneration(config), tokenizer
+    config = sizes | positions | special_ids(tokenizer) | {"vocab_size": embeddings(tokenizer)}
+    return model_of("LED", "ForConditionalGeneration", **config), tokenizer
 
 
 def pegasus() -> Tiny:
@@ -182,33 +196,39 @@ def nllb_moe() -> Tiny:
 def prophetnet() -> Tiny:
     """ProphetNet: predicts several tokens at once while it learns."""
     tokenizer = vocabularies.prophetnet()
-    layers = {
-        f"num_{side}_{what}": number for side in ("encoder", "decoder") for what, number in (("layers", 2), ("attention_heads", 4))
-    }
+    layers = {"num_encoder_layers": 2, "num_decoder_layers": 2, "num_encoder_attention_heads": 4, "num_decoder_attention_heads": 4}
     config = transformers.ProphetNetConfig(
-        hidden_size=32, encoder_ffn_dim=64, decoder_ffn_dim=64, max_position_embeddings=256, vocab_size=len(tokenizer), **layers, init_std=0.1,
-        pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
+        hidden_size=32, encoder_ffn_dim=64, decoder_ffn_dim=64, max_position_embeddings=256, vocab_size=len(tokenizer),
+        **layers, init_std=0.6, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
     )  # fmt: skip
     return transformers.ProphetNetForConditionalGeneration(config), tokenizer
 
 
+def bert2bert() -> Tiny:
+    """BERT2BERT and the like: two encoders that were made one encoder-decoder."""
+    tokenizer = vocabularies.bos("<pad>", pad_token="<pad>")
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    encoder, decoder = (transformers.BertConfig(**sizes, vocab_size=embeddings(tokenizer), initializer_range=0.2) for _ in range(2))
+    config = transformers.EncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder, **special_ids(tokenizer))
+    config.decoder_start_token_id = tokenizer.bos_token_id
+    return transformers.EncoderDecoderModel(config), tokenizer
+
+
 def _t5(kind: str, tokenizer: PreTrainedTokenizerBase, **options: object) -> Tiny:
-    config = getattr(transformers, f"{kind}Config")(
-        **T5_SIZES, **options, vocab_size=embeddings(tokenizer), pad_token_id=0, eos_token_id=1
-    )
-    return getattr(transformers, f"{kind}ForConditionalGeneration")(config), tokenizer
+    config = T5_SIZES | {"vocab_size": embeddings(tokenizer), "pad_token_id": 0, "eos_token_id": 1} | options
+    return model_of(kind, "ForConditionalGeneration", **config), tokenizer
 
 
 def _with_own_head(tiny: Tiny) -> Tiny:
     model, tokenizer = tiny
-    model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.shared.weight) * 0.1)
+    model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.shared.weight) * 0.3)
     return model, tokenizer
 
 
 def _bart(kind: str, tokenizer: PreTrainedTokenizerBase, **options: object) -> Tiny:
     config = SIZES | special_ids(tokenizer) | {"vocab_size": embeddings(tokenizer)} | options
     ending = "MTModel" if kind == "Marian" else "ForConditionalGeneration"
-    return getattr(transformers, kind + ending)(getattr(transformers, f"{kind}Config")(**config)), tokenizer
+    return model_of(kind, ending, **config), tokenizer
 
 
 def _translator(tiny: Tiny, language: str) -> Tiny:

@@ -6,17 +6,18 @@ from types import ModuleType
 
 import torch
 
-from tests.zoo import causal_models, encoder_decoders, mixtures_and_states
+from tests.zoo import causal_before_llama, causal_models, encoder_decoders, mixtures_and_states
 from tests.zoo.tiny import Tiny, save
 
 
-def _builders(module: ModuleType) -> dict[str, Callable[[], Tiny]]:
+def builders(module: ModuleType) -> dict[str, Callable[[], Tiny]]:
+    """The functions of a module that make a tiny model, by the name of the family."""
     made_here = {name: value for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
     return {name: builder for name, builder in made_here.items() if not name.startswith("_")}
 
 
-ENCODER_DECODERS = _builders(encoder_decoders)
-FAMILIES = ENCODER_DECODERS | _builders(causal_models) | _builders(mixtures_and_states)
+ENCODER_DECODERS = builders(encoder_decoders)
+FAMILIES = ENCODER_DECODERS | builders(causal_models) | builders(causal_before_llama) | builders(mixtures_and_states)
 """Each makes a tiny model and its tokenizer."""
 
 

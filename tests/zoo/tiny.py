@@ -10,18 +10,19 @@ Tiny = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
 SIZES = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
+    "max_position_embeddings": 256, "initializer_range": 0.2,
 }  # fmt: skip
-LIVELIER = 3
-"""What weights drawn for large models are multiplied by, so that a tiny one answers differently to different inputs."""
-NO_WEIGHTS = ("relative_attention_bias", "A_log", "time_decay", "rope")
-"""Parts of names of parameters whose size has another meaning."""
+"""Weights of the usual 0.02 would make a tiny model give every input the same answer."""
 
 
 def causal(kind: str, tokenizer: PreTrainedTokenizerBase, **options: object) -> Tiny:
     """A `kind`ForCausalLM of these sizes, unless `options` say otherwise, with the tokenizer's special tokens."""
     config = SIZES | special_ids(tokenizer) | {"vocab_size": embeddings(tokenizer)} | options
-    return model_of(kind, "ForCausalLM", **config), tokenizer
+    model = model_of(kind, "ForCausalLM", **config)
+    embedding = model.get_input_embeddings()
+    if embedding.padding_idx is not None:  # new models have zeros there, trained ones do not
+        torch.nn.init.normal_(embedding.weight[embedding.padding_idx], std=SIZES["initializer_range"])
+    return model, tokenizer
 
 
 def model_of(kind: str, ending: str = "ForCausalLM", **config: object) -> PreTrainedModel:
@@ -42,11 +43,7 @@ def embeddings(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def save(tiny: Tiny, folder: Path) -> None:
-    """Writes a tiny model to `folder`, as a published one lies there, with weights that make it answer."""
+    """Writes a tiny model to `folder`, as a published one lies there."""
     model, tokenizer = tiny
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.dim() >= 2 and not any(part in name for part in NO_WEIGHTS):
-                parameter.mul_(LIVELIER)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -3,7 +3,6 @@
 import json
 import random
 import tempfile
-from collections.abc import Sequence
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -14,62 +13,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 WORDS = [
-    "the",
-    "of",
-    "and",
-    "to",
-    "in",
-    "for",
-    "is",
-    "on",
-    "that",
-    "by",
-    "this",
-    "with",
-    "from",
-    "you",
-    "it",
-    "not",
-    "or",
-    "are",
-    "was",
-    "be",
-    "report",
-    "city",
-    "north",
-    "river",
-    "price",
-    "total",
-    "order",
-    "apple",
-    "mother",
-    "number",
-    "seven",
-    "three",
-    "twenty",
-    "paper",
-    "water",
-    "doctor",
-    "answer",
-    "question",
-    "where",
-    "when",
-    "who",
-    "what",
-    "how",
-    "many",
-    "old",
-    "new",
-    "big",
-    "small",
-    "red",
-    "green",
-    "blue",
-    "house",
-    "street",
-    "train",
+    "the", "of", "and", "to", "in", "for", "is", "on", "that", "by", "this", "with", "you", "it", "not", "or", "are", "was",
+    "report", "city", "north", "river", "price", "total", "apple", "mother", "seven", "three", "paper", "water", "answer",
+    "question", "where", "what", "who", "how", "old", "new", "big", "small", "red", "green", "blue", "house", "street", "train",
     "station",
-]
+]  # fmt: skip
 VOCABULARY = 400
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -84,15 +32,6 @@ def sentences() -> list[str]:
     chosen = random.Random(0)
     made = [" ".join(chosen.choices(WORDS, k=12)) + f"{chosen.choice('.?!,')} {chosen.randint(1, 2999)}" for _ in range(1000)]
     return [*made, "Input: abcdefghijklmnopqrstuvwxyz 0123456789"] * 2
-
-
-@cache
-def pieces() -> list[tuple[str, float]]:
-    """Pieces and scores of a unigram model, as SentencePiece makes them for T5, Pegasus and mBART."""
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.train_from_iterator(sentences(), trainers.UnigramTrainer(vocab_size=VOCABULARY, show_progress=False))
-    return [(piece, score) for piece, score in json.loads(tokenizer.to_str())["model"]["vocab"]]
 
 
 @cache
@@ -111,7 +50,7 @@ def byte_pairs(special: tuple[str, ...], by_byte: bool = True) -> tuple[dict[str
 
 @cache
 def sentencepiece_model() -> bytes:
-    """A model file of SentencePiece, for the families whose tokenizers still read one."""
+    """A unigram model of SentencePiece, as its file; its first tokens are <unk>, <s> and </s>."""
     file = BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(sentences()), model_writer=file, vocab_size=VOCABULARY, hard_vocab_limit=False, minloglevel=2,
@@ -120,22 +59,28 @@ def sentencepiece_model() -> bytes:
     return file.getvalue()
 
 
+def pieces() -> list[tuple[str, float]]:
+    """Pieces of that model with their scores, without its special tokens."""
+    known = sentencepiece.SentencePieceProcessor(model_proto=sentencepiece_model())
+    return [(known.id_to_piece(number), known.get_score(number)) for number in range(3, len(known))]
+
+
 def t5() -> PreTrainedTokenizerBase:
     """<pad>, </s>, <unk>, then the pieces."""
-    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *_without(pieces(), "<unk>")]
+    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *pieces()]
     return transformers.T5Tokenizer(vocab=vocabulary, extra_ids=20)
 
 
 def pegasus() -> PreTrainedTokenizerBase:
     """T5's beginning, then the tokens of its pretraining, which real ones leave room for with 103 places."""
     beginning = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
-    return transformers.PegasusTokenizer(vocab=[*beginning, *_without(pieces(), "<unk>")], offset=8)
+    return transformers.PegasusTokenizer(vocab=[*beginning, *pieces()], offset=8)
 
 
 def fairseq(kind: str, **languages: str) -> PreTrainedTokenizerBase:
     """Of the class `kind`: <s>, <pad>, </s>, <unk>, then the pieces; languages come behind."""
     beginning = [(token, 0.0) for token in ("<s>", "<pad>", "</s>", "<unk>")]
-    return getattr(transformers, kind)(vocab=[*beginning, *_without(pieces(), "<unk>")], **languages)
+    return getattr(transformers, kind)(vocab=[*beginning, *pieces()], **languages)
 
 
 def bart(kind: str = "BartTokenizer", mask: bool = True) -> PreTrainedTokenizerBase:
@@ -153,6 +98,11 @@ def nllb(**languages: str) -> PreTrainedTokenizerBase:
 def m2m100(**languages: str) -> PreTrainedTokenizerBase:
     """Its vocabulary and its SentencePiece model are files of their own."""
     return _from_files(transformers.M2M100Tokenizer, ("<s>", "<pad>", "</s>", "<unk>"), ("sentencepiece.bpe.model",), **languages)
+
+
+def plbart(**languages: str) -> PreTrainedTokenizerBase:
+    """Pieces, then the programming languages."""
+    return _from_files(transformers.PLBartTokenizer, (), ("sentencepiece.bpe.model",), **languages)
 
 
 def marian() -> PreTrainedTokenizerBase:
@@ -217,17 +167,11 @@ def _with_beginning(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBa
     return tokenizer
 
 
-def _without(scored: Sequence[tuple[str, float]], *left_out: str) -> list[tuple[str, float]]:
-    return [(piece, score) for piece, score in scored if piece not in left_out]
-
-
 def _from_files(
     kind: type, first: tuple[str, ...], models_of_pieces: tuple[str, ...], last: tuple[str, ...] = (), **options: str
 ) -> PreTrainedTokenizerBase:
     """A tokenizer of class `kind` from vocab.json and SentencePiece models of these names."""
-    known = sentencepiece.SentencePieceProcessor(model_proto=sentencepiece_model())
-    middle = [known.id_to_piece(number) for number in range(len(known))]
-    words = [*first, *(piece for piece in middle if piece not in ("<s>", "</s>", "<unk>")), *last]
+    words = [*first, *(piece for piece, _ in pieces()), *last]
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(words)}))
         for name in models_of_pieces:
