@@ -52,7 +52,7 @@ from transformers import AutoTokenizer, GenerationConfig
 
 folder = "path/to/this/folder"
 model = {auto_class}.from_pretrained(folder)
-model.generation_config = GenerationConfig.from_pretrained(folder)
+model.get_base_model().generation_config = GenerationConfig.from_pretrained(folder)
 tokenizer = AutoTokenizer.from_pretrained(folder)
 inputs = {inputs}
 answer = model.generate(**inputs)[0]
