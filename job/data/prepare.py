@@ -241,7 +241,7 @@ def _untruncated(rows: Dataset) -> Truncation:
 def _fingerprint(config: DataConfig, model: ModelSpec, tables: list[Table | None]) -> str:
     digest = hashlib.sha256()
     asked = {name: value for name, value in asdict(config).items() if name not in NOT_IN_FINGERPRINT}
-    if config.add_tokens != "none":  # beside the rest: what was prepared before there was such a setting keeps its fingerprint
+    if config.add_tokens != "none":  # as everywhere before there was such a setting
         digest.update(config.add_tokens.encode())
     limits = asdict(model.limits)
     if model.limits.hard_target == model.limits.hard:  # as everywhere before answers had positions of their own

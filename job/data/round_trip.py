@@ -28,11 +28,11 @@ class RoundTrip:
     """Compares texts with what is read back from their tokens."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, ends: Sequence[int] = ()) -> None:
-        """ends: tokens that end an answer beside the tokenizer's own."""
+        """ends: tokens that end an answer beside the tokenizer's own, of which none is ever a part of one."""
         self._tokenizer = tokenizer
         self._known: set[str] = set()
         self._unknown: set[str] = set()
-        ends = [*ends, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id]
+        ends = [*ends, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.bos_token_id]
         self._ends = {tokenizer.convert_ids_to_tokens(token): token for token in ends if token is not None}
         around = {token for name in ("text", "text_target") for token in tokenizer(**{name: ""}).input_ids}
         self._around = around - set(tokenizer.all_special_ids)

@@ -73,6 +73,22 @@ def test_a_state_space_has_channels_and_states_instead_of_heads():
     assert (later.attention, later.state) == (64, 0)
 
 
+def test_of_sizes_that_differ_between_blocks_the_largest_counts():
+    """Gemma 4: heads of full attention are wider than those with a window."""
+    config = CONFIG_MAPPING["gemma4_text"](num_hidden_layers=6, vocab_size=100, vocab_size_per_layer_input=100)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    widths = {module.out_features for name, module in model.named_modules() if name.endswith(".q_proj")}
+    assert len(widths) == 2
+    assert read_dimensions(config).decoder.attention == max(widths)
+
+
+def test_models_that_transformers_cannot_recompute_have_blocks_too():
+    """CTRL: a block has four square matrices and a feed-forward of two."""
+    (found,) = stacks("ctrl", n_embd=32, dff=48, n_layer=3, n_head=4, vocab_size=100, n_positions=64)
+    assert (found.layers, found.width, found.touched) == (3, 32, 3 * (4 * 32 * 32 + 2 * 32 * 48))
+
+
 def test_decays_are_known_by_their_name():
     assert [tuple(decay.shape) for decay in decays(FAMILIES["mamba"]()[0])] == [(64, 8)] * 2
     assert decays(FAMILIES["llama"]()[0]) == []

@@ -34,7 +34,7 @@ def adapted_model(run: Run) -> PeftModel:
     """The published adapter on its base, in float64 if its family can."""
     dtype = torch.float32 if run.family in ONLY_FLOAT32 else torch.float64
     model = PeftModel.from_pretrained(load(run, "base", dtype), run.output / "adapter", is_trainable=True).eval().to(dtype)
-    model.generation_config = GenerationConfig.from_pretrained(run.output / "adapter")
+    model.get_base_model().generation_config = GenerationConfig.from_pretrained(run.output / "adapter")
     model.config.use_cache = False  # as in training
     return model
 
