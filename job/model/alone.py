@@ -10,8 +10,6 @@ SHORT, LONG = 2, 34
 """Tokens of the two rows that are tried."""
 STEPS = 2
 """Tokens that are generated: the second one is made from what is cached."""
-SHARE = 0.1
-"""Of the way from a row's logits to another row's; rounding stays well below."""
 
 
 def must_answer_alone(model: PreTrainedModel, pad_token: int) -> bool:
@@ -20,13 +18,14 @@ def must_answer_alone(model: PreTrainedModel, pad_token: int) -> bool:
     if kinds <= ROW_LAYERS and not any(getattr(module, "_is_stateful", False) for module in model.modules()):
         return False
     vocabulary = model.config.get_text_config().vocab_size
+    rounding = torch.finfo(model.get_input_embeddings().weight.dtype).eps ** 0.5  # of the way to another row's logits, and more
     long = [(7 * place + vocabulary // 3) % vocabulary for place in range(LONG)]
     short = long[-SHORT:]
     padding = [pad_token] * (LONG - SHORT)
     alone = _logits(model, [short], [[1] * SHORT])
     together = _logits(model, [padding + short, long], [[0] * len(padding) + [1] * SHORT, [1] * LONG])
     return any(
-        bool((beside - one[0]).norm() > SHARE * (other - one[0]).norm())
+        bool((beside - one[0]).norm() > rounding * (other - one[0]).norm())
         for one, (beside, other) in zip(alone, together, strict=True)
     )
 
