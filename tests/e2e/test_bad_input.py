@@ -63,7 +63,7 @@ def test_an_empty_cell(run_job, t5_folder, write_rows, value):
     fail(run_job, t5_folder, 65, 'row 4, column "output_ground_truth": the cell is empty', TRAIN_DATA=write_rows(rows, "a.jsonl"))
 
 
-@pytest.mark.parametrize(("value", "shown"), [(42, "found 42"), (4.5, "found 4.5"), (["a"], "found ['a']"), (True, "found True")])
+@pytest.mark.parametrize(("value", "shown"), [(42, "found 42"), (4.5, "found 4.5"), (["a"], 'found ["a"]'), (True, "found True")])
 def test_a_cell_that_is_no_text(run_job, t5_folder, write_rows, value, shown):
     fail(run_job, t5_folder, 65, 'row 4, column "input"', shown, TRAIN_DATA=write_rows(changed(3, "input", value), "a.jsonl"))
 
