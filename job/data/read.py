@@ -2,7 +2,7 @@
 
 import glob
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,11 @@ from typing import Any
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
 
-from job.data.formats import Cells, quoted, read_columns
+from job.data.delimited import read_delimited, read_lines
+from job.data.file_rows import Cells, FileRows, quoted
+from job.data.json_rows import read_json, read_json_lines
 from job.data.token_lengths import ROWS_AT_ONCE
+from job.data.workbook import read_workbook
 from job.errors import DataError, InputMissing, first_line
 from job.system.hub import hub_errors
 
@@ -39,17 +42,27 @@ class Source:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows as they were found, with the number that a person sees beside the first one."""
+    """Rows as they were found, and what a person calls each."""
 
     source: Source
     rows: Dataset
-    first_row: int = 1
+    numbers: Sequence[int] | None = None
+    """Of the rows, as a person sees them in their file; None where they are counted from 1."""
+    files: tuple[tuple[str, int], ...] = ()
+    """Name and rows of each file, where there are several."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of how they were read, a line each."""
     odd_cells: dict[str, int] = field(default_factory=dict)
     """Index of the first cell that is not text, in columns whose cells are of several types."""
 
     def row_name(self, index: int) -> str:
-        """What a person calls the row at `index`: in a spreadsheet the header is row 1."""
-        return f"row {index + self.first_row}"
+        """What a person calls the row at `index`: "row 7", or with several files "a.csv row 7"."""
+        number, before = index + 1 if self.numbers is None else self.numbers[index], 0
+        for name, rows in self.files:
+            if index < before + rows:
+                return f"{name} row {number}"
+            before += rows
+        return f"row {number}"
 
     def cells(self, column: str) -> Iterator[Any]:
         """The cells of a column, few of them in memory at once."""
@@ -88,7 +101,10 @@ def _read_files(source: Source) -> Table:
             f"{source}: {first.name} has the columns {quoted(columns[first])}, {odd.name} has {quoted(columns[odd])}. "
             "Give all files the same columns."
         )
-    return Table(source, concatenate_datasets([table.rows for table in tables]))
+    numbers = [number for table in tables for number in table.numbers or range(1, len(table.rows) + 1)]
+    files = tuple((path.name, len(table.rows)) for path, table in zip(columns, tables, strict=True))
+    notes = tuple(note for table in tables for note in table.notes)
+    return Table(source, concatenate_datasets([table.rows for table in tables]), numbers, files, notes)
 
 
 def _find_files(source: Source) -> list[Path]:
@@ -113,11 +129,20 @@ def _read_file(source: Source, path: Path) -> Table:
             raise DataError(f"{source}: {path.name} is empty. Put at least a header and some rows into it.")
         if suffix in MAPPED:
             return Table(source, _read_mapped(source, path))
-        columns, first_row = read_columns(str(source), path, source.sheet)
+        found = _read_rows(source, path)
     except OSError as error:
         raise InputMissing(f"{source}: {path.name} cannot be opened: {error.strerror or first_line(error)}.") from None
-    rows, odd_cells = in_memory(columns)
-    return Table(source, rows, first_row, odd_cells)
+    rows, odd_cells = in_memory(found.columns)
+    return Table(source, rows, found.numbers, notes=found.notes, odd_cells=odd_cells)
+
+
+def _read_rows(source: Source, path: Path) -> FileRows:
+    """The rows of a file that is read into memory."""
+    suffix, where = path.suffix.lower(), str(source)
+    if suffix == ".xlsx":
+        return read_workbook(where, path, source.sheet)
+    readers = {".csv": read_delimited, ".tsv": read_delimited, ".jsonl": read_json_lines, ".json": read_json, ".txt": read_lines}
+    return readers[suffix](where, path)
 
 
 def _read_mapped(source: Source, path: Path) -> Dataset:

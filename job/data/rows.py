@@ -1,7 +1,7 @@
 """Table -> examples: prompt and right answer as text, or a chat; every cell that is used is checked."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -94,7 +94,7 @@ def _preprocess(table: Table, spec: str) -> Table:
     rows = [_call(function, row, table.row_name(index), spec) for index, row in enumerate(table.rows)]
     names = dict.fromkeys(name for row in rows for name in row)
     made, odd_cells = in_memory({name: [row.get(name) for row in rows] for name in names})
-    return Table(table.source, made, table.first_row, odd_cells)
+    return replace(table, rows=made, odd_cells=odd_cells)
 
 
 def _call(function: Callable, row: Mapping, row_name: str, spec: str) -> Mapping:

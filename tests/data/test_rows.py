@@ -14,7 +14,7 @@ COLUMNS = ColumnMapping("question", "answer", "messages", "{instruction}: {input
 
 
 def table(rows: list[dict]) -> Table:
-    return Table(Source("TRAIN_DATA", "a.csv"), Dataset.from_list(rows), first_row=2)
+    return Table(Source("TRAIN_DATA", "a.csv"), Dataset.from_list(rows), range(2, len(rows) + 2))
 
 
 def test_a_template_takes_any_column_braces_and_the_input_under_its_own_name(tmp_path):

@@ -7,8 +7,14 @@ from pathlib import Path
 import pytest
 from openpyxl import Workbook
 
-from job.data.formats import quoted, read_columns
+from job.data.file_rows import quoted
+from job.data.read import Source, _read_rows
 from job.errors import DataError
+
+
+def read_columns(_where: str, path: Path, sheet: str | None) -> tuple[dict[str, list], int]:
+    found = _read_rows(Source("TRAIN_DATA", path.name, sheet), path)
+    return found.columns, found.numbers[0]
 
 
 def read(name: str, content: str | bytes, sheet: str | None = None) -> tuple[dict[str, list], int]:
@@ -75,7 +81,7 @@ def test_a_sheet_is_chosen_by_its_name_and_is_else_the_first():
     path = workbook("a.xlsx", first=[("a",), ("x",)], second=[("a",), ("y",)])
     assert read_columns("", path, None)[0] == {"a": ["x"]}
     assert read_columns("", path, "second")[0] == {"a": ["y"]}
-    with pytest.raises(DataError, match=r'^X=a.xlsx: no sheet "third"; found "first", "second". Set SHEET to one of them.$'):
+    with pytest.raises(DataError, match=r'^TRAIN_DATA=a.xlsx: no sheet "third"; found "first", "second". Set SHEET to one of them.$'):
         read_columns("X=a.xlsx", path, "third")
 
 

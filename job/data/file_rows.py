@@ -1,0 +1,45 @@
+"""What one file holds: its rows, read by the module of its format, cells as they stand."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from job.errors import DataError
+
+Cells = dict[str, list]
+"""Cells by the name of their column: text, None where a cell is empty, lists and dicts where a format nests."""
+
+
+@dataclass(frozen=True)
+class FileRows:
+    """The rows of one file."""
+
+    columns: Cells
+    numbers: Sequence[int]
+    """What a person calls each row: in a spreadsheet the header is row 1, and blank rows count."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of how they were read, a line each."""
+
+
+def of_rows(names: list[str], rows: Iterable[tuple[int, Sequence]], notes: Sequence[str] = ()) -> FileRows:
+    """`rows`, each with its number, by the columns' names."""
+    columns: Cells = {name: [] for name in names}
+    appenders, numbers = [columns[name].append for name in names], []
+    for number, row in rows:
+        numbers.append(number)
+        for append, cell in zip(appenders, row, strict=True):
+            append(cell)
+    return FileRows(columns, numbers, tuple(notes))
+
+
+def check_header(where: str, names: list[str]) -> None:
+    """Raises DataError for a name that two columns have, and where no column has a name."""
+    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
+        raise DataError(f'{where}: two columns are named "{twice}". Rename one of them.')
+    if not any(name.strip() for name in names):
+        raise DataError(f"{where}: no header. Put the names of the columns into the first row.")
+
+
+def quoted(names: Iterable[str]) -> str:
+    """`"a", "b"`."""
+    return ", ".join(f'"{name}"' for name in names)
