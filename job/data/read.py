@@ -52,6 +52,10 @@ class Table:
     """Name and rows of each file, where there are several."""
     notes: tuple[str, ...] = ()
     """What a person should know of how they were read, a line each."""
+    held_out: "Table | None" = None
+    """Rows for the evaluation, where the source holds them apart: its validation part, or its test part where there is none."""
+    repeated: frozenset[str] = frozenset()
+    """Names that several columns of a file have: no fault unless one of them is used."""
     odd_cells: dict[str, int] = field(default_factory=dict)
     """Index of the first cell that is not text, in columns whose cells are of several types."""
 
