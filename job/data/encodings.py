@@ -160,3 +160,13 @@ def _told(name: str, encoding: str, text: str) -> str:
     words = list(dict.fromkeys(word.strip(".:!?()'") for word in _foreign_words(text)))[:3]
     shown = ", ".join(f'"{word[:20]}"' for word in words)
     return f"{name} is not UTF-8; read as {encoding}, which gives words such as {shown}. If those are wrong, save it as UTF-8."
+
+
+def encode(text: str, like: Decoded) -> tuple[bytes, str | None]:
+    """`text` as bytes, as `like` was written, and what a person should know: letters that encoding lacks make it UTF-8."""
+    mark = next((mark for mark, name in BYTE_ORDER_MARKS.items() if name == like.encoding), b"") if like.mark else b""
+    try:
+        return mark + text.encode(like.encoding), None
+    except UnicodeEncodeError as error:
+        lacking = error.object[error.start]
+        return codecs.BOM_UTF8 + text.encode(errors="replace"), f'is UTF-8, since {like.encoding} has no "{lacking}"'
