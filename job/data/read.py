@@ -3,16 +3,17 @@
 import glob
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
 
+from job.data.cell_text import as_text, text_rows
 from job.data.delimited import read_delimited, read_lines
 from job.data.file_rows import Cells, FileRows, quoted
-from job.data.json_rows import read_json, read_json_lines
+from job.data.json_rows import read_json
 from job.data.token_lengths import ROWS_AT_ONCE
 from job.data.workbook import read_workbook
 from job.errors import DataError, InputMissing, first_line
@@ -21,7 +22,7 @@ from job.system.hub import hub_errors
 MAPPED = {".parquet": Dataset.from_parquet, ".arrow": Dataset.from_file}
 """Formats that are mapped into memory instead of read into it."""
 
-SUFFIXES = (".xlsx", ".csv", ".tsv", ".jsonl", ".json", ".txt", *MAPPED)
+SUFFIXES = (".xlsx", ".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt", *MAPPED)
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ class Table:
     """Rows for the evaluation, where the source holds them apart: its validation part, or its test part where there is none."""
     repeated: frozenset[str] = frozenset()
     """Names that several columns of a file have: no fault unless one of them is used."""
-    odd_cells: dict[str, int] = field(default_factory=dict)
-    """Index of the first cell that is not text, in columns whose cells are of several types."""
+    kept_as_json: frozenset[str] = frozenset()
+    """Columns whose lists and objects are of different forms, which Arrow would change: each such cell is JSON text."""
 
     def row_name(self, index: int) -> str:
         """What a person calls the row at `index`: "row 7", or with several files "a.csv row 7"."""
@@ -82,11 +83,11 @@ def read_table(source: Source) -> Table:
     """
     path = Path(source.location)
     if path.is_dir() and ((path / "state.json").exists() or (path / "dataset_dict.json").exists()):
-        table = Table(source, _read_saved(source))
+        table = Table(source, text_rows(_read_saved(source)))
     elif path.exists() or glob.has_magic(source.location) or path.suffix in SUFFIXES or source.location.startswith((".", "/", "~")):
         table = _read_files(source)
     elif source.location.count("/") <= 1:
-        table = Table(source, _read_hub(source))
+        table = Table(source, text_rows(_read_hub(source)))
     else:
         raise InputMissing(f"{source}: no such file. Check the path; in a container it begins with /data/.")
     if len(table.rows) == 0:
@@ -132,12 +133,12 @@ def _read_file(source: Source, path: Path) -> Table:
         if path.stat().st_size == 0:
             raise DataError(f"{source}: {path.name} is empty. Put at least a header and some rows into it.")
         if suffix in MAPPED:
-            return Table(source, _read_mapped(source, path))
+            return Table(source, text_rows(_read_mapped(source, path)))
         found = _read_rows(source, path)
     except OSError as error:
         raise InputMissing(f"{source}: {path.name} cannot be opened: {error.strerror or first_line(error)}.") from None
-    rows, odd_cells = in_memory(found.columns)
-    return Table(source, rows, found.numbers, notes=found.notes, odd_cells=odd_cells)
+    rows, kept_as_json = in_memory(found.columns)
+    return Table(source, rows, found.numbers, notes=found.notes, kept_as_json=kept_as_json)
 
 
 def _read_rows(source: Source, path: Path) -> FileRows:
@@ -145,7 +146,14 @@ def _read_rows(source: Source, path: Path) -> FileRows:
     suffix, where = path.suffix.lower(), str(source)
     if suffix == ".xlsx":
         return read_workbook(where, path, source.sheet)
-    readers = {".csv": read_delimited, ".tsv": read_delimited, ".jsonl": read_json_lines, ".json": read_json, ".txt": read_lines}
+    readers = {
+        ".csv": read_delimited,
+        ".tsv": read_delimited,
+        ".jsonl": read_json,
+        ".ndjson": read_json,
+        ".json": read_json,
+        ".txt": read_lines,
+    }
     return readers[suffix](where, path)
 
 
@@ -189,26 +197,29 @@ def _split_variable(source: Source) -> str:
     return source.variable.replace("_DATA", "_SPLIT")
 
 
-def in_memory(columns: Cells) -> tuple[Dataset, dict[str, int]]:
-    """The dataset of `columns`, and the index of the first odd cell in each column whose cells are not all of one type."""
-    arrays, odd_cells = {}, {}
-    for name, cells in columns.items():
+def in_memory(columns: Cells) -> tuple[Dataset, frozenset[str]]:
+    """The dataset of `columns`, cells as text unless they nest, and the columns that are kept as JSON."""
+    texts = {name: [as_text(cell) for cell in cells] for name, cells in columns.items()}
+    arrays, kept_as_json = {}, set()
+    for name, cells in texts.items():
         try:
             arrays[name] = _exact(cells)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-            arrays[name] = pa.array([cell if cell is None else _as_text(cell) for cell in cells])
-            odd_cells[name] = next((index for index, cell in enumerate(cells) if not isinstance(cell, str | None)), 0)
-    return Dataset(pa.table(arrays)), odd_cells
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+            arrays[name] = pa.array([_as_json(cell) for cell in cells])
+            kept_as_json.add(name)
+    return Dataset(pa.table(arrays)), frozenset(kept_as_json)
 
 
 def _exact(cells: list) -> pa.Array:
     """The cells as Arrow has them. ArrowInvalid for lists and dicts that it would change: keys added, others sorted, 1 as 1.0."""
+    if all(isinstance(cell, str | None) for cell in cells):
+        return pa.array(cells, pa.string())
     array = pa.array(cells)
     if pa.types.is_nested(array.type) and json.dumps(array.to_pylist()) != json.dumps(cells):
         raise pa.ArrowInvalid("cells of different forms")
     return array
 
 
-def _as_text(cell: object) -> str:
+def _as_json(cell: object) -> object:
     """A cell of a column whose cells are of different forms."""
-    return json.dumps(cell) if isinstance(cell, dict | list) else str(cell)
+    return json.dumps(cell, ensure_ascii=False) if isinstance(cell, dict | list) else cell
