@@ -2,7 +2,15 @@
 
 from dataclasses import dataclass
 
+from job.errors import OutputError
+
 Cell = str | float | None
+Notes = tuple[str, ...]
+"""What a person should know of a file that was written, each to be put behind its name."""
+
+
+class NoPlaceError(OutputError):
+    """The rows have no places of their own in their file."""
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,20 @@
-"""A text table with further columns: each row's own text with cells behind it; delimiter, quotes, encoding and line ends as they are."""
+"""A text table with further columns: each row's own text with cells behind it, in the same layout and encoding."""
 
 import io
-import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from job.data.added_columns import AddedColumns, Cell
+from job.data.added_columns import AddedColumns, Cell, Notes
 from job.data.delimited import USUAL, read_cells
 from job.data.encodings import decode, encode
 from job.data.formulas import mark
 from job.data.layout import WHOLE_LINE, Layout, find_layout, is_table
 
-log = logging.getLogger(__name__)
-
 LINE_END = re.compile(r"(\r\n|\n|\r)?\Z")
 
 
-def edit_delimited(source: Path, target: Path, added: AddedColumns) -> None:
+def edit_delimited(source: Path, target: Path, added: AddedColumns) -> Notes:
     """Writes the text table `source` with `added` to `target`; a text file of a line a row gets the answers alone, a line each."""
     decoded = decode(str(source), source.name, source.read_bytes())
     suffix, text = source.suffix.lower(), decoded.text
@@ -27,9 +24,8 @@ def edit_delimited(source: Path, target: Path, added: AddedColumns) -> None:
     else:
         edited = "".join(_answers(text, added))
     content, told = encode(edited, decoded)
-    if told:
-        log.warning("%s: %s", target.name.removesuffix(".partial"), told)
     target.write_bytes(content)
+    return (told,) if told else ()
 
 
 def _with_cells(text: str, layout: Layout, header: int, usual: str, added: AddedColumns) -> Iterator[str]:

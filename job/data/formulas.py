@@ -2,8 +2,11 @@
 
 import re
 
-COMPUTED = re.compile(r"'*\s*[=+\-@＝＋－＠]")
-"""What a formula begins with. Apostrophes before it count too, so that a mark can be told from a person's own."""
+COMPUTED = re.compile(r"'*\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+"""What a formula begins with, also in wide East Asian letters.
+
+Apostrophes before it count too, so that a mark can be told from a person's own.
+"""
 HARMLESS = re.compile(r"\s*(?:[+-][\d.,'\s€$£¥%]*(?:[eE][+-]?\d+)?|[=+\-@]+\s*)")
 """Numbers with a sign, and signs alone."""
 

@@ -2,36 +2,42 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 
-from job.data.added_columns import AddedColumns, Cell
+from job.data.added_columns import AddedColumns, Cell, NoPlaceError, Notes
 from job.data.delimited_edit import edit_delimited
 from job.data.json_edit import edit_json
 from job.data.parquet_edit import edit_arrow, edit_parquet
-from job.data.places import Found
-from job.data.read import Table
+from job.data.places import Found, find_files, locate, place_errors
+from job.data.read import SUFFIXES as READABLE
+from job.data.read import Source, Table
 from job.data.repack import repack
 from job.data.unpack import COMPRESSED, inner_name, unpacked
 from job.data.workbook import edit_workbook_of
 from job.data.write import SUFFIXES, write_table
-from job.errors import JobError, OutputError, first_line
-from job.system.durable import replace_durably
+from job.errors import DataError, JobError, OutputError, first_line
+from job.system.durable import is_disk_full, replace_durably
+from job.system.folders import ensure_writable
 
 log = logging.getLogger(__name__)
 
-Edit = Callable[[Path, Path, AddedColumns, str | None], None]
+Edit = Callable[[Path, Path, AddedColumns, str | None], Notes]
 """Writes a source with further columns to a target; the last is the sheet that is read of a workbook."""
 EDITORS: dict[str, Edit] = {
     **dict.fromkeys((".xlsx", ".xlsm"), edit_workbook_of),
-    **dict.fromkeys((".csv", ".tsv", ".tab", ".txt", ".dat"), lambda source, target, added, _: edit_delimited(source, target, added)),
+    **dict.fromkeys(
+        (".csv", ".tsv", ".tab", ".txt", ".dat"), lambda source, target, added, _: edit_delimited(source, target, added)
+    ),
     **dict.fromkeys((".jsonl", ".ndjson", ".json"), lambda source, target, added, _: edit_json(source, target, added)),
     ".parquet": lambda source, target, added, _: edit_parquet(source, target, added),
     ".arrow": lambda source, target, added, _: edit_arrow(source, target, added),
 }
+SAVED = ("state.json", "dataset_dict.json")
+"""What is in a folder that `datasets` saved."""
 NEW_FORMAT = {".xls": ".xlsx", ".ods": ".xlsx"}
 """What takes the place of formats that are read and cannot be written."""
 
@@ -53,40 +59,71 @@ class Destination:
     """A file, or the folder of several."""
     files: tuple[tuple[Path, Path], ...]
     """The files of the table and where each comes back; none where one new table is written."""
+    found: tuple[tuple[Path, int, int], ...]
+    """The files of the table, with the time and the size that they had."""
 
     @property
     def suffix(self) -> str:
         """The format of a new table."""
         return self.path.suffix.lower()
 
+    @property
+    def folder(self) -> Path:
+        """An existing folder that is written to."""
+        return self.path.parent
 
-def choose_destination(location: str, found: Found | None, wanted: str | None, default: Path) -> Destination:
-    """Where the table at `location` goes: to `wanted`, else into the folder `default`, under its own name.
+    def check_unchanged(self, kept: Path) -> None:
+        """Raises DataError if a file changed since it was read. kept: where its answers are."""
+        if changed := [path for path, *before in self.found if _state(path)[1:] != tuple(before)]:
+            raise DataError(
+                f"FILE={changed[0]}: it changed while its rows were answered. Run the same command again; the answers are kept in "
+                f"{kept} and serve as long as the inputs are the same."
+            )
 
-    found: its files; None where it has none of its own, as on the hub. Raises OutputError where nothing can be written there.
+
+def _state(path: Path) -> tuple[Path, int, int]:
+    state = path.stat() if path.exists() else None
+    return path, state.st_mtime_ns if state else 0, state.st_size if state else 0
+
+
+def choose_destination(source: Source, wanted: str | None, default: Path) -> Destination:
+    """Where the table of `source` goes: to `wanted`, else into the folder `default`, under its own name.
+
+    Raises OutputError where nothing can be written there, InputMissing where there is no table.
     """
+    found = _find(source)
     files = [path for paths in found.parts.values() for path in paths] if found else []
-    if found and (found.folder or len(files) > 1) and (wanted is None or Path(wanted).suffix.lower() not in SUFFIXES):
-        name = (found.folder or Path(location)).resolve().name
-        folder = Path(wanted) if wanted else default / name
-        destination = Destination(folder, tuple((path, folder / found.name(path)) for path in files))
+    if found and len(files) > 1 and (wanted is None or Path(wanted).suffix.lower() not in SUFFIXES):
+        folder = Path(wanted) if wanted else default / (found.folder or Path()).resolve().name
+        path, pairs = folder, tuple((path, folder / found.name(path)) for path in files)
     elif len(files) == 1:
-        destination = _of_one(files[0], wanted, default)
+        path, pairs = _of_one(files[0], wanted, default)
     else:
-        name = f"{Path(location).name}.jsonl"
-        destination = Destination(_file(wanted, name) if wanted else default / name, ())
-    _check(destination, files)
+        name = f"{(found.folder if found and found.folder else Path(source.location)).name}.jsonl"
+        path, pairs = _file(wanted, name) if wanted else default / name, ()
+    destination = Destination(path, pairs, tuple(map(_state, files)))
+    _check(destination)
     return destination
 
 
-def _of_one(source: Path, wanted: str | None, default: Path) -> Destination:
+def _find(source: Source) -> Found | None:
+    """The files of a table; None for what is saved by `datasets` or on the hub."""
+    with place_errors(str(source)):
+        folder, _ = locate(str(source), source.location)
+        if folder and any((folder / name).is_file() for name in SAVED):
+            return None
+        return find_files(str(source), source.location, READABLE)
+
+
+def _of_one(source: Path, wanted: str | None, default: Path) -> tuple[Path, tuple[tuple[Path, Path], ...]]:
     inner = Path(inner_name(source))
     new = NEW_FORMAT.get(inner.suffix.lower())
     own_name = f"{inner.stem}{new}" if new else source.name
     if new and (wanted is None or Path(wanted).suffix == ""):
         log.warning("%s: %s files cannot be written; the answers go to a new %s", source.name, inner.suffix, new)
     path = _file(wanted, own_name) if wanted else default / own_name
-    return Destination(path, ((source, path),) if _kind(source) == _kind(path) and _kind(path)[0] in EDITORS else ())
+    can_be_edited = _kind(source) == _kind(path) and (_kind(path)[0] in EDITORS or _kind(path)[1] == ".zip")
+    return path, ((source, path),) if can_be_edited else ()
 
 
 def _file(wanted: str, name: str) -> Path:
@@ -102,7 +139,7 @@ def _kind(path: Path) -> tuple[str, str]:
     return (".zip" if packed == ".zip" else {".ndjson": ".jsonl"}.get(inner, inner)), packed
 
 
-def _check(destination: Destination, sources: Sequence[Path]) -> None:
+def _check(destination: Destination) -> None:
     """Raises OutputError for formats that cannot be written, for the person's own files, and for places that cannot be written."""
     targets = [target for _, target in destination.files] or [destination.path]
     for source, target in destination.files:
@@ -112,40 +149,60 @@ def _check(destination: Destination, sources: Sequence[Path]) -> None:
     if not destination.files and destination.suffix not in SUFFIXES:
         ending = destination.suffix or "a file without an ending"
         raise OutputError(f"{destination.path}: cannot write {ending}. Use one of {', '.join(SUFFIXES)}.")
-    real = {source.resolve() for source in sources}
+    real = {source.resolve() for source, *_ in destination.found}
     if own := next((target for target in targets if target.resolve() in real), None):
         raise OutputError(f"{own}: the answers would overwrite the questions. Name another file.")
     for target in targets:
-        with _told(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if target.is_dir():
-                raise IsADirectoryError(None, "a folder of that name is there")
-            partial = _partial(target)
-            partial.open("a").close()
-            partial.unlink()
+        ensure_writable(target.parent, str(target))
+        if target.is_dir():
+            raise OutputError(f"{target}: a folder of that name is there. Choose another place.")
 
 
-@contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
+def rehearse(destination: Destination, table: Table, names: tuple[str, ...]) -> Destination:
+    """The destination, after the table was written there with empty cells and taken away again.
+
+    So whatever fails is told before there are answers to lose. Rows that have no place of their own in their file go to a new
+    table in the same format.
+    """
+    columns = Columns(names, [(None,) * len(names)] * len(table.rows))
+    if destination.files and not _is_editable(table):
+        destination = _as_new(destination)
     try:
-        yield
-    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}. Choose another place.") from None
+        _remove(_written(destination, table, columns))
+    except NoPlaceError:
+        destination = _as_new(destination)
+        _remove(_written(destination, table, columns))
+    return destination
 
 
-def rehearse(destination: Destination, table: Table, names: tuple[str, ...]) -> None:
-    """Writes the table with empty cells and takes it away again: what fails is told before there are answers to lose."""
-    for path in _written(destination, table, Columns(names, [(None,) * len(names)] * len(table.rows))):
-        path.unlink()
+def _as_new(destination: Destination) -> Destination:
+    log.warning("%s: the rows have no places of their own in the file; they go to a new table", destination.path)
+    new = replace(destination, files=())
+    _check(new)
+    return new
+
+
+def _remove(written: Iterable[tuple[Path, Path, Notes]]) -> None:
+    for partial, _, _ in written:
+        partial.unlink()
 
 
 def give_back(destination: Destination, table: Table, columns: Columns) -> None:
-    """Writes the table with `columns`, each file moved into place whole."""
-    for partial in list(_written(destination, table, columns)):
-        replace_durably(partial, partial.with_name(partial.name.removesuffix(".partial")))
+    """Writes the table with `columns`; once all files are written, each is moved into its place."""
+    written: list[tuple[Path, Path, Notes]] = []
+    try:
+        for file in _written(destination, table, columns):
+            written.append(file)
+    except BaseException:
+        _remove(written)
+        raise
+    for partial, path, notes in written:
+        replace_durably(partial, path)
+        for note in notes:
+            log.warning("%s: %s", path, note)
 
 
-def is_editable(table: Table) -> bool:
+def _is_editable(table: Table) -> bool:
     """Whether each row has a place of its own in its file: one number to a row."""
     start = 0
     for count in [rows for _, rows in table.files] or [len(table.rows)]:
@@ -160,13 +217,13 @@ def _numbers(table: Table) -> Sequence[int]:
     return range(1, len(table.rows) + 1) if table.numbers is None else table.numbers
 
 
-def _written(destination: Destination, table: Table, columns: Columns) -> Iterator[Path]:
-    """The files with `columns`, each beside its place."""
+def _written(destination: Destination, table: Table, columns: Columns) -> Iterator[tuple[Path, Path, Notes]]:
+    """The files with `columns`, each beside its place; the place; and what is told of it."""
     if not destination.files:
         partial = _partial(destination.path)
         with _removed_if_it_fails(destination.path, partial):
-            write_table(_as_arrow(table, columns), partial, destination.suffix, columns.names[0])
-        yield partial
+            notes = write_table(_as_arrow(table, columns), partial, destination.suffix, columns.names[0])
+        yield partial, destination.path, notes
         return
     start = 0
     counts = [rows for _, rows in table.files] or [len(table.rows)]
@@ -174,8 +231,9 @@ def _written(destination: Destination, table: Table, columns: Columns) -> Iterat
         numbers, cells = _numbers(table)[start : start + count], columns.cells[start : start + count]
         partial = _partial(target)
         with _removed_if_it_fails(target, partial):
-            _edit(source, partial, AddedColumns(columns.names, dict(zip(numbers, cells, strict=True))), table.source.sheet)
-        yield partial
+            added = AddedColumns(columns.names, dict(zip(numbers, cells, strict=True)))
+            notes = _edit(source, partial, added, table.source.sheet)
+        yield partial, target, notes
         start += count
 
 
@@ -183,29 +241,30 @@ def _partial(path: Path) -> Path:
     return path.with_name(f"{path.name}.partial")
 
 
-def _edit(source: Path, partial: Path, added: AddedColumns, sheet: str | None) -> None:
+def _edit(source: Path, partial: Path, added: AddedColumns, sheet: str | None) -> Notes:
     with unpacked(str(source), source) as inner:
         edit = EDITORS[inner.suffix.lower()]
         if inner == source:
-            edit(source, partial, added, sheet)
-        else:
-            edited = inner.with_name(f"edited-{inner.name}")
-            edit(inner, edited, added, sheet)
-            repack(edited, source, partial)
+            return edit(source, partial, added, sheet)
+        edited = inner.with_name(f"edited-{inner.name}")
+        notes = edit(inner, edited, added, sheet)
+        repack(edited, source, partial)
+        return notes
 
 
 @contextlib.contextmanager
 def _removed_if_it_fails(path: Path, partial: Path) -> Iterator[None]:
     """Removes what was written so far where the rest fails. Raises OutputError for what a file in this format cannot hold."""
     try:
-        with _told(path):
-            yield
+        yield
     except BaseException as error:
         partial.unlink(missing_ok=True)
-        if isinstance(error, JobError | OSError) or not isinstance(error, Exception):
+        if isinstance(error, JobError) or not isinstance(error, Exception) or is_disk_full(error, path.parent):
             raise
-        said = f"{type(error).__name__}: {first_line(error)}"
-        raise OutputError(f"{path}: the table cannot be written so ({said}). Name a file with another ending.") from error
+        said = (isinstance(error, OSError) and error.strerror) or f"{type(error).__name__}: {first_line(error)}"
+        raise OutputError(
+            f"{path}: the table cannot be written so ({said}). Name another file, or one with another ending."
+        ) from error
 
 
 def _as_arrow(table: Table, columns: Columns) -> pa.Table:

@@ -3,13 +3,13 @@
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from job.data.delimited import open_text
 from job.data.file_rows import FileRows, of_rows
-from job.data.json_layouts import Record, find_records
+from job.data.json_layouts import Record, Records, find_records
 from job.errors import DataError
 
 DEEPEST = 50
@@ -34,15 +34,25 @@ def read_json(where: str, path: Path) -> FileRows:
         text = file.read()
     by_line = path.suffix.lower() != ".json"
     values = _parse_lines(where, text) if by_line else list(_parse_all(where, text))
-    if len(values) == 1 and (isinstance(values[0][1], list) or not by_line or "\n" in text.strip()):
-        found = find_records(where, values[0][1])
-    else:
-        found = find_records(where, [value for _, value in values])
-        numbers = [number for number, _ in values]
-        found.rows[:] = [(numbers[number - 1], record) for number, record in found.rows] if not found.derived else found.rows
+    found = records_of(where, values, is_document(text, values, by_line))
     held_out = _of_records(where, found.held_out, text) if found.held_out is not None else None
     rows = _of_records(where, found.rows, text)
     return FileRows(rows.columns, rows.numbers, found.notes, held_out)
+
+
+def is_document(text: str, values: Sequence[Record], by_line: bool) -> bool:
+    """Whether the rows are inside the one value of `text`, instead of a value each."""
+    return len(values) == 1 and (isinstance(values[0][1], list) or not by_line or "\n" in text.strip())
+
+
+def records_of(where: str, values: Sequence[Record], is_document: bool) -> Records:
+    """The rows in `values`, each with the number that a person sees: the line of a value of its own, else counted."""
+    if is_document:
+        return find_records(where, values[0][1])
+    found = find_records(where, [value for _, value in values])
+    if not found.derived:
+        found.rows[:] = [(values[number - 1][0], record) for number, record in found.rows]
+    return found
 
 
 def _parse_lines(where: str, text: str) -> list[tuple[int, Any]]:

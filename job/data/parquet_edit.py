@@ -7,13 +7,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from job.data.added_columns import AddedColumns
+from job.data.added_columns import AddedColumns, Notes
 
 HUGGINGFACE = b"huggingface"
 """Where `datasets` keeps the types of the columns, which must name the new ones too."""
 
 
-def edit_parquet(source: Path, target: Path, added: AddedColumns) -> None:
+def edit_parquet(source: Path, target: Path, added: AddedColumns) -> Notes:
     """Writes the parquet file `source` with `added` to `target`."""
     with pq.ParquetFile(source) as file:
         schema = _extended(file.schema_arrow, added)
@@ -22,15 +22,17 @@ def edit_parquet(source: Path, target: Path, added: AddedColumns) -> None:
         with pq.ParquetWriter(target, schema, compression="none" if codec == "uncompressed" else codec) as writer:
             for table in _with_columns(groups, schema, added):
                 writer.write_table(table, row_group_size=max(1, table.num_rows))
+    return ()
 
 
-def edit_arrow(source: Path, target: Path, added: AddedColumns) -> None:
+def edit_arrow(source: Path, target: Path, added: AddedColumns) -> Notes:
     """The same with an arrow file, a stream as `datasets` writes them."""
     with pa.memory_map(str(source)) as memory, pa.ipc.open_stream(memory) as file:
         schema = _extended(file.schema, added)
         with pa.ipc.new_stream(str(target), schema) as writer:
             for table in _with_columns((pa.Table.from_batches([batch]) for batch in file), schema, added):
                 writer.write_table(table)
+    return ()
 
 
 def _extended(schema: pa.Schema, added: AddedColumns) -> pa.Schema:
@@ -61,7 +63,6 @@ def _with_columns(tables: Iterator[pa.Table], schema: pa.Schema, added: AddedCol
     number, empty = 1, (None,) * len(added.names)
     for table in tables:
         rows = [added.rows.get(row, empty) for row in range(number, number + table.num_rows)]
-        for place, name in enumerate(added.names):
-            table = table.append_column(schema.field(name), [pa.array([row[place] for row in rows], schema.field(name).type)])
-        yield table.replace_schema_metadata(schema.metadata)
+        cells = [pa.array([row[place] for row in rows], schema.field(name).type) for place, name in enumerate(added.names)]
+        yield pa.Table.from_arrays([*table.columns, *cells], schema=schema)
         number += table.num_rows

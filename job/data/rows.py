@@ -30,7 +30,7 @@ Row = dict[str, Any]
 def shape_of(table: Table, columns: ColumnMapping) -> Shape:
     """How `table` is read, after PREPROCESS if there is one: its first row shows the columns."""
     if columns.preprocess:
-        table = _preprocess(replace(table, rows=table.rows.select([0])), columns.preprocess)
+        table = preprocess(replace(table, rows=table.rows.select([0])), columns.preprocess)
     return recognise(table, columns)
 
 
@@ -41,7 +41,7 @@ def to_examples(table: Table, columns: ColumnMapping, cache: Path) -> Dataset:
     Raises DataError naming the rows without an input or an answer, unless EMPTY_ROWS leaves them out; a log line says how many.
     """
     if columns.preprocess:
-        table = _preprocess(table, columns.preprocess)
+        table = preprocess(table, columns.preprocess)
     shape = recognise(table, columns)
     columns = shape.columns
     if shape.is_chat:
@@ -74,7 +74,7 @@ def to_examples(table: Table, columns: ColumnMapping, cache: Path) -> Dataset:
 def to_prompts(table: Table, columns: ColumnMapping) -> list[str]:
     """The prompts of a table without right answers."""
     if columns.preprocess:
-        table = _preprocess(table, columns.preprocess)
+        table = preprocess(table, columns.preprocess)
     template = Template(columns.template, columns.input)
     table = with_fields(table, template.columns)
     for name in template.columns:
@@ -88,7 +88,7 @@ def to_prompts(table: Table, columns: ColumnMapping) -> list[str]:
 def to_chats(table: Table, columns: ColumnMapping, opening: Chat) -> list[Chat]:
     """The chats of a table that wait for an answer: its messages, or a cell of the input column after `opening`."""
     if columns.preprocess:
-        table = _preprocess(table, columns.preprocess)
+        table = preprocess(table, columns.preprocess)
     found = find_chats(table, columns.messages)
     if found and columns.input not in table.rows.column_names:
         return open_chats(found.table, columns.messages)
@@ -104,7 +104,8 @@ def to_chats(table: Table, columns: ColumnMapping, opening: Chat) -> list[Chat]:
     ]
 
 
-def _preprocess(table: Table, spec: str) -> Table:
+def preprocess(table: Table, spec: str) -> Table:
+    """`table` with its rows as the function that `spec` names rewrites them."""
     function = load_function(spec, "PREPROCESS")
     rows = [_call(function, row, table.row_name(index), spec) for index, row in enumerate(table.rows)]
     names = dict.fromkeys(name for row in rows for name in row)

@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.parsers.expat import ParserCreate
 from xml.sax.saxutils import escape
 
-from job.data.added_columns import AddedColumns, Cell
+from job.data.added_columns import AddedColumns, Cell, Notes
 from job.errors import OutputError
 
 LAST_COLUMN, LAST_COLUMN_NAME = 16_384, "XFD"
@@ -20,7 +20,7 @@ CELL_LETTERS = 32_767
 NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
-def edit_workbook(source: Path, target: Path, part: str, header: int, added: AddedColumns) -> None:
+def edit_workbook(source: Path, target: Path, part: str, header: int, added: AddedColumns) -> Notes:
     """Writes the workbook `source` with `added` behind the last column of a sheet to `target`.
 
     part: name of the part of the file that holds the sheet. header: number of the row that names its columns.
@@ -30,6 +30,8 @@ def edit_workbook(source: Path, target: Path, part: str, header: int, added: Add
         for entry in old.infolist():
             content = old.read(entry)
             new.writestr(entry, edit_sheet(content, header, added) if entry.filename == part else content)
+    texts = [cell for cells in added.rows.values() for cell in cells if isinstance(cell, str)]
+    return cut_notes(sum(cell_text(text) != text for text in texts))
 
 
 def edit_sheet(xml: bytes, header: int, added: AddedColumns) -> bytes:
@@ -39,7 +41,9 @@ def edit_sheet(xml: bytes, header: int, added: AddedColumns) -> bytes:
     sheet = _Sheet(xml, added.rows.keys() | {header})
     first = sheet.last_column + 1
     if first + len(added.names) - 1 > LAST_COLUMN:
-        raise OutputError(f"the sheet has no free column: its last one, {LAST_COLUMN_NAME}, is used. Free some, or name a file .csv.")
+        raise OutputError(
+            f"the sheet has no free column: its last one, {LAST_COLUMN_NAME}, is used. Free some, or name a file .csv."
+        )
     for number, cells in {header: added.names, **added.rows}.items():
         rows[number] = dict(enumerate(cells, first))
     pieces, position = [], 0
@@ -74,7 +78,8 @@ class _Sheet:
         self.hidden: list[tuple[int, int, int, int]] = []
         """First and last column, start and end of what hides columns."""
         self._wanted, self._number, self._column, self._row = wanted, 0, 0, _Row(0, 0, "")
-        self._inside, self._cell, self._style, self._filled = False, 0, None, False
+        self._inside, self._cell, self._filled = False, 0, False
+        self._style: str | None = None
         self._parser = ParserCreate()
         self._parser.StartElementHandler, self._parser.EndElementHandler = self._start, self._end
         self._parser.Parse(xml, True)
@@ -164,6 +169,12 @@ def cell_text(text: str) -> str:
     if len(text) * 2 <= CELL_LETTERS:
         return text
     return text.encode("utf-16-le")[: 2 * CELL_LETTERS].decode("utf-16-le", "ignore")
+
+
+def cut_notes(count: int) -> Notes:
+    """What is told of cells that `cell_text` changed."""
+    told = f"{count} cells lost control characters or what is beyond {CELL_LETTERS} letters; csv keeps all"
+    return (told,) if count else ()
 
 
 def _without_columns(tag: bytes, hidden: tuple[int, int], shown: tuple[int, int]) -> bytes:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from openpyxl import load_workbook
 
-from job.data.added_columns import AddedColumns
+from job.data.added_columns import AddedColumns, Notes
 from job.data.file_rows import FileRows, check_header, of_rows, quoted
 from job.data.sheet_edit import edit_workbook
 from job.errors import DataError, first_line
@@ -37,8 +37,8 @@ def read_workbook(where: str, path: Path, sheet: str | None) -> FileRows:
     return of_rows(header, enumerate(rows, 2))
 
 
-def edit_workbook_of(source: Path, target: Path, added: AddedColumns, sheet: str | None) -> None:
+def edit_workbook_of(source: Path, target: Path, added: AddedColumns, sheet: str | None) -> Notes:
     """Writes the workbook `source` with `added` on the sheet that is read to `target`."""
     with contextlib.closing(load_workbook(source, read_only=True)) as book:
-        part = (book[sheet] if sheet else book.worksheets[0])._worksheet_path
-    edit_workbook(source, target, part, 1, added)
+        part = (book[sheet] if sheet else book.worksheets[0])._worksheet_path  # type: ignore[attr-defined]
+    return edit_workbook(source, target, part, 1, added)

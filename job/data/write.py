@@ -2,7 +2,6 @@
 
 import csv
 import json
-import logging
 import math
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, time
@@ -16,26 +15,25 @@ from openpyxl import Workbook
 from openpyxl.cell import Cell, WriteOnlyCell
 from openpyxl.styles.numbers import FORMAT_TEXT
 
+from job.data.added_columns import Notes
 from job.data.formulas import mark
-from job.data.sheet_edit import CELL_LETTERS, LAST_COLUMN, cell_text
+from job.data.sheet_edit import LAST_COLUMN, cell_text, cut_notes
 from job.errors import OutputError
-
-log = logging.getLogger(__name__)
 
 Rows = Iterable[dict[str, Any]]
 LAST_ROW = 1_048_576
 
 
-def write_table(rows: pa.Table, path: Path, suffix: str, text_column: str) -> None:
+def write_table(rows: pa.Table, path: Path, suffix: str, text_column: str) -> Notes:
     """Writes `rows` to `path` in the format of `suffix`; a text file gets `text_column` alone, a line a row.
 
     Raises OutputError for what a format cannot hold.
     """
-    WRITERS[suffix](rows, path, text_column)
+    return WRITERS[suffix](rows, path, text_column)
 
 
 def plain(cell: Any) -> Any:
-    """`cell` with nothing but texts, numbers, booleans, None, lists and dicts in it: dates as ISO 8601, bytes as text, NaN as None."""
+    """`cell` as JSON can hold it: dates as ISO 8601, bytes as text, NaN as None."""
     if isinstance(cell, dict):
         return {str(key): plain(value) for key, value in cell.items()}
     if isinstance(cell, list | tuple):
@@ -61,19 +59,23 @@ def _records(table: pa.Table) -> Rows:
         yield from batch.to_pylist()
 
 
-def _write_parquet(table: pa.Table, path: Path, _text_column: str) -> None:
+def _write_parquet(table: pa.Table, path: Path, _text_column: str) -> Notes:
     pa.parquet.write_table(table, path)
+    return ()
 
 
-def _write_arrow(table: pa.Table, path: Path, _text_column: str) -> None:
+def _write_arrow(table: pa.Table, path: Path, _text_column: str) -> Notes:
     with pa.ipc.new_stream(str(path), table.schema) as writer:
         writer.write_table(table)
+    return ()
 
 
-def _write_workbook(table: pa.Table, path: Path, _text_column: str) -> None:
-    """Texts stay texts: a formula in a cell would be computed by whoever opens it. A warning says what a cell cannot hold."""
+def _write_workbook(table: pa.Table, path: Path, _text_column: str) -> Notes:
+    """Texts stay texts: a formula in a cell would be computed by whoever opens it. A note says what a cell cannot hold."""
     if table.num_rows >= LAST_ROW or table.num_columns > LAST_COLUMN:
-        raise OutputError(f"{table.num_rows:,} rows of {table.num_columns:,} columns are more than a workbook holds. Name a file .csv.")
+        raise OutputError(
+            f"{table.num_rows:,} rows of {table.num_columns:,} columns are more than a workbook holds. Name a file .csv."
+        )
     book = Workbook(write_only=True)
     sheet, changed = book.create_sheet("predictions"), 0
     for row in ([*table.column_names], *(record.values() for record in _records(table))):
@@ -91,8 +93,7 @@ def _write_workbook(table: pa.Table, path: Path, _text_column: str) -> None:
             cells.append(cell)
         sheet.append(cells)
     book.save(path)
-    if changed:
-        log.warning("%s: %d cells lost control characters or what is beyond %d letters; csv keeps all", path, changed, CELL_LETTERS)
+    return cut_notes(changed)
 
 
 def _workbook_value(cell: Any) -> Any:
@@ -108,31 +109,35 @@ def _workbook_value(cell: Any) -> Any:
     return flat(cell)
 
 
-def _write_csv(delimiter: str) -> Callable[[pa.Table, Path, str], None]:
-    def write(table: pa.Table, path: Path, _text_column: str) -> None:
+def _write_csv(delimiter: str) -> Callable[[pa.Table, Path, str], Notes]:
+    def write(table: pa.Table, path: Path, _text_column: str) -> Notes:
         with path.open("w", newline="", encoding="utf-8-sig") as file:
             writer = csv.writer(file, delimiter=delimiter)
             for row in (table.column_names, *(map(flat, record.values()) for record in _records(table))):
                 writer.writerow([mark(cell) if isinstance(cell, str) else cell for cell in row])
+        return ()
 
     return write
 
 
-def _write_json(table: pa.Table, path: Path, _text_column: str) -> None:
+def _write_json(table: pa.Table, path: Path, _text_column: str) -> Notes:
     with path.open("w", encoding="utf-8") as file:
         json.dump([plain(record) for record in _records(table)], file, ensure_ascii=False, indent=2)
         file.write("\n")
+    return ()
 
 
-def _write_json_lines(table: pa.Table, path: Path, _text_column: str) -> None:
+def _write_json_lines(table: pa.Table, path: Path, _text_column: str) -> Notes:
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(plain(record), ensure_ascii=False) + "\n" for record in _records(table))
+    return ()
 
 
-def _write_lines(table: pa.Table, path: Path, text_column: str) -> None:
+def _write_lines(table: pa.Table, path: Path, text_column: str) -> Notes:
     with path.open("w", encoding="utf-8") as file:
         cells = table.column(text_column).to_pylist()
         file.writelines(" ".join(str("" if cell is None else cell).split()) + "\n" for cell in cells)
+    return ()
 
 
 WRITERS = {

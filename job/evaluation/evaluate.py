@@ -109,7 +109,13 @@ def write_csv(evaluation: Evaluation, path: Path) -> None:
     """
     partial = path.with_name(f"{path.name}.partial")
     names = list(evaluation.adapter_scores)
-    written = [evaluation.inputs, evaluation.truths, evaluation.base_outputs, evaluation.adapter_outputs, evaluation.baseline_outputs]
+    written = [
+        evaluation.inputs,
+        evaluation.truths,
+        evaluation.base_outputs,
+        evaluation.adapter_outputs,
+        evaluation.baseline_outputs,
+    ]
     marked = [[mark(text) for text in column] for column in written]
     sides = {"base": evaluation.base_scores, "adapter": evaluation.adapter_scores, "baseline": evaluation.baseline_scores}
     scores = {f"{side}_{name}": found[name] for name in names for side, found in sides.items() if name in found}

@@ -60,7 +60,7 @@ def test_a_spreadsheet_program_shows_the_csv_with_its_umlauts_and_computes_none_
     write_texts(tmp_path / "e.csv", ["Grüße", '=HYPERLINK("x")', "-5"], ["=1+1", "+1 day", "-0.5"])
     assert (tmp_path / "e.csv").read_bytes().startswith(b"\xef\xbb\xbfinput,ground_truth,")
     shown = pandas.read_csv(tmp_path / "e.csv", dtype=str)
-    assert shown["input"].tolist() == ["Grüße", "'=HYPERLINK(\"x\")", "-5"]
+    assert shown["input"].tolist() == ["Grüße", '\'=HYPERLINK("x")', "-5"]
     assert shown["adapter_output"].tolist() == ["'=1+1", "'+1 day", "-0.5"]
 
 
