@@ -27,10 +27,10 @@ class Records:
 
 def find_records(where: str, value: Any) -> Records:
     """The rows in a JSON document. Raises DataError where nothing in it looks like rows."""
-    part = _held_out_part(value) if isinstance(value, dict) and isinstance(value.get("train"), list | dict) else None
-    if part is not None:
-        train, held_out = find_records(where, value["train"]), find_records(where, value[part])
-        note = f'rows under "train" are trained on, rows under "{part}" are held out'
+    held_out_name = _held_out_part(value) if isinstance(value, dict) and isinstance(value.get("train"), list | dict) else None
+    if held_out_name:
+        train, held_out = find_records(where, value["train"]), find_records(where, value[held_out_name])
+        note = f'rows under "train" are trained on, rows under "{held_out_name}" are held out'
         return Records(train.rows, (note, *train.notes), held_out.rows, train.derived)
     rows, note = _find(where, value)
     if rows is None:
@@ -62,8 +62,8 @@ def _find(where: str, value: Any, key: str | None = None) -> tuple[list | None, 
         return _find(where, tables[name], name)
     objects = {name: part for name, part in value.items() if isinstance(part, dict)}
     if len(objects) == 1 and any(isinstance(part, list | dict) for part in (*objects.values(),)[0].values()):
-        name, part = next(iter(objects.items()))
-        return _find(where, part, name)
+        name, inner = next(iter(objects.items()))
+        return _find(where, inner, name)
     if objects and len(objects) == len(value):
         return _of_objects(objects)
     return [value] if tables else None, None

@@ -98,7 +98,7 @@ def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | 
     evaluation = read_table(config.evaluation) if config.evaluation else None
     if not _is_tokenised(train):
         shape = shape_of(train, config.columns)
-        log.info("%s: %s", train.source, shape.describe(train))
+        log.info("%s: %s", train.source, shape.describe())
         config = replace(config, columns=shape.columns)
     fingerprint = _fingerprint(config, model, [train, evaluation])
     if expected not in (None, fingerprint):
@@ -119,7 +119,8 @@ def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | 
                 check_rows(part, model.tokenizer, model.embeddings, train.source)
         else:
             prepared = _tokenise_and_cut(train, evaluation, config, model, work)
-        _save(replace(prepared, fingerprint=fingerprint, columns=config.columns.without_auto()), folder, work / CUT_ROWS)
+        prepared = replace(prepared, fingerprint=fingerprint, columns=config.columns.without_auto())
+        _save(prepared, folder, work / CUT_ROWS)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return read_prepared(folder)
