@@ -103,7 +103,8 @@ def read_table(source: Source) -> Table:
         else:
             table = _read_hub(source)
     if len(table.rows) == 0:
-        raise DataError(f"{source}: no rows. Put at least a header and some rows into it.")
+        names = f"the columns {quoted(table.rows.column_names[:5])} and " if table.rows.column_names else ""
+        raise DataError(f"{source}: {names}no rows. Put at least a header and some rows into it.")
     return table
 
 
@@ -135,7 +136,7 @@ def _describe(parts: dict[str, list[Path]], wanted: str | None, held_out: str | 
     """What became of which file."""
     unused = [path for part, paths in parts.items() if part not in (wanted, held_out) for path in paths]
     said = [f"{listed(parts[wanted])}: {wanted}"] if wanted else []
-    said += [f"{listed(parts[held_out])}: held out for the evaluation"] if held_out else []
+    said += [f"{listed(parts[held_out])}: kept apart for the evaluation"] if held_out else []
     said += [f"{listed(unused)}: not used"] if unused else []
     return "; ".join(said) + "."
 
@@ -212,7 +213,7 @@ def _choose_split(source: Source, loaded: Dataset | DatasetDict) -> Table:
         )
     if held_out is None:
         return Table(source, loaded[wanted])
-    notes = (f'split "{wanted}" is read, "{held_out}" held out for the evaluation.',)
+    notes = (f'split "{wanted}" is read, "{held_out}" kept apart for the evaluation.',)
     return Table(source, loaded[wanted], notes=notes, held_out=Table(source, loaded[held_out]))
 
 

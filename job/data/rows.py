@@ -9,6 +9,7 @@ from datasets import Dataset
 
 from job.data.chat_rows import chat_examples, open_chats
 from job.data.chat_template import Chat
+from job.data.header import is_data
 from job.data.read import Table, in_memory
 from job.data.template import Template
 from job.errors import DataError, SettingsError
@@ -123,6 +124,8 @@ def _no_column(table: Table, column: str, variable: str) -> str:
     advice = (
         "Name only columns that exist in PROMPT_TEMPLATE" if variable == "PROMPT_TEMPLATE" else f"Set {variable} to one of them"
     )
+    if variable != "PROMPT_TEMPLATE" and is_data(table):
+        advice = "The first row looks like data: put a row with the names of the columns above it"
     if "conversations" in table.rows.column_names:
         advice += ", or MESSAGES_COLUMN=conversations for chats"
     return f'{table.source}: no column "{column}"; found {found}. {advice}.'
