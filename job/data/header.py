@@ -8,6 +8,8 @@ from job.data.read import Table
 WORDS, LETTERS = 5, 80
 """No name of a column has as many."""
 ROWS = 1_000
+NO_NAME = re.compile(r"[-+]?[\d.,:/ -]*\d[\d.,:/ %-]*|\S+@\S+\.\S+|\w+://.*", re.DOTALL)
+"""A number, a date, an address."""
 
 
 def is_data(table: Table) -> bool:

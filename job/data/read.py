@@ -15,7 +15,7 @@ from job.data.file_rows import Cells, FileRows, quoted
 from job.data.join import join
 from job.data.json_rows import read_json, read_json_lines
 from job.data.parts import ALL, HELD_OUT, choose_splits, part_of
-from job.data.places import Found, find_files, listed, locate, place_errors, printable
+from job.data.places import Found, find_files, listed, locate, nearest, place_errors, printable
 from job.data.token_lengths import ROWS_AT_ONCE
 from job.data.unpack import unpacked
 from job.data.workbook import read_workbook
@@ -117,14 +117,14 @@ def _read_files(source: Source, found: Found) -> Table:
     elif wanted:
         chosen = parts[wanted]
     else:
-        there = "; ".join(f"{part}: {listed(paths)}" for part, paths in parts.items())
+        there = "; ".join(f"{part}: {listed([found.name(path) for path in paths])}" for part, paths in parts.items())
         raise DataError(
             f'{source}: no part "{source.split}" ({there}). Set {_split_variable(source)} to one of them, or name a file.'
         )
     table = _join(source, found, chosen)
     notes = (*found.notes, *table.notes)
     if len(parts) > 1 and source.split != ALL:
-        notes = (_describe(parts, wanted, held_out), *notes)
+        notes = (_describe(found, wanted, held_out), *notes)
     if held_out:
         return replace(table, notes=notes, held_out=_join(source, found, parts[held_out]))
     if table.held_out and part_of(source.split) in HELD_OUT:  # EVAL_DATA is a file that holds both
@@ -132,11 +132,12 @@ def _read_files(source: Source, found: Found) -> Table:
     return replace(table, notes=notes)
 
 
-def _describe(parts: dict[str, list[Path]], wanted: str | None, held_out: str | None) -> str:
+def _describe(found: Found, wanted: str | None, held_out: str | None) -> str:
     """What became of which file."""
-    unused = [path for part, paths in parts.items() if part not in (wanted, held_out) for path in paths]
-    said = [f"{listed(parts[wanted])}: {wanted}"] if wanted else []
-    said += [f"{listed(parts[held_out])}: kept apart for the evaluation"] if held_out else []
+    names = {part: [found.name(path) for path in paths] for part, paths in found.parts.items()}
+    unused = [name for part, there in names.items() if part not in (wanted, held_out) for name in there]
+    said = [f"{listed(names[wanted])}: {wanted}"] if wanted else []
+    said += [f"{listed(names[held_out])}: kept apart for the evaluation"] if held_out else []
     said += [f"{listed(unused)}: not used"] if unused else []
     return "; ".join(said) + "."
 
@@ -218,7 +219,8 @@ def _choose_split(source: Source, loaded: Dataset | DatasetDict) -> Table:
 
 
 def _read_hub(source: Source) -> Table:
-    with hub_errors(f"{source}: no such file here and the hub"):
+    near = nearest(source.location, SUFFIXES) if "/" not in source.location else []
+    with hub_errors(f"{source}: no such file here{f' but {listed(near)}' if near else ''}, and the hub"):
         try:
             if re.fullmatch(r"\w+(\.\w+)*", source.split):
                 return _choose_split(source, load_dataset(source.location, token=source.token))
