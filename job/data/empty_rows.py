@@ -4,8 +4,8 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from job.data.cell_text import answer_of, shown
 from job.data.column_mapping import ColumnMapping
-from job.data.fields import answer_of, shown
 from job.data.read import Table
 from job.errors import DataError
 

@@ -8,6 +8,7 @@ from job.data.chat_shapes import find_chats
 from job.data.column_mapping import AUTO, INPUT, MESSAGES, TARGET, TEMPLATE, ColumnMapping
 from job.data.fields import field, parsed
 from job.data.file_rows import quoted
+from job.data.header import is_data
 from job.data.read import Table
 from job.data.template import Template
 from job.data.usual_names import USUAL
@@ -80,6 +81,8 @@ def no_column(table: Table, column: str, variable: str) -> DataError:
     advice = (
         "Name only columns that exist in PROMPT_TEMPLATE" if variable == "PROMPT_TEMPLATE" else f"Set {variable} to one of them"
     )
+    if variable != "PROMPT_TEMPLATE" and is_data(table):
+        advice = "The first row looks like data: put a row with the names of the columns above it"
     if "conversations" in table.rows.column_names:
         advice += ", or MESSAGES_COLUMN=conversations for chats"
     return DataError(f'{table.source}: no column "{column}"; found {quoted(table.rows.column_names)}. {advice}.')
@@ -176,6 +179,8 @@ def _advice(table: Table, columns: ColumnMapping) -> str:
             'there is only a column "text". The job learns right answers to inputs and measures them; it does not go on with '
             "pre-training on plain text. Split it into columns such as prompt and completion."
         )
+    if is_data(table):
+        return f"the first row looks like data: {found}. Put a row with the names of the columns above it."
     missing = [name for name, value in (("INPUT_COLUMN", columns.input), ("TARGET_COLUMN", columns.target)) if value == AUTO]
     return f"no usual pair of input and right answer; {found}. Set {' and '.join(missing)}."
 
