@@ -105,6 +105,9 @@ def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | 
         evaluation: Table | None = read_table(config.evaluation)
     else:
         evaluation = own_held_out(train, config.columns.target) if config.own_held_out else None
+    for table in filter(None, [train, evaluation]):
+        for note in table.notes:
+            log.info("%s: %s", table.source, note)
     fingerprint = _fingerprint(config, model, [train, evaluation])
     if expected not in (None, fingerprint):
         raise SettingsError(
