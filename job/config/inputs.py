@@ -89,5 +89,6 @@ def data_config(settings: Settings) -> DataConfig:
         max_truncated_targets=settings.max_truncated_targets,
         max_unknown_targets=settings.max_unknown_targets,
         add_tokens=settings.add_tokens,
+        own_held_out="eval_fraction" not in settings.model_fields_set,
         num_proc=settings.preprocessing_num_workers or os.cpu_count() or 1,
     )

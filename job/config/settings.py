@@ -73,9 +73,9 @@ class Settings(BaseSettings):
     train_data: str = DEMO
     """xlsx, csv, tsv, jsonl, json, parquet or arrow file, folder, glob, hub dataset id, or "demo" for the embedded one."""
     eval_data: str | None = None
-    """Held-out rows, in any of the same forms. Without it EVAL_FRACTION of TRAIN_DATA is held out."""
+    """Held-out rows, in any of the same forms. Without it the validation or test part of TRAIN_DATA, else EVAL_FRACTION of it."""
     eval_fraction: float = Field(0.2, gt=0, lt=1)
-    """Share of the rows that is held out when there is no EVAL_DATA."""
+    """Share of the rows that is held out when there is no EVAL_DATA. If it is set, a test part of TRAIN_DATA is not used."""
     input_column: str = "auto"
     """Column of the inputs, or a field inside one (translation.en); auto: by the usual names, see docs/data.md."""
     target_column: str = "auto"
@@ -87,9 +87,9 @@ class Settings(BaseSettings):
     sheet: str | None = None
     """Sheet of an xlsx file; the first one if not set."""
     train_split: str = "train"
-    """Split of TRAIN_DATA, where it is a hub dataset or a saved DatasetDict."""
+    """Split of TRAIN_DATA, where it is a hub dataset, a saved DatasetDict, or a folder with files for train and test."""
     eval_split: str = "test"
-    """Split of EVAL_DATA, where it is a hub dataset or a saved DatasetDict."""
+    """Split of EVAL_DATA, where it has several; "validation" where it has no "test"."""
     source_language: str | None = None
     """Language of the inputs, for models that know languages by name (mBART, NLLB, M2M100), such as en_XX, eng_Latn or en."""
     target_language: str | None = None

@@ -1,5 +1,6 @@
 """How a typed cell becomes text: as a person sees it, the same in every format, in training and in predict."""
 
+import json
 import math
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -30,8 +31,9 @@ def as_text(cell: Any) -> Any:
 def text_rows(rows: Dataset) -> Dataset:
     """`rows` with text in all columns but those that nest; columns of text stay mapped from the disk."""
     rows = rows.flatten_indices() if rows._indices is not None else rows
-    arrays = {name: text_array(rows.data.column(name), rows.features.get(name)) for name in rows.column_names}
-    return Dataset(pa.table(arrays)) if any(arrays[name] is not rows.data.column(name) for name in arrays) else rows
+    columns = {name: rows.data.column(name) for name in rows.column_names}
+    texts = {name: text_array(cells, rows.features.get(name)) for name, cells in columns.items()}
+    return Dataset(pa.table(texts)) if any(texts[name] is not columns[name] for name in texts) else rows
 
 
 def text_array(cells: pa.ChunkedArray, feature: object = None) -> pa.ChunkedArray:
@@ -74,3 +76,24 @@ def _date_text(moment: datetime) -> str:
     """2026-11-26, with the time where there is one."""
     whole_day = moment.tzinfo is None and moment.time() == time() and not getattr(moment, "nanosecond", 0)
     return moment.date().isoformat() if whole_day else moment.isoformat(sep=" ")
+
+
+def shown(cell: Any) -> str | None:
+    """`cell` as text: a list or an object as its JSON."""
+    return json.dumps(cell, ensure_ascii=False) if isinstance(cell, list | dict) else as_text(cell)
+
+
+def answer_of(cell: Any) -> str | None:
+    """The right answer that `cell` holds: of a list of answers the first that is not empty; all else as it is shown."""
+    if not _is_list_of_answers(cell):
+        return shown(cell)
+    return next((text for text in map(as_text, cell) if text and text.strip()), None)
+
+
+def is_one_of_several(cell: Any) -> bool:
+    """Whether `cell` holds different answers."""
+    return _is_list_of_answers(cell) and len(set(map(as_text, cell))) > 1
+
+
+def _is_list_of_answers(cell: Any) -> bool:
+    return isinstance(cell, list) and not any(isinstance(item, list | dict) for item in cell)

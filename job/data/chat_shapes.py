@@ -22,6 +22,8 @@ class FoundChats:
     column: str
     table: Table
     """The table with the chats in `column`."""
+    sources: tuple[str, ...]
+    """The columns that they are made of."""
 
 
 @dataclass(frozen=True)
@@ -40,20 +42,24 @@ def find_chats(table: Table, column: str) -> FoundChats | None:
     """The chats in `column`, or where `table` has them if it is AUTO; None if there are none."""
     names = table.rows.column_names
     if column in names:
-        return FoundChats("chats", column, table)
+        return _in_column("chats", column, table)
     if column not in (AUTO, MESSAGES):
         return None
     usual = next((name for name in COLUMNS_OF_CHATS if name in names and _is_chat(first_cell(table, name))), None)
     if usual and column == AUTO:
-        return FoundChats("ShareGPT" if _is_sharegpt(first_cell(table, usual)) else "chats", usual, table)
+        return _in_column("ShareGPT" if _is_sharegpt(first_cell(table, usual)) else "chats", usual, table)
     prompt = first_cell(table, "prompt") if "prompt" in names else None
     if _is_chat(prompt):
-        return FoundChats("prompt and completion as messages", MESSAGES, _joined(table))
+        return FoundChats("prompt and completion as messages", MESSAGES, _joined(table), ("prompt", "completion", "tools"))
     if set(FLAT) <= set(names):
-        return FoundChats("tree of replies", MESSAGES, _paths(table, list(_flat(table))))
+        return FoundChats("tree of replies", MESSAGES, _paths(table, list(_flat(table))), FLAT)
     if isinstance(prompt, dict) and {"text", "role", "replies"} <= set(prompt):
-        return FoundChats("tree of replies", MESSAGES, _paths(table, list(_nested(table))))
+        return FoundChats("tree of replies", MESSAGES, _paths(table, list(_nested(table))), ("prompt",))
     return None
+
+
+def _in_column(form: str, column: str, table: Table) -> FoundChats:
+    return FoundChats(form, column, _with_system(table, column), (column, "tools", "system"))
 
 
 def first_cell(table: Table, column: str) -> Any:
@@ -87,10 +93,26 @@ def _as_list(cell: Any) -> list:
     return cell if isinstance(cell, list) else [] if cell is None else [cell]
 
 
-def _with_messages(table: Table, chats: list[list], rows: Iterable[int]) -> Table:
+def _with_system(table: Table, column: str) -> Table:
+    """`table` with the texts of a column "system", as ShareGPT has them beside the chats, as the first message of each."""
+    if "system" not in table.rows.column_names or column == "system":
+        return table
+    rows = table.rows.select_columns([column, "system"])
+    chats = [_opened(parsed(row[column]), row["system"]) for row in rows]
+    return _with_messages(table, chats, range(len(chats)), column)
+
+
+def _opened(chat: Any, system: Any) -> Any:
+    if not isinstance(system, str) or not system.strip() or not isinstance(chat, list):
+        return chat
+    first = chat[0] if chat and isinstance(chat[0], dict) else {}
+    return chat if "system" in (first.get("role"), first.get("from")) else [{"role": "system", "content": system}, *chat]
+
+
+def _with_messages(table: Table, chats: list, rows: Iterable[int], column: str = MESSAGES) -> Table:
     """A table of `chats`, each with the number and the tools of the row that it is from."""
     rows = list(rows)
-    columns: dict[str, list] = {MESSAGES: chats}
+    columns: dict[str, list] = {column: chats}
     if "tools" in table.rows.column_names:
         tools = table.rows["tools"][:]
         columns["tools"] = [tools[row] for row in rows]

@@ -14,6 +14,8 @@ def files_of_card(where: str, folder: Path) -> dict[str, list[Path]] | None:
     Raises DataError where it lists several configurations and calls none the default.
     """
     try:
+        if not (folder / "README.md").read_text(encoding="utf-8").startswith("---"):
+            return None
         configurations = DatasetCard.load(folder / "README.md", ignore_metadata_errors=True).data.to_dict().get("configs")
         named = {config["config_name"]: config for config in configurations if config.get("data_files")}
         if not named:

@@ -4,8 +4,8 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from job.data.cell_text import answer_of, shown
 from job.data.column_mapping import ColumnMapping
-from job.data.fields import answer_of, shown
 from job.data.read import Table
 from job.errors import DataError
 
@@ -37,7 +37,7 @@ def find_empty(table: Table, rows: Iterable[dict], inputs: Sequence[str], column
     if blank and not columns.target:
         missing[columns.input] = sorted(blank + missing[columns.input])
     elif blank:
-        log.info("%s: %d blank rows are skipped: %s", table.source, len(blank), _names(table, blank))
+        log.info("%s: blank rows are skipped (%d): %s", table.source, len(blank), _names(table, blank))
     for column, indices in missing.items():
         if indices and columns.empty_rows == "error":
             raise DataError(

@@ -57,24 +57,3 @@ def _array(cells: list) -> pa.Array:
         return pa.array(cells)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         return pa.array([cell if isinstance(cell, str | None) else json.dumps(cell, ensure_ascii=False) for cell in cells])
-
-
-def shown(cell: Any) -> str | None:
-    """`cell` as text: a list or an object as its JSON."""
-    return json.dumps(cell, ensure_ascii=False) if isinstance(cell, list | dict) else as_text(cell)
-
-
-def answer_of(cell: Any) -> str | None:
-    """The right answer that `cell` holds: of a list of answers the first that is not empty; all else as it is shown."""
-    if not _is_list_of_answers(cell):
-        return shown(cell)
-    return next((text for text in map(as_text, cell) if text and text.strip()), None)
-
-
-def is_one_of_several(cell: Any) -> bool:
-    """Whether `cell` holds different answers."""
-    return _is_list_of_answers(cell) and len(set(map(as_text, cell))) > 1
-
-
-def _is_list_of_answers(cell: Any) -> bool:
-    return isinstance(cell, list) and not any(isinstance(item, list | dict) for item in cell)

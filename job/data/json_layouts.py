@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from job.data.file_rows import quoted
+from job.data.parts import choose_splits, part_of
 from job.errors import DataError
 
 Record = tuple[int, Any]
 """A row's number, and its object."""
-HELD_OUT = ("validation", "valid", "val", "dev", "eval", "test")
-"""Names of a held-out part, the first that is there counts."""
 USUAL_KEYS = ("data", "rows", "records", "examples", "items")
 
 
@@ -27,11 +26,12 @@ class Records:
 
 def find_records(where: str, value: Any) -> Records:
     """The rows in a JSON document. Raises DataError where nothing in it looks like rows."""
-    part = _held_out_part(value) if isinstance(value, dict) and isinstance(value.get("train"), list | dict) else None
-    if part is not None:
-        train, held_out = find_records(where, value["train"]), find_records(where, value[part])
-        note = f'rows under "train" are trained on, rows under "{part}" are held out'
-        return Records(train.rows, (note, *train.notes), held_out.rows, train.derived)
+    parts = [name for name, part in value.items() if isinstance(part, list | dict)] if isinstance(value, dict) else []
+    wanted, held_out = choose_splits(parts, next((name for name in parts if part_of(name) == "train"), "train"))
+    if wanted and held_out:
+        train, apart = find_records(where, value[wanted]), find_records(where, value[held_out])
+        said = f'rows under "{wanted}" are trained on, rows under "{held_out}" are kept apart for the evaluation.'
+        return Records(train.rows, (said, *train.notes), apart.rows, train.derived)
     rows, note = _find(where, value)
     if rows is None:
         raise DataError(f'{where}: a list of objects was expected: [{{"input": "...", "output_ground_truth": "..."}}, ...].')
@@ -39,10 +39,6 @@ def find_records(where: str, value: Any) -> Records:
         questions = [question for article in rows for question in _questions(article)]
         return Records(_numbered(questions), (f"SQuAD: {len(questions)} questions about {len(rows)} articles",), derived=True)
     return Records(_numbered(rows), (note,) if note else ())
-
-
-def _held_out_part(value: dict) -> str | None:
-    return next((name for name in HELD_OUT if isinstance(value.get(name), list | dict)), None)
 
 
 def _find(where: str, value: Any, key: str | None = None) -> tuple[list | None, str | None]:
@@ -62,8 +58,8 @@ def _find(where: str, value: Any, key: str | None = None) -> tuple[list | None, 
         return _find(where, tables[name], name)
     objects = {name: part for name, part in value.items() if isinstance(part, dict)}
     if len(objects) == 1 and any(isinstance(part, list | dict) for part in (*objects.values(),)[0].values()):
-        name, part = next(iter(objects.items()))
-        return _find(where, part, name)
+        name, inner = next(iter(objects.items()))
+        return _find(where, inner, name)
     if objects and len(objects) == len(value):
         return _of_objects(objects)
     return [value] if tables else None, None

@@ -23,7 +23,8 @@ NO_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "stat
 LARGEST_COMPARED = 2**28
 """Bytes of a file that is compared with others of its size."""
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-LOCAL = (".", "/", "~")
+HUB_ID = re.compile(r"[\w-]+|[\w-][\w.-]*/[\w.-]+", re.ASCII)
+"""What may name a dataset of the hub."""
 
 
 @dataclass(frozen=True)
@@ -112,38 +113,57 @@ def _fixed(pattern: Path) -> Path:
 def _without_ending(where: str, location: str, suffixes: Sequence[str]) -> tuple[Path | None, tuple[str, ...]]:
     """The one file that has an ending behind `location`; None for a dataset of the hub."""
     path = Path(location.strip().replace("\\", "/")).expanduser()
+    if path.is_symlink():
+        raise InputMissing(f"{where}: a link to {printable(str(path.readlink()))}, which is not there. Put the file there.")
     beside = sorted(other for other in path.parent.iterdir() if not is_hidden(other)) if path.parent.is_dir() else []
     meant = [other for other in beside if is_readable(other, suffixes) and bare_name(other).lower() == path.name.lower()]
     if len(meant) == 1 and bare_name(path) == path.name:
         return meant[0], (f"{printable(location)} is read as {printable(meant[0].name)}.",)
-    local = location.startswith(LOCAL) or "\\" in location or path.suffix.lower() in suffixes or location.count("/") > 1
-    if not local and not ("/" in location and path.parent.is_dir()) and not meant:
+    is_hub_id = HUB_ID.fullmatch(location) and path.suffix.lower() not in suffixes
+    if is_hub_id and not ("/" in location and path.parent.is_dir()) and not meant:
         return None, ()
     if len(meant) > 1:
-        raise InputMissing(f"{where}: no such file, but {listed(meant)}. Name one of them.")
-    near = difflib.get_close_matches(path.name[:200], [other.name for other in beside], n=5, cutoff=0.5)
-    shown = [path.parent / name for name in near] or [other for other in beside if is_readable(other, suffixes) or other.is_dir()]
-    there = f" In {printable(str(path.parent))}/ there is {listed(shown)}." if shown else ""
+        raise InputMissing(f"{where}: no such file, but {listed([other.name for other in meant])}. Name one of them.")
+    there = f" {what_is_there(path, beside, suffixes)}".rstrip()
     windows = " Paths of Windows mean nothing here." if re.match(r"[A-Za-z]:[\\/]", location) else ""
     raise InputMissing(f"{where}: no such file.{there}{windows} Check the path; in a container it begins with /data/.")
+
+
+def nearest(location: str, suffixes: Sequence[str]) -> list[str]:
+    """Names of files that can be read and are called nearly so, without their endings."""
+    path = Path(location)
+    beside = {bare_name(other): other.name for other in path.parent.iterdir() if is_readable(other, suffixes)}
+    return [beside[name] for name in difflib.get_close_matches(path.name, beside, cutoff=0.7)]
+
+
+def what_is_there(path: Path, beside: Sequence[Path], suffixes: Sequence[str]) -> str:
+    """A sentence with the names nearest to that of `path`, of what lies beside it; else with all that can be read there."""
+    near = difflib.get_close_matches(path.name[:200], [other.name for other in beside], n=5, cutoff=0.5)
+    files = [other.name for other in beside if is_readable(other, suffixes) and other.is_file()]
+    shown = near or files or [f"{other.name}/" for other in beside if other.is_dir()]
+    return f"In {printable(str(path.parent))}/ there is {listed(shown)}." if shown else ""
 
 
 def _of_many(
     where: str, start: Path, paths: list[Path], suffixes: Sequence[str], notes: tuple[str, ...], has_card: bool = False
 ) -> Found:
     """The readable ones of `paths`, by their parts. start: the folder that they are in."""
-    files = sorted(path for path in paths if path.is_file() and not is_hidden(path.relative_to(start)))
+    seen = [path for path in paths if not is_hidden(path.relative_to(start))]
+    if torn := next((path for path in seen if is_readable(path, suffixes) and path.is_symlink() and not path.exists()), None):
+        raise InputMissing(f"{where}: {printable(torn.name)} is a link to a file that is not there. Put the file there.")
+    files = sorted(path for path in seen if path.is_file())
     readable = [path for path in files if is_readable(path, suffixes) and bare_name(path).lower() not in NO_TABLES]
     readable = [path for path in readable if path.name.lower() not in NO_DATA]
     if not readable:
         raise InputMissing(f"{where}: no file there that ends in {', '.join(suffixes)}.")
-    readable, copies = _without_copies(where, readable)
     card = _parts_of_card(where, start, readable) if has_card else None
-    parts = card or _parts_by_name(start, readable)
-    left_out = [path for path in files if not is_readable(path, suffixes) and bare_name(path).lower() not in NO_TABLES]
-    if left_out:
+    parts = {}
+    for part, found in (card or _parts_by_name(start, readable)).items():
+        parts[part], copies = _without_copies(where, found)
+        notes = (*notes, *copies)
+    if left_out := [path.name for path in files if not is_readable(path, suffixes) and bare_name(path).lower() not in NO_TABLES]:
         notes = (*notes, f"{listed(left_out)}: no table, not read.")
-    return Found(parts, start, (*notes, *copies))
+    return Found(parts, start, notes)
 
 
 def _parts_of_card(where: str, folder: Path, files: list[Path]) -> dict[str, list[Path]]:
@@ -164,7 +184,7 @@ def _without_copies(where: str, files: list[Path]) -> tuple[list[Path], tuple[st
     kept: dict[object, Path] = {}
     names: dict[Path, Path] = {}
     notes: list[str] = []
-    for path in files:
+    for path in sorted(files, key=lambda path: (len(path.name), path)):  # "a.csv" before "a (1).csv"
         size = path.stat().st_size
         content = hashlib.sha256(path.read_bytes()).digest() if sizes[size] > 1 and 0 < size < LARGEST_COMPARED else path
         if same := kept.get(content):
@@ -176,7 +196,7 @@ def _without_copies(where: str, files: list[Path]) -> tuple[list[Path], tuple[st
                 "Take one of them away, or name one."
             )
         kept[content] = names[path.with_name(bare_name(path))] = path
-    return list(kept.values()), tuple(notes)
+    return sorted(kept.values()), tuple(notes)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -210,7 +230,7 @@ def bare_name(path: Path) -> str:
     return Path(inner_name(path)).stem
 
 
-def listed(paths: Sequence[Path]) -> str:
+def listed(names: Sequence[str]) -> str:
     """`"a.csv", "b.csv" and 3 more`."""
-    names = ", ".join(f'"{printable(path.name, 80)}"' for path in paths[:5])
-    return f"{names} and {len(paths) - 5} more" if len(paths) > 5 else names
+    shown = ", ".join(f'"{printable(name, 80)}"' for name in names[:5])
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown

@@ -23,7 +23,7 @@ from job.data.cut import cut, list_cut_rows
 from job.data.lengths import LengthLimits, Truncation, check_truncation, choose_lengths, measure_truncation
 from job.data.read import Source, Table, read_table
 from job.data.rows import shape_of, to_examples
-from job.data.split import check_overlap, digest_keys, split_rows
+from job.data.split import check_overlap, digest_keys, own_held_out, split_rows
 from job.data.token_lengths import ROWS_AT_ONCE, answer_lengths, token_lengths
 from job.data.token_range import check_rows
 from job.data.tokenise import Encoding, assemble
@@ -33,7 +33,7 @@ from job.errors import DataError, SettingsError
 log = logging.getLogger(__name__)
 
 SUMMARY, CUT_ROWS = "summary.json", "truncated.csv"
-NOT_IN_FINGERPRINT = ("train", "evaluation", "num_proc", "max_unknown_targets", "add_tokens")
+NOT_IN_FINGERPRINT = ("train", "evaluation", "num_proc", "max_unknown_targets", "add_tokens", "own_held_out")
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class DataConfig:
     num_proc: int
     max_unknown_targets: float = 0.01
     add_tokens: str = "none"
+    own_held_out: bool = True
+    """Whether rows that `train` itself holds apart are the held-out ones, where there is no `evaluation`."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +97,17 @@ def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | 
     expected: the fingerprint that a run was begun with. Raises SettingsError if the content has another, and leaves `folder` alone.
     """
     train = read_table(config.train)
-    evaluation = read_table(config.evaluation) if config.evaluation else None
     if not _is_tokenised(train):
         shape = shape_of(train, config.columns)
-        log.info("%s: %s", train.source, shape.describe(train))
+        log.info("%s: %s", train.source, shape.describe())
         config = replace(config, columns=shape.columns)
+    if config.evaluation:
+        evaluation: Table | None = read_table(config.evaluation)
+    else:
+        evaluation = own_held_out(train, config.columns.target) if config.own_held_out else None
+    for table in filter(None, [train, evaluation]):
+        for note in table.notes:
+            log.info("%s: %s", table.source, note)
     fingerprint = _fingerprint(config, model, [train, evaluation])
     if expected not in (None, fingerprint):
         raise SettingsError(
@@ -119,7 +127,8 @@ def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | 
                 check_rows(part, model.tokenizer, model.embeddings, train.source)
         else:
             prepared = _tokenise_and_cut(train, evaluation, config, model, work)
-        _save(replace(prepared, fingerprint=fingerprint, columns=config.columns.without_auto()), folder, work / CUT_ROWS)
+        prepared = replace(prepared, fingerprint=fingerprint, columns=config.columns.without_auto())
+        _save(prepared, folder, work / CUT_ROWS)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return read_prepared(folder)

@@ -16,7 +16,7 @@ from job.data.file_rows import Cells, FileRows, quoted
 from job.data.join import join
 from job.data.json_rows import read_json
 from job.data.parts import ALL, HELD_OUT, choose_splits, part_of
-from job.data.places import Found, find_files, listed, locate, place_errors, printable
+from job.data.places import Found, find_files, listed, locate, nearest, place_errors, printable
 from job.data.token_lengths import ROWS_AT_ONCE
 from job.data.unpack import unpacked
 from job.data.workbook import read_workbook
@@ -104,7 +104,8 @@ def read_table(source: Source) -> Table:
         else:
             table = _read_hub(source)
     if len(table.rows) == 0:
-        raise DataError(f"{source}: no rows. Put at least a header and some rows into it.")
+        names = f"the columns {quoted(table.rows.column_names[:5])} and " if table.rows.column_names else ""
+        raise DataError(f"{source}: {names}no rows. Put at least a header and some rows into it.")
     return table
 
 
@@ -117,14 +118,14 @@ def _read_files(source: Source, found: Found) -> Table:
     elif wanted:
         chosen = parts[wanted]
     else:
-        there = "; ".join(f"{part}: {listed(paths)}" for part, paths in parts.items())
+        there = "; ".join(f"{part}: {listed([found.name(path) for path in paths])}" for part, paths in parts.items())
         raise DataError(
             f'{source}: no part "{source.split}" ({there}). Set {_split_variable(source)} to one of them, or name a file.'
         )
     table = _join(source, found, chosen)
     notes = (*found.notes, *table.notes)
     if len(parts) > 1 and source.split != ALL:
-        notes = (_describe(parts, wanted, held_out), *notes)
+        notes = (_describe(found, wanted, held_out), *notes)
     if held_out:
         return replace(table, notes=notes, held_out=_join(source, found, parts[held_out]))
     if table.held_out and part_of(source.split) in HELD_OUT:  # EVAL_DATA is a file that holds both
@@ -132,11 +133,12 @@ def _read_files(source: Source, found: Found) -> Table:
     return replace(table, notes=notes)
 
 
-def _describe(parts: dict[str, list[Path]], wanted: str | None, held_out: str | None) -> str:
+def _describe(found: Found, wanted: str | None, held_out: str | None) -> str:
     """What became of which file."""
-    unused = [path for part, paths in parts.items() if part not in (wanted, held_out) for path in paths]
-    said = [f"{listed(parts[wanted])}: {wanted}"] if wanted else []
-    said += [f"{listed(parts[held_out])}: held out for the evaluation"] if held_out else []
+    names = {part: [found.name(path) for path in paths] for part, paths in found.parts.items()}
+    unused = [name for part, there in names.items() if part not in (wanted, held_out) for name in there]
+    said = [f"{listed(names[wanted])}: {wanted}"] if wanted else []
+    said += [f"{listed(names[held_out])}: kept apart for the evaluation"] if held_out else []
     said += [f"{listed(unused)}: not used"] if unused else []
     return "; ".join(said) + "."
 
@@ -151,7 +153,12 @@ def _join(source: Source, found: Found, paths: list[Path]) -> Table:
     numbers = [number for table in tables.values() for number in table.numbers or range(1, len(table.rows) + 1)]
     files = tuple((name, len(table.rows)) for name, table in tables.items())
     notes = (*notes, *(note for table in tables.values() for note in table.notes))
-    return Table(source, rows, numbers, files, notes)
+    kept_as_json = {name for table in tables.values() for name in (*table.kept_as_json, *_nested(table.rows))} - _nested(rows)
+    return Table(source, rows, numbers, files, notes, kept_as_json=frozenset(kept_as_json))
+
+
+def _nested(rows: Dataset) -> set[str]:
+    return {name for name in rows.column_names if pa.types.is_nested(rows.data.column(name).type)}
 
 
 def _read_file(source: Source, path: Path, name: str | None) -> Table:
@@ -213,12 +220,13 @@ def _choose_split(source: Source, loaded: Dataset | DatasetDict) -> Table:
         )
     if held_out is None:
         return Table(source, text_rows(loaded[wanted]))
-    notes = (f'split "{wanted}" is read, "{held_out}" held out for the evaluation.',)
+    notes = (f'split "{wanted}" is read, "{held_out}" kept apart for the evaluation.',)
     return Table(source, text_rows(loaded[wanted]), notes=notes, held_out=Table(source, text_rows(loaded[held_out])))
 
 
 def _read_hub(source: Source) -> Table:
-    with hub_errors(f"{source}: no such file here and the hub"):
+    near = nearest(source.location, SUFFIXES) if "/" not in source.location else []
+    with hub_errors(f"{source}: no such file here{f' but {listed(near)}' if near else ''}, and the hub"):
         try:
             if re.fullmatch(r"\w+(\.\w+)*", source.split):
                 return _choose_split(source, load_dataset(source.location, token=source.token))

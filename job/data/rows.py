@@ -8,15 +8,15 @@ from typing import Any
 
 from datasets import Dataset, Features, Value
 
+from job.data.cell_text import answer_of, is_one_of_several, shown
 from job.data.chat_rows import chat_examples, open_chats
 from job.data.chat_shapes import find_chats
 from job.data.chat_template import Chat
-from job.data.column_mapping import ColumnMapping
+from job.data.column_mapping import AUTO, ColumnMapping
 from job.data.empty_rows import find_empty, is_empty
-from job.data.fields import answer_of, is_one_of_several, parsed, shown, with_fields
-from job.data.file_rows import quoted
+from job.data.fields import parsed, with_fields
 from job.data.read import Table, in_memory
-from job.data.shapes import Shape, recognise
+from job.data.shapes import Shape, no_column, recognise
 from job.data.template import Template
 from job.data.token_lengths import ROWS_AT_ONCE
 from job.errors import DataError, SettingsError
@@ -28,10 +28,16 @@ Row = dict[str, Any]
 
 
 def shape_of(table: Table, columns: ColumnMapping) -> Shape:
-    """How `table` is read, after PREPROCESS if there is one: its first row shows the columns."""
+    """How `table` is read, after PREPROCESS if there is one: its first row shows the columns.
+
+    Raises DataError or SettingsError where that is not clear.
+    """
     if columns.preprocess:
         table = preprocess(replace(table, rows=table.rows.select([0])), columns.preprocess)
-    return recognise(table, columns)
+    shape = recognise(table, columns)
+    if columns.template != AUTO:
+        Template(columns.template, shape.columns.input).check_names(list(shape.found))
+    return shape
 
 
 def to_examples(table: Table, columns: ColumnMapping, cache: Path) -> Dataset:
@@ -50,8 +56,7 @@ def to_examples(table: Table, columns: ColumnMapping, cache: Path) -> Dataset:
     template = Template(columns.template, columns.input)
     table = with_fields(table, [columns.input, columns.target, *template.columns])
     _check_columns(table, columns, template)
-    template.check_names(table.rows.column_names)
-    used = list(dict.fromkeys([columns.input, columns.target, *template.columns]))
+    used = list(dict.fromkeys([columns.input, columns.target, *_read_by(template, table)]))
     left_out = find_empty(table, _rows(table, used), template.columns, columns)
     _tell_of_several(table, columns.target)
 
@@ -79,8 +84,8 @@ def to_prompts(table: Table, columns: ColumnMapping) -> list[str]:
     table = with_fields(table, template.columns)
     for name in template.columns:
         if name not in table.rows.column_names:
-            raise DataError(_no_column(table, name, "INPUT_COLUMN" if name == columns.input else "PROMPT_TEMPLATE"))
-    used = list(template.columns) or table.rows.column_names
+            raise no_column(table, name, "INPUT_COLUMN" if name == columns.input else "PROMPT_TEMPLATE")
+    used = _read_by(template, table)
     find_empty(table, _rows(table, used), template.columns, replace(columns, target="", empty_rows="error"))
     return [_fill(template, row, table, index) for index, row in enumerate(_rows(table, used))]
 
@@ -94,7 +99,7 @@ def to_chats(table: Table, columns: ColumnMapping, opening: Chat) -> list[Chat]:
         return open_chats(found.table, columns.messages)
     table = with_fields(table, [columns.input])
     if columns.input not in table.rows.column_names:
-        raise DataError(_no_column(table, columns.input, "INPUT_COLUMN"))
+        raise no_column(table, columns.input, "INPUT_COLUMN")
     find_empty(table, _rows(table, [columns.input]), (columns.input,), replace(columns, target="", empty_rows="error"))
     return [
         Chat(
@@ -128,18 +133,13 @@ def _check_columns(table: Table, columns: ColumnMapping, template: Template) -> 
     wanted = [(columns.target, "TARGET_COLUMN"), (columns.input, "INPUT_COLUMN")]
     for name, variable in [*wanted, *((name, "PROMPT_TEMPLATE") for name in template.columns)]:
         if name not in found:
-            raise DataError(_no_column(table, name, variable))
+            raise no_column(table, name, variable)
         if getattr(table.rows.features[name], "dtype", "").endswith("binary"):
             raise DataError(f'{table.source}: column "{name}" holds bytes that are no text. Set {variable} to another column.')
 
 
-def _no_column(table: Table, column: str, variable: str) -> str:
-    advice = (
-        "Name only columns that exist in PROMPT_TEMPLATE" if variable == "PROMPT_TEMPLATE" else f"Set {variable} to one of them"
-    )
-    if "conversations" in table.rows.column_names:
-        advice += ", or MESSAGES_COLUMN=conversations for chats"
-    return f'{table.source}: no column "{column}"; found {quoted(table.rows.column_names)}. {advice}.'
+def _read_by(template: Template, table: Table) -> list[str]:
+    return table.rows.column_names if template.reads_whole_row else list(template.columns)
 
 
 def _tell_of_several(table: Table, target: str) -> None:

@@ -29,15 +29,16 @@ class Template:
             hint = "See docs/data.md" if self.is_jinja else "Write {{ and }} for braces"
             raise SettingsError(f'PROMPT_TEMPLATE="{text}": {str(error).splitlines()[0]}. {hint}.') from None
         self.columns = self._filler.columns
+        self.reads_whole_row = isinstance(self._filler, _Jinja) and self._filler.reads_whole_row
         if self.is_jinja:
             self.check_names(["input"])
-        if not self.columns and not (self.is_jinja and self._filler.whole_row):  # type: ignore[union-attr]
+        if not self.columns and not self.reads_whole_row:
             raise SettingsError(f'PROMPT_TEMPLATE="{text}": it names no column. Put {{input}} where the input belongs.')
 
     def check_names(self, found: list[str]) -> None:
         """Raises SettingsError where a name may be meant in two ways in a table with the columns `found`."""
-        if self.is_jinja:
-            name = next((name for name in self._filler.braced if name in found), None)  # type: ignore[union-attr]
+        if isinstance(self._filler, _Jinja):
+            name = next((name for name in self._filler.braced if name in found), None)
             if name is not None:
                 raise SettingsError(
                     f"PROMPT_TEMPLATE: {{{name}}} beside Jinja stays as it is. Write {{{{ {name} }}}} for that column."
@@ -77,10 +78,10 @@ class _Jinja:
         tree = environment.parse(text)
         self._template = environment.from_string(text)
         names = find_undeclared_variables(tree) - set(environment.globals)
-        self.whole_row = WHOLE_ROW in names
+        self.reads_whole_row = WHOLE_ROW in names
         keys = (node.arg for node in tree.find_all(nodes.Getitem) if getattr(node.node, "name", None) == WHOLE_ROW)
-        named = {key.value for key in keys if isinstance(key, nodes.Const)} if self.whole_row else set()
-        self.columns = tuple(sorted((names - {WHOLE_ROW}) | named))
+        named = {key.value for key in keys if isinstance(key, nodes.Const)} if self.reads_whole_row else set()
+        self.columns = tuple(sorted((names - {WHOLE_ROW}) | named, key=text.find))
         literals = "".join(part.data for part in tree.find_all(nodes.TemplateData))
         self.braced = re.findall(r"{([^{}]+)}", literals)
 

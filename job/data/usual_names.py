@@ -27,17 +27,19 @@ class Usual:
         """The prompt. names: usual name -> as the table spells it."""
         there = self.inputs_in(names)
         if len(there) == 1:
-            return TEMPLATE
-        if not self.optional:
-            return " ".join(f"{name}: {{{names[name]}}}" for name in there)
+            return "{input}" if there == ["prompt"] else TEMPLATE
         spelt = {name: name if names[name] == name else f'row["{names[name]}"]' for name in there}
+        if not self.optional:
+            return " ".join(f"{name}: {{{{ {spelt[name]} }}}}" for name in there)
         return "".join(re.sub(rf"\b{name}\b", spelt[name], part) for name, part in OPTIONAL_PARTS.items() if name in there)
 
 
 OPTIONAL_PARTS = {
     "system": "{% if system %}{{ system }}\n\n{% endif %}",
     "history": "{% for turn in history or [] %}{{ turn[0] }}\n{{ turn[1] }}\n\n{% endfor %}",
+    "system_prompt": "{% if system_prompt %}{{ system_prompt }}\n\n{% endif %}",
     "instruction": "{{ instruction }}",
+    "question": "{{ question }}",
     "input": "{% if input %}\n\n{{ input }}{% endif %}",
     "context": "{% if context %}\n\n{{ context }}{% endif %}",
 }
@@ -49,6 +51,7 @@ LABELS = ("label", "labels")
 USUAL = (
     Usual("Alpaca", ("instruction",), ("output",), ("system", "history", "input")),
     Usual("Dolly", ("instruction",), ("response",), ("context",)),
+    Usual("OpenOrca", ("question",), ("response",), ("system_prompt",)),
     Usual("SQuAD", ("question", "context"), ANSWERS, (), CHOICES),
     Usual("question about a passage", ("question", "passage"), ("answer",)),
     Usual("question about a sentence", ("question", "sentence"), LABELS),
@@ -57,7 +60,7 @@ USUAL = (
     Usual("pairs of questions", ("question1", "question2"), LABELS),
     Usual("title and content", ("title", "content"), LABELS),
     Usual("input and output", ("input",), ("output",), (), ("instruction",)),
-    Usual("question and answer", ("question",), (*ANSWERS, "response"), (), CHOICES),
+    Usual("question and answer", ("question",), ANSWERS, (), CHOICES),
     Usual("question and answer", ("query",), ("answer", "response")),
     Usual("text and label", ("text",), (*LABELS, "category", "sentiment", "intent")),
     Usual("text and label", ("sentence",), LABELS),
@@ -72,6 +75,7 @@ USUAL = (
     Usual("prompt and completion", ("prompt",), ("completion",)),
     Usual("prompt and response", ("prompt",), ("response",)),
     Usual("prompt and chosen answer", ("prompt",), ("chosen",)),
+    Usual("problem and solution", ("problem",), ("solution",)),
     Usual("source and target", ("source",), ("target",)),
     Usual("source and target", ("src",), ("tgt",)),
     Usual("input and target", ("input",), ("target",)),
