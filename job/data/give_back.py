@@ -16,8 +16,9 @@ from job.data.places import Found, find_files, locate, place_errors
 from job.data.read import SUFFIXES as READABLE
 from job.data.read import Source, Table
 from job.data.repack import repack
+from job.data.sheet_edit import edit_workbook
 from job.data.unpack import COMPRESSED, inner_name, unpacked
-from job.data.workbook import edit_workbook_of
+from job.data.workbook import table_place
 from job.data.write import SUFFIXES, write_table
 from job.errors import DataError, JobError, OutputError, first_line
 from job.system.durable import is_disk_full, replace_durably
@@ -25,10 +26,16 @@ from job.system.folders import ensure_writable
 
 log = logging.getLogger(__name__)
 
+
+def _edit_workbook(source: Path, target: Path, added: AddedColumns, sheet: str | None) -> Notes:
+    part, header = table_place(str(source), source, sheet)
+    return edit_workbook(source, target, part, header, added)
+
+
 Edit = Callable[[Path, Path, AddedColumns, str | None], Notes]
 """Writes a source with further columns to a target; the last is the sheet that is read of a workbook."""
 EDITORS: dict[str, Edit] = {
-    **dict.fromkeys((".xlsx", ".xlsm"), edit_workbook_of),
+    **dict.fromkeys((".xlsx", ".xlsm"), _edit_workbook),
     **dict.fromkeys(
         (".csv", ".tsv", ".tab", ".txt", ".dat"), lambda source, target, added, _: edit_delimited(source, target, added)
     ),

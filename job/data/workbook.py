@@ -5,9 +5,7 @@ from pathlib import Path
 
 from openpyxl import load_workbook
 
-from job.data.added_columns import AddedColumns, Notes
 from job.data.file_rows import FileRows, check_header, of_rows, quoted
-from job.data.sheet_edit import edit_workbook
 from job.errors import DataError, first_line
 
 
@@ -37,8 +35,7 @@ def read_workbook(where: str, path: Path, sheet: str | None) -> FileRows:
     return of_rows(header, enumerate(rows, 2))
 
 
-def edit_workbook_of(source: Path, target: Path, added: AddedColumns, sheet: str | None) -> Notes:
-    """Writes the workbook `source` with `added` on the sheet that is read to `target`."""
-    with contextlib.closing(load_workbook(source, read_only=True)) as book:
-        part = (book[sheet] if sheet else book.worksheets[0])._worksheet_path  # type: ignore[attr-defined]
-    return edit_workbook(source, target, part, 1, added)
+def table_place(_where: str, path: Path, sheet: str | None) -> tuple[str, int]:
+    """Where the table is that `read_workbook` reads: the part of an .xlsx file, and the number of its header's row."""
+    with contextlib.closing(load_workbook(path, read_only=True)) as book:
+        return (book[sheet] if sheet else book.worksheets[0])._worksheet_path, 1  # type: ignore[attr-defined]
