@@ -23,7 +23,8 @@ from job.data.chat_content import warn_of_changes
 from job.data.chat_rows import opening_of
 from job.data.chat_template import Chat
 from job.data.column_mapping import AUTO, ColumnMapping
-from job.data.give_back import Columns, choose_destination, give_back, rehearse
+from job.data.destination import choose_destination
+from job.data.give_back import Columns, give_back, rehearse
 from job.data.parts import ALL
 from job.data.read import Source, Table, read_table
 from job.data.rows import preprocess, to_chats, to_prompts

@@ -4,9 +4,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
+from job.data.cell_text import shown
 from job.data.column_mapping import ColumnMapping
 from job.data.empty_rows import is_empty
-from job.data.fields import shown, with_fields
+from job.data.fields import with_fields
 from job.data.read import Table
 from job.data.template import Template
 from job.errors import DataError

@@ -28,8 +28,8 @@ def edit_workbook(source: Path, target: Path, part: str, header: int, added: Add
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         new.comment = old.comment
         for entry in old.infolist():
-            content = old.read(entry)
-            new.writestr(entry, edit_sheet(content, header, added) if entry.filename == part else content)
+            content, name = old.read(entry), entry.filename.replace("\\", "/").lstrip("/")
+            new.writestr(entry, edit_sheet(content, header, added) if name.lower() == part.lower() else content)
     texts = [cell for cells in added.rows.values() for cell in cells if isinstance(cell, str)]
     return cut_notes(sum(cell_text(text) != text for text in texts))
 
@@ -39,7 +39,7 @@ def edit_sheet(xml: bytes, header: int, added: AddedColumns) -> bytes:
     xml = _ascii_compatible(xml)
     rows: dict[int, Mapping[int, Cell]] = {}
     sheet = _Sheet(xml, added.rows.keys() | {header})
-    first = sheet.last_column + 1
+    first = sheet.free_column(header)
     if first + len(added.names) - 1 > LAST_COLUMN:
         raise OutputError(
             f"the sheet has no free column: its last one, {LAST_COLUMN_NAME}, is used. Free some, or name a file .csv."
@@ -77,12 +77,19 @@ class _Sheet:
         self.dimension: tuple[int, int] | None = None
         self.hidden: list[tuple[int, int, int, int]] = []
         """First and last column, start and end of what hides columns."""
+        self.merged: list[tuple[int, int, int]] = []
+        """First and last column, and last row of cells that are shown as one."""
         self._wanted, self._number, self._column, self._row = wanted, 0, 0, _Row(0, 0, "")
         self._inside, self._cell, self._filled = False, 0, False
         self._style: str | None = None
         self._parser = ParserCreate()
         self._parser.StartElementHandler, self._parser.EndElementHandler = self._start, self._end
         self._parser.Parse(xml, True)
+
+    def free_column(self, header: int) -> int:
+        """The first column behind all that is below the header, and behind what is shown as one cell with some of it."""
+        reach = [last for first, last, row in self.merged if row >= header and first <= self.last_column and last < LAST_COLUMN - 1]
+        return max([self.last_column, *reach]) + 1
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         prefix, _, local = name.rpartition(":")
@@ -93,6 +100,9 @@ class _Sheet:
             self.dimension = position, self._tag_end(position)
         elif local == "col" and attributes.get("hidden") in ("1", "true"):
             self.hidden.append((int(attributes["min"]), int(attributes["max"]), position, self._tag_end(position)))
+        elif local == "mergeCell":
+            first, _, last = attributes["ref"].partition(":")
+            self.merged.append((column_number(first), column_number(last), int(re.sub("[^0-9]", "", last) or 0)))
         elif self._inside and local == "row":
             self._number, self._column = int(attributes.get("r", self._number + 1)), 0
             self._row = _Row(position, self._tag_end(position), prefix and f"{prefix}:")
@@ -123,14 +133,14 @@ class _Sheet:
 
 def _changes(sheet: _Sheet, rows: Mapping[int, Mapping[int, Cell]], last_column: int) -> Iterator[tuple[int, int, bytes]]:
     """(start, end, what comes there instead) of all that changes in the XML. last_column: of the new ones."""
-    header = next(iter(rows))
+    header, header_cells = next(iter(rows.items()))
     if sheet.dimension:
         start, end = sheet.dimension
         size = f'ref="A1:{column_name(last_column)}{sheet.last_row}"'.encode()
         yield start, end, re.sub(rb"ref\s*=\s*(\"[^\"]*\"|'[^']*')", size, sheet.xml[start:end])
     for first, last, start, end in sheet.hidden:
-        if first <= last_column and last > sheet.last_column:
-            yield start, end, _without_columns(sheet.xml[start:end], (first, last), (sheet.last_column + 1, last_column))
+        if first <= last_column and last >= min(header_cells):
+            yield start, end, _without_columns(sheet.xml[start:end], (first, last), (min(header_cells), last_column))
     for number, cells in rows.items():
         if row := sheet.rows.get(number):
             tag_end = sheet.xml.index(b">", row.start) + 1
