@@ -31,7 +31,7 @@ def edit_delimited(source: Path, target: Path, added: AddedColumns) -> Notes:
 def _with_cells(text: str, layout: Layout, header: int, usual: str, added: AddedColumns) -> Iterator[str]:
     """Each row's text with its new cells. header: number of the row that names the columns."""
     delimiter = usual if layout.delimiter == WHOLE_LINE else layout.delimiter
-    width = max(map(len, layout.rows(text)))
+    width, always = max(map(len, layout.rows(text))), False
     for number, (row, own) in enumerate(_raw_rows(text, layout), 1):
         cells = added.names if number == header else added.rows.get(number)
         if cells is None:
@@ -41,7 +41,8 @@ def _with_cells(text: str, layout: Layout, header: int, usual: str, added: Added
         if layout.delimiter == WHOLE_LINE and not body.lstrip().startswith('"'):
             body = _quoted(body, delimiter, layout.quotes)
         padding = [""] * (width - len(row))
-        always = body.endswith('"') and layout.quotes != "none"
+        if number == header:
+            always = body.endswith('"') and layout.quotes != "none"
         yield delimiter.join([body, *padding, *(_cell(cell, delimiter, layout.quotes, always) for cell in cells)]) + end
 
 
