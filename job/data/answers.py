@@ -42,7 +42,7 @@ class AnswerFile:
                 raise OutputError(
                     f"{self.table}: another predict is writing it. Wait for it, or name another file for these."
                 ) from None
-            if self.path.exists() and os.path.samestat(os.fstat(self._file.fileno()), self.path.stat()):
+            if os.fstat(self._file.fileno()).st_nlink:
                 return self
             self._file.close()  # the other process has just finished, and taken this file away
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from job.data.cell_text import shown
 from job.data.column_mapping import ColumnMapping
 from job.data.empty_rows import is_empty
-from job.data.fields import with_fields
+from job.data.fields import parsed, with_fields
 from job.data.read import Table
 from job.data.template import Template
 from job.errors import DataError
@@ -29,7 +29,8 @@ def asked_rows(table: Table, columns: ColumnMapping, is_chat: bool) -> list[int]
     if not names:
         return list(range(len(table.rows)))
     cells = [table.cells(name) for name in names]
-    empty = [index for index, row in enumerate(zip(*cells, strict=True)) if all(is_empty(shown(cell)) for cell in row)]
+    seen = parsed if is_chat else shown
+    empty = [index for index, row in enumerate(zip(*cells, strict=True)) if all(is_empty(seen(cell)) for cell in row)]
     if len(empty) == len(table.rows):
         raise DataError(f'{table.source}: the column "{names[0]}" is empty in all {len(empty)} rows. Fill it in.')
     if empty:

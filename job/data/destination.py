@@ -67,6 +67,8 @@ def choose_destination(source: Source, wanted: str | None, default: Path) -> Des
         folder = Path(wanted) if wanted else default / (found.folder or Path()).resolve().name
         path, pairs = folder, tuple((path, folder / found.name(path)) for path in files)
     elif len(files) == 1:
+        if wanted and found and found.folder and not Path(wanted).suffix:
+            wanted += "/"
         path, pairs = _of_one(files[0], wanted, default)
     else:
         name = f"{(found.folder if found and found.folder else Path(source.location)).name}.jsonl"

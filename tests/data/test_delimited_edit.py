@@ -53,8 +53,14 @@ def test_quotes_are_written_as_the_file_writes_them():
 
 @pytest.mark.parametrize(
     ("encoding", "mark"),
-    [("cp1252", b""), ("utf-8", b""), ("utf-8", codecs.BOM_UTF8), ("utf-16-le", codecs.BOM_UTF16_LE), ("utf-16-be", codecs.BOM_UTF16_BE)],
-)  # fmt: skip
+    [
+        ("cp1252", b""),
+        ("utf-8", b""),
+        ("utf-8", codecs.BOM_UTF8),
+        ("utf-16-le", codecs.BOM_UTF16_LE),
+        ("utf-16-be", codecs.BOM_UTF16_BE),
+    ],
+)
 def test_encoding_and_byte_order_mark_stay(encoding, mark):
     text = "input;b\r\nfür die schöne Müllerin;größer\r\nüber Äpfel;Öl\r\n"
     made = edit(mark + text.encode(encoding), {2: ("Grüße",), 3: ("x",)})

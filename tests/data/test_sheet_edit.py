@@ -75,7 +75,7 @@ def test_openpyxl_reads_the_new_cells_texts_as_texts_and_the_formulas_are_formul
     ]
     assert [cell.data_type for cell in sheet[2]] == ["s", "d", "f", "s", "n"]
     assert sheet["D1"].font.bold
-    assert not sheet["D2"].fill.fgColor.rgb == "00FFFF00"
+    assert sheet["D2"].fill.fgColor.rgb != "00FFFF00"
     assert (sheet.column_dimensions["A"].width, sheet.row_dimensions[3].hidden) == (44.5, True)
 
 
