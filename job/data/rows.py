@@ -9,6 +9,7 @@ from datasets import Dataset
 
 from job.data.chat_rows import chat_examples, open_chats
 from job.data.chat_template import Chat
+from job.data.file_rows import quoted
 from job.data.header import is_data
 from job.data.read import Table, in_memory
 from job.data.template import Template
@@ -120,7 +121,7 @@ def _check_columns(table: Table, columns: ColumnMapping, template: Template) -> 
 
 
 def _no_column(table: Table, column: str, variable: str) -> str:
-    found = ", ".join(f'"{name}"' for name in table.rows.column_names)
+    found = quoted(table.rows.column_names)
     advice = (
         "Name only columns that exist in PROMPT_TEMPLATE" if variable == "PROMPT_TEMPLATE" else f"Set {variable} to one of them"
     )

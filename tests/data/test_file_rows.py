@@ -8,7 +8,7 @@ import pytest
 from openpyxl import Workbook
 
 from job.data.delimited import read_delimited, read_text
-from job.data.file_rows import distinct, quoted
+from job.data.file_rows import distinct, printable, quoted
 from job.data.json_rows import read_json, read_json_lines
 from job.data.workbook import read_workbook
 from job.errors import DataError
@@ -68,7 +68,7 @@ def test_a_sheet_is_chosen_by_its_name_and_is_else_the_first():
     path = workbook("a.xlsx", first=[("a",), ("x",)], second=[("a",), ("y",)])
     assert read_columns("", path, None)[0] == {"a": ["x"]}
     assert read_columns("", path, "second")[0] == {"a": ["y"]}
-    with pytest.raises(DataError, match=r'^TRAIN_DATA=a.xlsx: no sheet "third"; found "first", "second". Set SHEET to one of them.$'):
+    with pytest.raises(DataError, match=r'^TRAIN_DATA=a.xlsx: no sheet "third"; found "first", "second". Set SHEET to one of'):
         read_columns("X=a.xlsx", path, "third")
 
 
@@ -123,3 +123,10 @@ def test_a_name_that_two_columns_have_gets_a_number():
 
 def test_names_are_quoted_with_commas_between():
     assert quoted(["a", "b c"]) == '"a", "b c"'
+    assert quoted(["a\nb"]) == '"a\\nb"'
+
+
+def test_a_name_is_printed_on_one_line_and_not_at_any_length():
+    assert printable("a\nb\x1b[31m\udcff.csv") == "a\\nb\\x1b[31m\\udcff.csv"
+    assert printable("grüße 你好.csv") == "grüße 你好.csv"
+    assert len(printable("x" * 5000)) == 203

@@ -62,3 +62,9 @@ def test_sharegpts_column_is_named_as_one_of_chats(tmp_path):
         to_examples(table(rows), COLUMNS, tmp_path / "a.arrow")
     found = to_examples(table(rows), replace(COLUMNS, messages="conversations"), tmp_path / "b.arrow")
     assert next(chats_of(found)).messages == [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+
+
+def test_a_table_without_a_header_is_told_to_need_one(tmp_path):
+    rows = [{"please book room 1 for the team": "please book room 2 for the team", "room 1": "room 2"}]
+    with pytest.raises(DataError, match=r"The first row looks like data: put a row with the names of the columns above it\.$"):
+        to_examples(table(rows), COLUMNS, tmp_path / "a.arrow")
