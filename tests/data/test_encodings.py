@@ -67,6 +67,19 @@ def test_what_is_no_text_is_refused(content, said):
     assert str(caught.value).startswith(f"TRAIN_DATA=a.csv: {said}")
 
 
+@pytest.mark.parametrize("text", ["für Müller", "it’s", "„Grüße“ – 5€", "naïve Café"])
+def test_letters_that_were_garbled_before_the_file_was_saved_are_told(text):
+    garbled = text.encode().decode("cp1252", errors="replace")
+    for broken in (garbled, text.encode("ascii", errors="replace").decode().replace("?", "\ufffd")):
+        assert "letters were lost or garbled before it was saved, as in" in decode("", "a.csv", broken.encode()).notes[0]
+    assert decode("", "a.csv", text.encode()).notes == ()
+
+
+@pytest.mark.parametrize("text", ["ÂNGELA e JOÃO", "Ça va", "â la carte", "A\u00a0Âge"])
+def test_languages_that_have_those_letters_are_not_taken_for_garbled(text):
+    assert decode("", "a.csv", text.encode()).notes == ()
+
+
 def test_nuls_are_left_out_and_told():
     found = decode("", "a.csv", b"a,b\n1\0,2\n\0\0")
     assert found.text == "a,b\n1,2\n"
