@@ -87,9 +87,9 @@ def _check_width(where: str, header_number: int, header: list[str], rows: Number
             f'{where}: row {header_number} ("{printable(header[0], 40)}") is no header: the rows below have {cells} cells. '
             "Delete what stands above the names of the columns."
         )
-    more = f" and {len(wide) - 1} more" if len(wide) > 1 else ""
+    have = f"and {len(wide) - 1} more have" if len(wide) > 1 else "has"
     raise DataError(
-        f"{where}: row {wide[0][0]}{more}: {cells} cells, the header has {len(header)}. "
+        f"{where}: row {wide[0][0]} {have} {cells} cells, the header has {len(header)}. "
         "Put text that contains the delimiter or a line break in double quotes, or name the further columns."
     )
 

@@ -71,8 +71,8 @@ def test_what_spreadsheet_programs_leave_behind_is_no_fault_and_not_worth_a_word
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("a,b\n1,2\n\n1,2,3\n1,,,4\n", "row 4 and 1 more: 3 cells, the header has 2. Put text that contains the delimiter"),
-        ("a,b,,\n1,2,3,\n", "row 2: 3 cells, the header has 2."),
+        ("a,b\n1,2\n\n1,2,3\n1,,,4\n", "row 4 and 1 more have 3 cells, the header has 2. Put text that contains the delimiter"),
+        ("a,b,,\n1,2,3,\n", "row 2 has 3 cells, the header has 2."),
         ('a,b\n1,2\n"3,4\n', "row 3: a double quote opens a cell and none closes it. Check the double quotes there."),
         ('a,b\n1,2\n"x" y,4\n', "row 3: ',' expected after '\"'. Check the double quotes there."),
         ("Export of May\na,b\n1,2\n3,4\n", 'row 1 ("Export of May") is no header: the rows below have 2 cells. Delete what'),

@@ -81,8 +81,8 @@ def test_a_number_in_a_spreadsheet_is_named_by_its_row_there(run_job, t5_folder)
     fail(run_job, t5_folder, 65, 'row 5, column "output_ground_truth": found 42, no text', TRAIN_DATA="a.xlsx")
 
 
-def test_a_csv_that_is_not_utf_8(run_job, t5_folder):
-    Path("a.csv").write_bytes("input,output_ground_truth\na,b\ncafé,x\n".encode("latin-1"))
+def test_a_csv_that_is_utf_8_but_for_a_line(run_job, t5_folder):
+    Path("a.csv").write_bytes("input,output_ground_truth\né,è\n".encode() + "café,x\n".encode("latin-1"))
     fail(run_job, t5_folder, 65, "line 3 is not UTF-8", "CSV UTF-8", TRAIN_DATA="a.csv")
 
 
