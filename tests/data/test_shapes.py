@@ -40,7 +40,7 @@ def pair(found: Shape) -> tuple[str, str]:
         (("instruction", "response"), ("instruction", "response")), (("input", "output"), ("input", "output")),
         (("text", "code", "test_list"), ("text", "code")), (("instruction", "input", "output"), ("instruction", "output")),
         (("premise", "hypothesis", "label"), ("premise", "label")), (("sentence1", "sentence2", "label"), ("sentence1", "label")),
-        (("Question ", "ANSWER"), ("Question ", "ANSWER")), 
+        (("Question ", "ANSWER"), ("Question ", "ANSWER")),
         (("Input", "Output\u00a0Ground-Truth "), ("Input", "Output\u00a0Ground-Truth ")),
     ],
 )  # fmt: skip
