@@ -12,11 +12,11 @@ from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, l
 
 from job.data.cell_text import as_text, text_rows
 from job.data.delimited import read_delimited, read_text
-from job.data.file_rows import Cells, FileRows, quoted
+from job.data.file_rows import Cells, FileRows, printable, quoted
 from job.data.join import join
 from job.data.json_rows import read_json
 from job.data.parts import ALL, HELD_OUT, choose_splits, part_of
-from job.data.places import Found, find_files, listed, locate, nearest, place_errors, printable
+from job.data.places import Found, find_files, listed, locate, nearest, place_errors
 from job.data.token_lengths import ROWS_AT_ONCE
 from job.data.unpack import unpacked
 from job.data.workbook import read_workbook

@@ -99,6 +99,8 @@ def test_the_data_is_prepared_as_the_settings_say():
     assert (made.eval_fraction, made.seed, made.max_lengths, made.too_long) == (0.5, 3, ("p90", "7"), "drop")
     assert (made.max_truncated_targets, made.num_proc, made.evaluation) == (0.2, 3, None)
     assert data_config(Settings()).num_proc == os.cpu_count()
+    assert not made.own_held_out  # EVAL_FRACTION is asked for
+    assert data_config(Settings()).own_held_out
 
 
 def test_a_preprocess_function_that_is_missing_is_told_before_anything_is_read():

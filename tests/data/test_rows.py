@@ -142,3 +142,9 @@ def test_predict_asks_chats_in_every_form(tmp_path):
     assert [chat.messages for chat in to_chats(from_json('{"input": 7}', tmp_path), columns, Chat([]))] == [
         [asked | {"content": "7"}]
     ]
+
+
+def test_a_table_without_a_header_is_told_to_need_one(tmp_path):
+    rows = [{"please book room 1 for the team": "please book room 2 for the team", "room 1": "room 2"}]
+    with pytest.raises(DataError, match=r"The first row looks like data: put a row with the names of the columns above it\.$"):
+        to_examples(table(rows), COLUMNS, tmp_path / "a.arrow")

@@ -1,6 +1,9 @@
 """Whatever a file holds: the outcome is prepared data or an error with a message of one line, and never half a folder."""
 
+import gzip
 import json
+import lzma
+import os
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -42,6 +45,16 @@ asked = st.fixed_dictionaries({"role": st.just("user"), "content": st.text(max_s
 answered = st.fixed_dictionaries({"role": st.just("assistant"), "content": st.text(max_size=9, min_size=1)})
 messages = st.one_of(st.tuples(asked, answered), st.tuples(asked, answered, turns, answered), st.lists(turns, max_size=3), cells)
 suffixes = st.sampled_from([".csv", ".tsv", ".jsonl", ".json", ".txt", ".xlsx", ".parquet", ".arrow"])
+ODD_CELLS = [
+    *("", " ", '"', '""', '\\"', "\\", '"a, b"', '"a\nb"', ' "x"', "a\tb", "\0", "\\N", ";;;", "sep=;"),
+    *("für Müller", "été", "привет"),
+]
+ODD_PLACES = [
+    *("", " ", "~", "~nobody", "~/x", ".", "/", "//", "a//b", "[", "[a", "**", "a*", "\0", "a\0.csv", "\udcff", "\n", "C:\\x"),
+    *("s3://a/b", "file:///", "http://x", "a:b", "-", "--", "/dev/null", "/dev/tty", "/proc/self/mem", "a/b/c/d", "%s", "$HOME"),
+]
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32", "cp1252", "cp1251", "cp932", "mac_roman", "cp850"]
+plain = st.text("ab ü,", min_size=3, max_size=12).filter(str.strip).map(lambda text: f'"{text}"')
 STARTS = (
     b"",
     b"input,output_ground_truth\n",
@@ -56,9 +69,9 @@ texts_of_any_kind = st.one_of(st.text(max_size=9), st.text(st.characters(categor
 literals = st.sampled_from(["NaN", "-Infinity", "1e999", "9" * 5000, "-0", "[" * 60 + "]" * 60, '"\\ud800"', '{"a":1,"a":2}'])
 """Values that are unusual in JSON, as they are written."""
 keys = st.sampled_from(
-    [*"input output output_ground_truth question answer answers text label instruction messages conversations prompt completion".split(),
-     *"translation train test data columns rows row row_idx paragraphs qas role content from value message_id parent_id".split(),
-     *"replies system tools de 0 1 a.b".split(), ""]
+    [*["input", "output", "output_ground_truth", "question", "answer", "answers", "text", "label", "instruction", "messages", "conversations", "prompt", "completion"],
+     *["translation", "train", "test", "data", "columns", "rows", "row", "row_idx", "paragraphs", "qas", "role", "content", "from", "value", "message_id", "parent_id"],
+     *["replies", "system", "tools", "de", "0", "1", "a.b"], ""]
 )  # fmt: skip
 leaves = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), texts_of_any_kind, st.sampled_from(["user", "assistant", "\x00@"])
@@ -171,6 +184,47 @@ def test_files_of_any_bytes(reader, count, start, rest, suffix):
         path = Path(folder) / f"rows{suffix}"
         path.write_bytes(start + rest)
         count(f"odd files, {check(path, reader)}")
+
+
+@FUZZ
+@given(
+    header=st.one_of(
+        st.just(["input", "output_ground_truth"]),
+        st.lists(st.sampled_from(["input", "output_ground_truth", "", "a, b", '"x"']), min_size=1, max_size=5),
+    ),
+    rows=st.one_of(
+        st.lists(st.tuples(plain, plain), min_size=3, max_size=9),
+        st.lists(st.lists(st.one_of(st.text(max_size=12), st.sampled_from(ODD_CELLS)), max_size=6), max_size=8),
+    ),
+    layout=st.tuples(
+        st.sampled_from(",;\t|"), st.sampled_from(["\n", "\r\n", "\r"]), st.sampled_from(["", "sep=;\n", "\n\n", "Title\n"])
+    ),
+    encoding=st.sampled_from(ENCODINGS),
+    suffix=st.sampled_from([".csv", ".tsv", ".txt", ".tab", ".dat", ".CSV", ".csv.gz", ".txt.xz"]),
+)  # fmt: skip
+def test_text_tables_of_any_width_quotes_and_encoding(reader, count, header, rows, layout, encoding, suffix):
+    delimiter, end, start = layout
+    text = start + "".join(delimiter.join(cells) + end for cells in [header, *rows])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"rows{suffix}"
+        packed = {".gz": gzip.compress, ".xz": lzma.compress}.get(path.suffix, bytes)
+        path.write_bytes(packed(text.encode(encoding, errors="ignore")))
+        count(f"odd text tables, {check(path, reader)}")
+
+
+@FUZZ
+@given(name=st.one_of(st.text(max_size=30), st.binary(max_size=20).map(os.fsdecode), st.sampled_from(ODD_PLACES)))
+@example("x" * 5000)
+@example("a/" + "x" * 5000 + ".csv")
+def test_places_of_any_name(count, name):
+    """Neither a traceback nor a hang, and no question to a hub that could not have it."""
+    with tempfile.TemporaryDirectory() as folder:
+        with pytest.raises(JobError) as caught:
+            read_table(Source("TRAIN_DATA", f"{folder}/{name}" if name.isprintable() and len(name) < 10 else name))
+        assert caught.value.exit_code in (65, 66)
+        assert len(str(caught.value).splitlines()) == 1, str(caught.value)
+        str(caught.value).encode()
+        count("odd places, refused in one line")
 
 
 @FUZZ
