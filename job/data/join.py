@@ -3,6 +3,8 @@
 import pyarrow as pa
 from datasets import Dataset, concatenate_datasets
 
+from job.data.cell_text import shown
+
 
 def join(files: dict[str, Dataset]) -> tuple[Dataset, tuple[str, ...]]:
     """All rows, in the order of the files, and a note of the columns that not all have: they are empty where a file lacks them.
@@ -38,4 +40,4 @@ def _same_type(parts: list[pa.ChunkedArray]) -> pa.ChunkedArray:
 def _as(part: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     if pa.types.is_null(part.type) or (pa.types.is_large_string(kind) and pa.types.is_string(part.type)):
         return part.cast(kind)
-    return pa.chunked_array([pa.array([None if cell is None else str(cell) for cell in part.to_pylist()], kind)])
+    return pa.chunked_array([pa.array([shown(cell) for cell in part.to_pylist()], kind)])

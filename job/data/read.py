@@ -3,17 +3,18 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
 
+from job.data.cell_text import as_text, text_rows
 from job.data.delimited import read_delimited, read_text
 from job.data.file_rows import Cells, FileRows, printable, quoted
 from job.data.join import join
-from job.data.json_rows import read_json, read_json_lines
+from job.data.json_rows import read_json
 from job.data.parts import ALL, HELD_OUT, choose_splits, part_of
 from job.data.places import Found, find_files, listed, locate, nearest, place_errors
 from job.data.token_lengths import ROWS_AT_ONCE
@@ -31,8 +32,8 @@ READERS = {
     ".tab": read_delimited,
     ".txt": read_text,
     ".dat": read_text,
-    ".jsonl": read_json_lines,
-    ".ndjson": read_json_lines,
+    ".jsonl": read_json,
+    ".ndjson": read_json,
     ".json": read_json,
 }
 SUFFIXES = (".xlsx", *READERS, *MAPPED)
@@ -69,8 +70,8 @@ class Table:
     """What a person should know of how they were read, a line each."""
     held_out: "Table | None" = None
     """Rows for the evaluation, where the source holds them apart: its validation part, or its test part where there is none."""
-    odd_cells: dict[str, int] = field(default_factory=dict)
-    """Index of the first cell that is not text, in columns whose cells are of several types."""
+    kept_as_json: frozenset[str] = frozenset()
+    """Columns whose lists and objects are of different forms, which Arrow would change: each such cell is JSON text."""
 
     def row_name(self, index: int) -> str:
         """What a person calls the row at `index`: "row 7", or with several files "a.csv row 7"."""
@@ -152,7 +153,12 @@ def _join(source: Source, found: Found, paths: list[Path]) -> Table:
     numbers = [number for table in tables.values() for number in table.numbers or range(1, len(table.rows) + 1)]
     files = tuple((name, len(table.rows)) for name, table in tables.items())
     notes = (*notes, *(note for table in tables.values() for note in table.notes))
-    return Table(source, rows, numbers, files, notes)
+    kept_as_json = {name for table in tables.values() for name in (*table.kept_as_json, *_nested(table.rows))} - _nested(rows)
+    return Table(source, rows, numbers, files, notes, kept_as_json=frozenset(kept_as_json))
+
+
+def _nested(rows: Dataset) -> set[str]:
+    return {name for name in rows.column_names if pa.types.is_nested(rows.data.column(name).type)}
 
 
 def _read_file(source: Source, path: Path, name: str | None) -> Table:
@@ -167,7 +173,7 @@ def _read_file(source: Source, path: Path, name: str | None) -> Table:
                 ending = suffix or "a file without an ending"
                 raise DataError(f"{where}: cannot read {ending}. Save it as one of {', '.join(SUFFIXES)}.")
             if suffix in MAPPED:
-                return Table(source, _read_mapped(where, inner))
+                return Table(source, text_rows(_read_mapped(where, inner)))
             found = READERS[suffix](where, inner) if suffix in READERS else read_workbook(where, inner, source.sheet)
     except OSError as error:
         raise InputMissing(f"{where}: {printable(path.name)} cannot be opened: {error.strerror or first_line(error)}.") from None
@@ -176,8 +182,8 @@ def _read_file(source: Source, path: Path, name: str | None) -> Table:
 
 
 def _of_file(source: Source, found: FileRows) -> Table:
-    rows, odd_cells = in_memory(found.columns)
-    return Table(source, rows, found.numbers, notes=found.notes, odd_cells=odd_cells)
+    rows, kept_as_json = in_memory(found.columns)
+    return Table(source, rows, found.numbers, notes=found.notes, kept_as_json=kept_as_json)
 
 
 def _read_mapped(where: str, path: Path) -> Dataset:
@@ -204,18 +210,18 @@ def _load_saved(source: Source, folder: Path) -> Dataset | DatasetDict:
 def _choose_split(source: Source, loaded: Dataset | DatasetDict) -> Table:
     """The split that is wanted, with the one that is held out from its training."""
     if isinstance(loaded, Dataset):
-        return Table(source, loaded)
+        return Table(source, text_rows(loaded))
     if source.split == ALL:
-        return Table(source, concatenate_datasets(list(loaded.values())))
+        return Table(source, text_rows(concatenate_datasets(list(loaded.values()))))
     wanted, held_out = choose_splits(list(loaded), source.split)
     if wanted is None:
         raise DataError(
             f'{source}: no split "{source.split}"; found {quoted(loaded)}. Set {_split_variable(source)} to one of them.'
         )
     if held_out is None:
-        return Table(source, loaded[wanted])
+        return Table(source, text_rows(loaded[wanted]))
     notes = (f'split "{wanted}" is read, "{held_out}" kept apart for the evaluation.',)
-    return Table(source, loaded[wanted], notes=notes, held_out=Table(source, loaded[held_out]))
+    return Table(source, text_rows(loaded[wanted]), notes=notes, held_out=Table(source, text_rows(loaded[held_out])))
 
 
 def _read_hub(source: Source) -> Table:
@@ -224,7 +230,7 @@ def _read_hub(source: Source) -> Table:
         try:
             if re.fullmatch(r"\w+(\.\w+)*", source.split):
                 return _choose_split(source, load_dataset(source.location, token=source.token))
-            return Table(source, load_dataset(source.location, split=source.split, token=source.token))
+            return Table(source, text_rows(load_dataset(source.location, split=source.split, token=source.token)))
         except ValueError as error:
             raise DataError(f"{source}: {first_line(error)} Check {_split_variable(source)}={source.split}.") from None
 
@@ -233,26 +239,29 @@ def _split_variable(source: Source) -> str:
     return source.variable.replace("_DATA", "_SPLIT")
 
 
-def in_memory(columns: Cells) -> tuple[Dataset, dict[str, int]]:
-    """The dataset of `columns`, and the index of the first odd cell in each column whose cells are not all of one type."""
-    arrays, odd_cells = {}, {}
-    for name, cells in columns.items():
+def in_memory(columns: Cells) -> tuple[Dataset, frozenset[str]]:
+    """The dataset of `columns`, cells as text unless they nest, and the columns that are kept as JSON."""
+    texts = {name: [as_text(cell) for cell in cells] for name, cells in columns.items()}
+    arrays, kept_as_json = {}, set()
+    for name, cells in texts.items():
         try:
             arrays[name] = _exact(cells)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-            arrays[name] = pa.array([cell if cell is None else _as_text(cell) for cell in cells])
-            odd_cells[name] = next((index for index, cell in enumerate(cells) if not isinstance(cell, str | None)), 0)
-    return Dataset(pa.table(arrays)), odd_cells
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+            arrays[name] = pa.array([_as_json(cell) for cell in cells])
+            kept_as_json.add(name)
+    return Dataset(pa.table(arrays)), frozenset(kept_as_json)
 
 
 def _exact(cells: list) -> pa.Array:
     """The cells as Arrow has them. ArrowInvalid for lists and dicts that it would change: keys added, others sorted, 1 as 1.0."""
+    if all(isinstance(cell, str | None) for cell in cells):
+        return pa.array(cells, pa.string())
     array = pa.array(cells)
     if pa.types.is_nested(array.type) and json.dumps(array.to_pylist()) != json.dumps(cells):
         raise pa.ArrowInvalid("cells of different forms")
     return array
 
 
-def _as_text(cell: object) -> str:
+def _as_json(cell: object) -> object:
     """A cell of a column whose cells are of different forms."""
-    return json.dumps(cell) if isinstance(cell, dict | list) else str(cell)
+    return json.dumps(cell, ensure_ascii=False) if isinstance(cell, dict | list) else cell
