@@ -9,7 +9,7 @@ from pathlib import Path
 from openpyxl.utils import get_column_letter
 
 from job.data.encodings import Decoded, decode
-from job.data.file_rows import FileRows, check_header, distinct, of_rows
+from job.data.file_rows import FileRows, check_header, distinct, of_rows, printable
 from job.data.layout import DELIMITERS, QUOTES, WHOLE_LINE, Layout, find_layout, is_table
 from job.errors import DataError
 
@@ -84,12 +84,12 @@ def _check_width(where: str, header_number: int, header: list[str], rows: Number
     cells = max(place for place, cell in enumerate(wide[0][1], 1) if cell.strip())
     if len(header) == 1 and len(wide) == len(rows):
         raise DataError(
-            f'{where}: row {header_number} ("{header[0][:40]}") is no header: the rows below have {cells} cells. '
+            f'{where}: row {header_number} ("{printable(header[0], 40)}") is no header: the rows below have {cells} cells. '
             "Delete what stands above the names of the columns."
         )
-    more = f" and {len(wide) - 1} more" if len(wide) > 1 else ""
+    have = f"and {len(wide) - 1} more have" if len(wide) > 1 else "has"
     raise DataError(
-        f"{where}: row {wide[0][0]}{more}: {cells} cells, the header has {len(header)}. "
+        f"{where}: row {wide[0][0]} {have} {cells} cells, the header has {len(header)}. "
         "Put text that contains the delimiter or a line break in double quotes, or name the further columns."
     )
 

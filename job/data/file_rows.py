@@ -56,5 +56,11 @@ def check_header(where: str, names: list[str]) -> None:
 
 
 def quoted(names: Iterable[str]) -> str:
-    """`"a", "b"`."""
-    return ", ".join(f'"{name}"' for name in names)
+    """`"a", "b"`, each on one line and not at any length."""
+    return ", ".join(f'"{printable(name, 80)}"' for name in names)
+
+
+def printable(text: str, longest: int = 200) -> str:
+    """`text` on one line, for a message: control characters and broken ones written out, long ones cut in the middle."""
+    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    return shown if len(shown) <= longest else f"{shown[: longest // 2]}...{shown[-longest // 2 :]}"

@@ -80,11 +80,12 @@ def is_table(text: str) -> bool:
     return _is_even(rows) or (layout.delimiter == "\t" and _evenness(text, "\t")[1] > 0.5)
 
 
-def _evenness(text: str, delimiter: str) -> tuple[bool, float, int]:
-    """Whether the header has several cells, the share of the rows that have as many, and how many."""
+def _evenness(text: str, delimiter: str) -> tuple[bool, float, bool, int]:
+    """Whether the header has several cells, the share of the rows that have as many, whether no space follows, how many."""
     samples = [Layout(delimiter, quotes).sample(text) for quotes in ("doubled", "backslash")]
     columns = len(samples[0][0]) if samples[0] else 0
-    return columns > 1, max(map(_share, samples)), columns
+    spaced = any(cell.startswith(" ") for row in samples[0] for cell in row)  # as behind a comma in a sentence
+    return columns > 1, max(map(_share, samples)), not spaced, columns
 
 
 def _is_even(rows: list[list[str]]) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
 from job.data.configurations import files_of_card
+from job.data.file_rows import printable
 from job.data.parts import sort_into_parts
 from job.data.unpack import inner_name, is_table_name
 from job.errors import DataError, InputMissing, first_line
@@ -40,12 +41,6 @@ class Found:
     def name(self, path: Path) -> str:
         """What a person calls one of the files."""
         return printable(str(path.relative_to(self.folder)) if self.folder and path.is_relative_to(self.folder) else path.name)
-
-
-def printable(text: str, longest: int = 200) -> str:
-    """`text` on one line, for a message: control characters and broken ones written out, long ones cut in the middle."""
-    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-    return shown if len(shown) <= longest else f"{shown[: longest // 2]}...{shown[-longest // 2 :]}"
 
 
 @contextmanager

@@ -261,7 +261,8 @@ def _fingerprint(config: DataConfig, model: ModelSpec, tables: list[Table | None
     if config.add_tokens != "none":  # beside the rest: what was prepared before there was such a setting keeps its fingerprint
         digest.update(config.add_tokens.encode())
     asked["columns"] = config.columns.identity()
-    digest.update(json.dumps([asked, asdict(model.limits), model.seq2seq], sort_keys=True).encode())
+    limits = {name: value for name, value in asdict(model.limits).items() if name != "hard_target" or value is not None}
+    digest.update(json.dumps([asked, limits, model.seq2seq], sort_keys=True).encode())
     digest.update(json.dumps(model.tokenizer.get_vocab(), sort_keys=True).encode())
     digest.update(str(model.tokenizer.chat_template).encode())
     languages = [getattr(model.tokenizer, name, None) for name in ("src_lang", "tgt_lang")]

@@ -12,11 +12,11 @@ from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, l
 
 from job.data.cell_text import as_text, text_rows
 from job.data.delimited import read_delimited, read_text
-from job.data.file_rows import Cells, FileRows, quoted
+from job.data.file_rows import Cells, FileRows, printable, quoted
 from job.data.join import join
 from job.data.json_rows import read_json
 from job.data.parts import ALL, HELD_OUT, choose_splits, part_of
-from job.data.places import Found, find_files, listed, locate, nearest, place_errors, printable
+from job.data.places import Found, find_files, listed, locate, nearest, place_errors
 from job.data.token_lengths import ROWS_AT_ONCE
 from job.data.unpack import unpacked
 from job.data.workbook import read_workbook
@@ -104,8 +104,8 @@ def read_table(source: Source) -> Table:
         else:
             table = _read_hub(source)
     if len(table.rows) == 0:
-        names = f"the columns {quoted(table.rows.column_names[:5])} and " if table.rows.column_names else ""
-        raise DataError(f"{source}: {names}no rows. Put at least a header and some rows into it.")
+        below = f" below {quoted(table.rows.column_names[:5])}" if table.rows.column_names else ""
+        raise DataError(f"{source}: no rows{below}. Put at least a header and some rows into it.")
     return table
 
 

@@ -44,8 +44,8 @@ def test_rows_without_an_answer_are_named_with_what_to_do():
     with pytest.raises(DataError) as raised:
         find([GOOD, *[GOOD | {"a": " "}] * 7])
     assert str(raised.value) == (
-        'TRAIN_DATA=a.csv: row 3, row 4, row 5, row 6, row 7 and 2 more, column "a": the cell is empty. Fill it in, delete the row, '
-        "or set EMPTY_ROWS=drop to leave such rows out."
+        'TRAIN_DATA=a.csv: row 3, row 4, row 5, row 6, row 7 and 2 more, column "a": the cell is empty. Fill it in, delete the '
+        "row, or set EMPTY_ROWS=drop to leave such rows out."
     )
 
 

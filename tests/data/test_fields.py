@@ -14,8 +14,9 @@ def table(*rows: dict) -> Table:
 @pytest.mark.parametrize(
     ("cell", "path", "found"),
     [
-        ({"de": "ja"}, "de", "ja"), ({"a": {"b": 1}}, "a.b", "1"), ({"a": None}, "a.b", None), ("ja", "de", None), (None, "de", None),
-        ({"text": ["x", "y"]}, "text", ["x", "y"]), ({"text": ["x", "y"]}, "text.1", "y"), ({"text": []}, "text.0", None),
+        ({"de": "ja"}, "de", "ja"), ({"a": {"b": 1}}, "a.b", "1"), ({"a": None}, "a.b", None), ("ja", "de", None),
+        (None, "de", None), ({"text": ["x", "y"]}, "text", ["x", "y"]), ({"text": ["x", "y"]}, "text.1", "y"),
+        ({"text": []}, "text.0", None),
         ([{"text": "x"}, {"text": "y"}, {}], "text", ["x", "y"]), ('{"a": [{"b": true}]}', "a.0.b", "true"), ("{x", "a", None),
     ],
 )  # fmt: skip
