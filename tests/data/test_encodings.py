@@ -4,7 +4,7 @@ import codecs
 
 import pytest
 
-from job.data.encodings import decode
+from job.data.encodings import Decoded, decode, encode
 from job.errors import DataError
 
 SENTENCES = {
@@ -84,3 +84,15 @@ def test_nuls_are_left_out_and_told():
     found = decode("", "a.csv", b"a,b\n1\0,2\n\0\0")
     assert found.text == "a,b\n1,2\n"
     assert found.notes[0].startswith("a.csv: 3 NUL characters are left out")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-32-be", "cp1252"])
+@pytest.mark.parametrize("mark", [True, False])
+def test_a_text_is_written_as_another_was(encoding, mark):
+    content, told = encode("Grüße", Decoded("", encoding, mark and encoding != "cp1252"))
+    assert told is None
+    assert content == ("\ufeff" * (mark and encoding != "cp1252") + "Grüße").encode(encoding)
+
+
+def test_letters_that_an_encoding_lacks_make_it_utf_8_with_a_mark():
+    assert encode("ü你", Decoded("", "cp1252")) == ("\ufeffü你".encode(), 'is UTF-8, since cp1252 has no "你"')

@@ -115,8 +115,8 @@ def test_another_format_has_all_columns_and_the_new_ones():
         {"input": "a", "n": "1", "output": "1", "confidence": -0.5},
         {"input": "b", "n": "2.5", "output": None, "confidence": None},
     ]
-    back("b.jsonl", "c.xlsx", [("1",), ("=2",)])
-    assert [cell.value for cell in load_workbook("c.xlsx").active["E"]] == ["output", "1", "=2"]
+    back("b.jsonl", "c.xlsx", [("1",), ("=2",)], ("output_2",))
+    assert [cell.value for cell in load_workbook("c.xlsx").active["E"]] == ["output_2", "1", "=2"]
 
 
 def test_what_a_file_could_not_take_is_told_under_its_name(caplog):
