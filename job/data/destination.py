@@ -89,6 +89,9 @@ def _find(source: Source) -> Found | None:
 
 def _of_one(source: Path, wanted: str | None, default: Path) -> tuple[Path, tuple[tuple[Path, Path], ...]]:
     inner = Path(inner_name(source))
+    if inner.suffix.lower() not in READABLE and source.suffix.lower() != ".zip":
+        ending = inner.suffix or "a file without an ending"
+        raise DataError(f"FILE={source}: cannot read {ending}. Save it as one of {', '.join(READABLE)}.")
     new = NEW_FORMAT.get(inner.suffix.lower())
     own_name = f"{inner.stem}{new}" if new else source.name
     if new and (wanted is None or Path(wanted).suffix == ""):

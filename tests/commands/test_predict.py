@@ -1,6 +1,7 @@
 """Answers to a large file: a run that is cut off goes on where it was; how sure the model is, as the library tells it."""
 
 import csv
+import errno
 import json
 import shutil
 from datetime import date, datetime
@@ -327,6 +328,27 @@ def test_a_file_that_changes_meanwhile_is_told_and_its_answers_are_kept(trained,
     code, said = run_job("predict", "new.jsonl", "answers.jsonl", **variables)
     assert code == 0, said
     assert "resuming with 30 rows answered before" in said
+    assert len(answers()) == 30
+
+
+@pytest.mark.parametrize("where", ["table", "answers"])
+def test_a_full_disk_is_told_and_what_was_answered_is_resumed(trained, run_job, monkeypatch, where):
+    variables = trained("t5_folder")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        if where == "table":
+            patch.setattr(predict, "give_back", full)
+        else:
+            patch.setattr(predict.AnswerFile, "add", full)
+        code, said = run_job("predict", "new.jsonl", "answers.jsonl", **variables)
+        assert code == 74, said
+        assert not Path("answers.jsonl").exists()
+    code, said = run_job("predict", "new.jsonl", "answers.jsonl", **variables)
+    assert code == 0, said
+    assert f"resuming with {30 if where == 'table' else 0} rows" in said
     assert len(answers()) == 30
 
 
