@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from job.errors import DataError
 
@@ -19,6 +19,8 @@ class FileRows:
     """What a person calls each row: in a spreadsheet the header is row 1, and blank rows count."""
     notes: tuple[str, ...] = ()
     """What a person should know of how they were read, a line each."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Columns that cannot be used: what is wrong with each and what to do, for whoever wants it."""
 
 
 def of_rows(names: list[str], rows: Iterable[tuple[int, Sequence]], notes: Sequence[str] = ()) -> FileRows:

@@ -14,14 +14,14 @@ from job.data.delimited import read_delimited, read_lines
 from job.data.file_rows import Cells, FileRows, quoted
 from job.data.json_rows import read_json, read_json_lines
 from job.data.token_lengths import ROWS_AT_ONCE
-from job.data.workbook import read_workbook
+from job.data.workbook import WORKBOOKS, read_workbook
 from job.errors import DataError, InputMissing, first_line
 from job.system.hub import hub_errors
 
 MAPPED = {".parquet": Dataset.from_parquet, ".arrow": Dataset.from_file}
 """Formats that are mapped into memory instead of read into it."""
 
-SUFFIXES = (".xlsx", ".csv", ".tsv", ".jsonl", ".json", ".txt", *MAPPED)
+SUFFIXES = (*WORKBOOKS, ".csv", ".tsv", ".jsonl", ".json", ".txt", *MAPPED)
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class Table:
     """Name and rows of each file, where there are several."""
     notes: tuple[str, ...] = ()
     """What a person should know of how they were read, a line each."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Columns that cannot be used: what is wrong with each and what to do."""
     odd_cells: dict[str, int] = field(default_factory=dict)
     """Index of the first cell that is not text, in columns whose cells are of several types."""
 
@@ -104,7 +106,8 @@ def _read_files(source: Source) -> Table:
     numbers = [number for table in tables for number in table.numbers or range(1, len(table.rows) + 1)]
     files = tuple((path.name, len(table.rows)) for path, table in zip(columns, tables, strict=True))
     notes = tuple(note for table in tables for note in table.notes)
-    return Table(source, concatenate_datasets([table.rows for table in tables]), numbers, files, notes)
+    left_out = {name: f"{path.name}: {why}" for path, table in zip(columns, tables, strict=True) for name, why in table.left_out.items()}
+    return Table(source, concatenate_datasets([table.rows for table in tables]), numbers, files, notes, left_out)
 
 
 def _find_files(source: Source) -> list[Path]:
@@ -133,13 +136,13 @@ def _read_file(source: Source, path: Path) -> Table:
     except OSError as error:
         raise InputMissing(f"{source}: {path.name} cannot be opened: {error.strerror or first_line(error)}.") from None
     rows, odd_cells = in_memory(found.columns)
-    return Table(source, rows, found.numbers, notes=found.notes, odd_cells=odd_cells)
+    return Table(source, rows, found.numbers, notes=found.notes, left_out=found.left_out, odd_cells=odd_cells)
 
 
 def _read_rows(source: Source, path: Path) -> FileRows:
     """The rows of a file that is read into memory."""
     suffix, where = path.suffix.lower(), str(source)
-    if suffix == ".xlsx":
+    if suffix in WORKBOOKS:
         return read_workbook(where, path, source.sheet)
     readers = {".csv": read_delimited, ".tsv": read_delimited, ".jsonl": read_json_lines, ".json": read_json, ".txt": read_lines}
     return readers[suffix](where, path)

@@ -119,6 +119,8 @@ def _check_columns(table: Table, columns: ColumnMapping, template: Template) -> 
 
 
 def _no_column(table: Table, column: str, variable: str) -> str:
+    if column in table.left_out:
+        return f'{table.source}: column "{column}": {table.left_out[column]}'
     found = ", ".join(f'"{name}"' for name in table.rows.column_names)
     advice = (
         "Name only columns that exist in PROMPT_TEMPLATE" if variable == "PROMPT_TEMPLATE" else f"Set {variable} to one of them"
