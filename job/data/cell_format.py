@@ -36,7 +36,7 @@ def _digits(number: float) -> str:
 @cache
 def _kind(number_format: str) -> str:
     """What a number format shows: "date", "time", "date and time", "elapsed", "percent", "zeros" or "number"."""
-    first = re.sub(r'"[^"]*"|\\.|_.|\*.', "", number_format.split(";")[0])  # texts, and letters that stand for themselves
+    first = re.sub(r'"[^"]*"|\\.|_.|\*.', "", number_format.partition(";")[0])  # texts, and letters that stand for themselves
     if re.search(r"\[(h+|m+|s+)\]", first, re.IGNORECASE):
         return "elapsed"
     shown = re.sub(r"\[[^\]]*\]|general", "", first.lower())  # colours, conditions, currencies, languages

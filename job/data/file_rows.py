@@ -19,8 +19,12 @@ class FileRows:
     """What a person calls each row: in a spreadsheet the header is row 1, and blank rows count."""
     notes: tuple[str, ...] = ()
     """What a person should know of how they were read, a line each."""
-    left_out: dict[str, str] = field(default_factory=dict)
-    """Columns that cannot be used: what is wrong with each and what to do, for whoever wants it."""
+    held_out: "FileRows | None" = None
+    """Rows for the evaluation, where the file holds them apart: its validation part, or its test part where there is none."""
+    repeated: frozenset[str] = frozenset()
+    """Names that several columns have: no fault unless one of them is used."""
+    unusable: dict[str, str] = field(default_factory=dict)
+    """Columns whose cells are not what they should be: what is wrong and what to do, no fault unless one of them is used."""
 
 
 def of_rows(names: list[str], rows: Iterable[tuple[int, Sequence]], notes: Sequence[str] = ()) -> FileRows:
@@ -34,10 +38,23 @@ def of_rows(names: list[str], rows: Iterable[tuple[int, Sequence]], notes: Seque
     return FileRows(columns, numbers, tuple(notes))
 
 
+def distinct(names: Sequence[str]) -> tuple[list[str], frozenset[str]]:
+    """`names`, the second "Comment" as "Comment (2)", and the names that several columns have."""
+    counts, taken, found = Counter(names), set(names), []
+    numbers: Counter[str] = Counter()
+    for name in names:
+        free = name
+        while numbers[name] and free in taken:
+            numbers[name] += 1
+            free = f"{name} ({numbers[name]})"
+        numbers[name] += not numbers[name]
+        taken.add(free)
+        found.append(free)
+    return found, frozenset(name for name, count in counts.items() if count > 1)
+
+
 def check_header(where: str, names: list[str]) -> None:
-    """Raises DataError for a name that two columns have, and where no column has a name."""
-    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
-        raise DataError(f'{where}: two columns are named "{twice}". Rename one of them.')
+    """Raises DataError where no column has a name."""
     if not any(name.strip() for name in names):
         raise DataError(f"{where}: no header. Put the names of the columns into the first row.")
 

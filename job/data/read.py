@@ -52,8 +52,12 @@ class Table:
     """Name and rows of each file, where there are several."""
     notes: tuple[str, ...] = ()
     """What a person should know of how they were read, a line each."""
-    left_out: dict[str, str] = field(default_factory=dict)
-    """Columns that cannot be used: what is wrong with each and what to do."""
+    held_out: "Table | None" = None
+    """Rows for the evaluation, where the source holds them apart: its validation part, or its test part where there is none."""
+    repeated: frozenset[str] = frozenset()
+    """Names that several columns of a file have: no fault unless one of them is used."""
+    unusable: dict[str, str] = field(default_factory=dict)
+    """Columns whose cells are not what they should be: what is wrong and what to do, no fault unless one of them is used."""
     odd_cells: dict[str, int] = field(default_factory=dict)
     """Index of the first cell that is not text, in columns whose cells are of several types."""
 
@@ -65,6 +69,14 @@ class Table:
                 return f"{name} row {number}"
             before += rows
         return f"row {number}"
+
+    def check_usable(self, names: Sequence[str]) -> None:
+        """Raises DataError for the first of the columns `names` whose cells are not what they should be, or that is there twice."""
+        for name in names:
+            if name in self.repeated:
+                raise DataError(f'{self.source}: two columns are named "{name}". Rename one of them.')
+            if name in self.unusable:
+                raise DataError(f'{self.source}: column "{name}": {self.unusable[name]}.')
 
     def cells(self, column: str) -> Iterator[Any]:
         """The cells of a column, few of them in memory at once."""
@@ -106,8 +118,11 @@ def _read_files(source: Source) -> Table:
     numbers = [number for table in tables for number in table.numbers or range(1, len(table.rows) + 1)]
     files = tuple((path.name, len(table.rows)) for path, table in zip(columns, tables, strict=True))
     notes = tuple(note for table in tables for note in table.notes)
-    left_out = {name: f"{path.name}: {why}" for path, table in zip(columns, tables, strict=True) for name, why in table.left_out.items()}
-    return Table(source, concatenate_datasets([table.rows for table in tables]), numbers, files, notes, left_out)
+    every = zip(columns, tables, strict=True)
+    unusable = {name: f"{path.name}: {why}" for path, table in every for name, why in table.unusable.items()}
+    repeated = frozenset(name for table in tables for name in table.repeated)
+    rows = concatenate_datasets([table.rows for table in tables])
+    return Table(source, rows, numbers, files, notes, repeated=repeated, unusable=unusable)
 
 
 def _find_files(source: Source) -> list[Path]:
@@ -136,7 +151,9 @@ def _read_file(source: Source, path: Path) -> Table:
     except OSError as error:
         raise InputMissing(f"{source}: {path.name} cannot be opened: {error.strerror or first_line(error)}.") from None
     rows, odd_cells = in_memory(found.columns)
-    return Table(source, rows, found.numbers, notes=found.notes, left_out=found.left_out, odd_cells=odd_cells)
+    return Table(
+        source, rows, found.numbers, notes=found.notes, repeated=found.repeated, unusable=found.unusable, odd_cells=odd_cells
+    )
 
 
 def _read_rows(source: Source, path: Path) -> FileRows:

@@ -119,8 +119,6 @@ def _check_columns(table: Table, columns: ColumnMapping, template: Template) -> 
 
 
 def _no_column(table: Table, column: str, variable: str) -> str:
-    if column in table.left_out:
-        return f'{table.source}: column "{column}": {table.left_out[column]}'
     found = ", ".join(f'"{name}"' for name in table.rows.column_names)
     advice = (
         "Name only columns that exist in PROMPT_TEMPLATE" if variable == "PROMPT_TEMPLATE" else f"Set {variable} to one of them"
@@ -145,6 +143,7 @@ def _check_text(table: Table, column: str, variable: str) -> None:
 
 def _check_filled(table: Table, column: str) -> None:
     """Raises DataError if a cell of `column` is null or blank."""
+    table.check_usable([column])
     cells = table.rows.data.column(column)
     if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type):
         empty = [index for index, cell in enumerate(table.cells(column)) if cell is None or not cell.strip()]

@@ -33,6 +33,8 @@ class Sheet:
     """Of cells that are there, however far apart, in memory only while they are looked at. To be gone through once."""
     merged: list[tuple[int, int, int, int]] = field(default_factory=list)
     """First row, first column, last row, last column of merged blocks: rows from 1, columns from 0. Complete after the rows."""
+    part: str = ""
+    """Name of the part of an .xlsx file that holds it."""
     header: int | None = None
     """Number of the row on which the sheet's filter stands. Known after the rows."""
 
@@ -41,13 +43,3 @@ class Sheet:
         first = next(self.rows, None)
         self.rows = self.rows if first is None else chain([first], self.rows)
         return first is not None
-
-
-def column_letter(column: int) -> str:
-    """What a spreadsheet program calls a column: "A" for 0, "AA" for 26."""
-    letters = ""
-    column += 1
-    while column:
-        column, rest = divmod(column - 1, 26)
-        letters = chr(ord("A") + rest) + letters
-    return letters

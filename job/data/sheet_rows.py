@@ -2,10 +2,12 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
-from job.data.column_names import unique_names
-from job.data.file_rows import FileRows, of_rows, quoted
-from job.data.sheet import NOT_COMPUTED, NoValue, Sheet, SheetRow, column_letter
+from openpyxl.utils import get_column_letter
+
+from job.data.file_rows import FileRows, distinct, of_rows, quoted
+from job.data.sheet import NOT_COMPUTED, NoValue, Sheet, SheetRow
 from job.data.sheet_header import has_second_line, header_index
 from job.errors import DataError
 
@@ -16,38 +18,41 @@ REMARKS = 0.1
 def sheet_rows(where: str, sheet: Sheet) -> FileRows:
     """The rows of a sheet that a person sees, without those that are blank. where: for messages. Raises DataError.
 
-    A cell with an error is empty. A column with formulas that were never computed is left out.
+    A cell with an error is empty. A column with formulas that were never computed is unusable.
     """
-    rows, spaces = [], []
-    for row in sheet.rows:
-        (spaces if all(text.isspace() for text in row.cells.values()) else rows).append(row)
-    if not rows:
-        raise DataError(f"{where}: the sheet is empty. Put a header and rows into it, or set SHEET to another.")
+    rows, spaces = filled_rows(where, sheet)
     index = header_index(rows, sheet)
     header, second = rows[index], has_second_line(rows, index)
     body = rows[index + 1 + second :]
     seen = [row for row in body if not row.hidden and row.cells != header.cells]
     if body and all(row.hidden for row in body):
         raise DataError(f'{where}: all rows of the sheet "{sheet.name}" are hidden. Clear its filter, or unhide them.')
-    names, unnamed = _names(header, seen)
+    names, repeated = _names(header, seen)
     kept = [row for row in seen if not names.keys().isdisjoint(row.cells)]
-    left_out = _never_computed(names, kept)
-    columns = {column: name for column, name in names.items() if name not in left_out}
-    beside = [row for row in seen if names.keys().isdisjoint(row.cells)]
+    unusable = _never_computed(names, kept)
     notes = [
         *_header_notes(rows[:index], header, rows[index + 1] if second else None),
-        *_name_notes(header, names, unnamed),
+        *_name_notes(header, names),
         *_row_notes("repeating the header", [row.number for row in body if row.cells == header.cells]),
         *_row_notes("hidden (unhide them or clear the filter to use them)", [row.number for row in body if row.hidden]),
-        *_row_notes("remarks beside the table", [row.number for row in beside]),
+        *_row_notes("remarks beside the table", [row.number for row in seen if names.keys().isdisjoint(row.cells)]),
         *_row_notes("blank", _blank(rows, header, kept, spaces)),
-        *(f'column "{name}" is left out: {why}' for name, why in left_out.items()),
-        *_error_notes(columns, kept),
-        *_merged_notes(sheet, columns, kept),
+        *(f'column "{name}": {why}' for name, why in unusable.items()),
+        *_error_notes(names, kept),
+        *_merged_notes(sheet, names, kept),
     ]
-    table = ((row.number, [_cell(row, column) for column in columns]) for row in kept)
-    found = of_rows(list(columns.values()), table, notes)
-    return FileRows(found.columns, found.numbers, found.notes, left_out)
+    table = ((row.number, [_cell(row, column) for column in names]) for row in kept)
+    return replace(of_rows(list(names.values()), table, notes), repeated=repeated, unusable=unusable)
+
+
+def filled_rows(where: str, sheet: Sheet) -> tuple[list[SheetRow], list[SheetRow]]:
+    """The rows of a sheet that have a text, and those of which all cells hold spaces. Raises DataError where it has no texts."""
+    rows: tuple[list[SheetRow], list[SheetRow]] = [], []
+    for row in sheet.rows:
+        rows[all(text.isspace() for text in row.cells.values())].append(row)
+    if not rows[0]:
+        raise DataError(f"{where}: the sheet is empty. Put a header and rows into it, or set SHEET to another.")
+    return rows
 
 
 def _cell(row: SheetRow, column: int) -> str | None:
@@ -55,20 +60,25 @@ def _cell(row: SheetRow, column: int) -> str | None:
     return None if isinstance(text, NoValue) else text
 
 
-def _names(header: SheetRow, rows: Sequence[SheetRow]) -> tuple[dict[int, str], list[str]]:
-    """Name of each column of the table, and those that are letters only."""
+def _names(header: SheetRow, rows: Sequence[SheetRow]) -> tuple[dict[int, str], frozenset[str]]:
+    """Name of each column of the table, its letter where it has none, and the names that several have."""
     filled = Counter(column for row in rows for column in row.cells)
-    own = {column: text for column, text in header.cells.items() if not text.isspace() and not isinstance(text, NoValue)}
-    columns = sorted(own.keys() | {column for column, count in filled.items() if count >= REMARKS * len(rows)})
-    names = unique_names([own.get(column) for column in range(columns[-1] + 1)])
-    return {column: names[column] for column in columns}, [names[column] for column in columns if column not in own]
+    wide = {column for column, count in filled.items() if count >= REMARKS * len(rows)}
+    columns = sorted(wide | {column for column in header.cells if _own_name(header, column)})
+    names, repeated = distinct([_own_name(header, column) or get_column_letter(column + 1) for column in columns])
+    return dict(zip(columns, names, strict=True)), repeated
+
+
+def _own_name(header: SheetRow, column: int) -> str:
+    """What the header calls a column, each stretch of spaces and line breaks in it as one space; "" where it has no name."""
+    return " ".join((_cell(header, column) or "").split())
 
 
 def _never_computed(names: dict[int, str], rows: Sequence[SheetRow]) -> dict[str, str]:
     """Columns with formulas that have no value, and what is wrong and what to do."""
     found = {name: [row.number for row in rows if row.cells.get(column) is NOT_COMPUTED] for column, name in names.items()}
     return {
-        name: f"its formulas in {_listed(numbers)} were never computed. Open the file in a spreadsheet program and save it."
+        name: f"its formulas in {_listed(numbers)} were never computed: open the file in a spreadsheet program and save it"
         for name, numbers in found.items()
         if numbers
     }
@@ -92,12 +102,14 @@ def _header_notes(above: Sequence[SheetRow], header: SheetRow, second: SheetRow 
     return notes
 
 
-def _name_notes(header: SheetRow, names: dict[int, str], unnamed: Sequence[str]) -> list[str]:
+def _name_notes(header: SheetRow, names: dict[int, str]) -> list[str]:
+    own = {column: _own_name(header, column) for column in names}
+    unnamed = [name for column, name in names.items() if not own[column]]
     notes = [f"columns without a name are called by their letters: {quoted(unnamed)}"] if unnamed else []
-    for column, name in names.items():
-        if header.cells.get(column, name) != name and name not in unnamed:
-            notes.append(f'column {column_letter(column)} is one more "{header.cells[column]}" and called "{name}"')
-    return notes
+    again = {column: name for column, name in names.items() if own[column] and name != own[column]}
+    return notes + [
+        f'column {get_column_letter(column + 1)} is one more "{own[column]}" and called "{name}"' for column, name in again.items()
+    ]
 
 
 def _row_notes(why: str, numbers: Sequence[int]) -> list[str]:
@@ -106,29 +118,32 @@ def _row_notes(why: str, numbers: Sequence[int]) -> list[str]:
     return [f"{len(numbers):,} row{'s' * (len(numbers) > 1)} left out, {why}: {_listed(numbers)}"]
 
 
-def _error_notes(columns: dict[int, str], rows: Sequence[SheetRow]) -> list[str]:
+def _error_notes(names: dict[int, str], rows: Sequence[SheetRow]) -> list[str]:
     notes = []
-    for column, name in columns.items():
+    for column, name in names.items():
         errors = [(row.cells[column], row.number) for row in rows if isinstance(row.cells.get(column), NoValue)]
+        errors = [(error, number) for error, number in errors if error is not NOT_COMPUTED]
         if errors:
             what = f"{len(errors):,} cell{'s' * (len(errors) > 1)} with an error, such as {errors[0][0]}, taken as empty"
             notes.append(f'column "{name}": {what} ({_listed([number for _, number in errors])})')
     return notes
 
 
-def _merged_notes(sheet: Sheet, columns: dict[int, str], rows: Sequence[SheetRow]) -> list[str]:
+def _merged_notes(sheet: Sheet, names: dict[int, str], rows: Sequence[SheetRow]) -> list[str]:
     """Blocks over several rows of the table: their text stands in the first."""
     if not rows:
         return []
     notes = []
-    for column, name in columns.items():
+    for column, name in names.items():
         blocks = [
             first
             for first, first_column, last, last_column in sheet.merged
             if first_column <= column <= last_column and last > max(first, rows[0].number) and first <= rows[-1].number
         ]
         if blocks:
-            notes.append(f'column "{name}": {len(blocks):,} merged over several rows; only the first has the text ({_listed(blocks)})')
+            notes.append(
+                f'column "{name}": {len(blocks):,} merged over several rows; only the first has the text ({_listed(blocks)})'
+            )
     return notes
 
 

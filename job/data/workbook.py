@@ -1,16 +1,17 @@
 """Spreadsheets: the rows of a sheet, as a person sees them."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from job.data.column_names import columns_meant
+from job.data.column_names import find_name
 from job.data.content_kind import content_kind
 from job.data.file_rows import FileRows, quoted
 from job.data.ods_cells import open_ods
 from job.data.sheet import Sheet
-from job.data.sheet_rows import sheet_rows
+from job.data.sheet_header import header_index
+from job.data.sheet_rows import filled_rows, sheet_rows
 from job.data.xls_book import open_xls
 from job.data.xlsx_cells import open_xlsx
 from job.errors import DataError, first_line
@@ -26,15 +27,30 @@ def read_workbook(where: str, path: Path, sheet: str | None) -> FileRows:
 
     The content decides how a file is read, not the ending of its name. Raises DataError.
     """
+    with _opened(where, path) as sheets:
+        chosen = _choose(where, sheets, sheet)
+        found = sheet_rows(where, chosen)
+        notes = [*_other_sheets(chosen, sheets, sheet), *found.notes]
+        return replace(found, notes=tuple(f"{path.name}: {note}." for note in notes))
+
+
+def table_place(where: str, path: Path, sheet: str | None) -> tuple[str, int]:
+    """Where the table is that `read_workbook` reads: the part of an .xlsx file, and the number of its header's row."""
+    with _opened(where, path) as sheets:
+        chosen = _choose(where, sheets, sheet)
+        rows, _ = filled_rows(where, chosen)
+        return chosen.part, rows[header_index(rows, chosen)].number
+
+
+@contextmanager
+def _opened(where: str, path: Path) -> Iterator[list[Sheet]]:
+    """The sheets of a file; whatever is wrong with it, also while they are read, is a DataError."""
     kind = content_kind(path)
     if kind.suffix not in OPEN:
         raise DataError(f"{where}: {path.name} is not a spreadsheet that can be read: it is {kind.name}. {kind.advice}")
     try:
         with OPEN[kind.suffix](path) as sheets:
-            chosen = _choose(where, sheets, sheet)
-            found = sheet_rows(where, chosen)
-            notes = [*_other_sheets(chosen, sheets, sheet), *found.notes]
-            return replace(found, notes=tuple(f"{path.name}: {note}" for note in notes))
+            yield sheets
     except (DataError, MemoryError):
         raise
     except Exception as error:  # zipfile, zlib, XML and xls parsers raise nearly anything for a damaged file
@@ -48,11 +64,10 @@ def read_workbook(where: str, path: Path, sheet: str | None) -> FileRows:
 def _choose(where: str, sheets: Sequence[Sheet], name: str | None) -> Sheet:
     """The sheet of that name; else the first one that has cells and is not hidden."""
     if name is not None:
-        meant = columns_meant([sheet.name for sheet in sheets], name)
-        if not meant:
-            found = quoted(sheet.name for sheet in sheets)
-            raise DataError(f'{where}: no sheet "{name}"; found {found}. Set SHEET to one of them.')
-        return next(sheet for sheet in sheets if sheet.name == meant[0])
+        found = [sheet.name for sheet in sheets]
+        if (meant := find_name(found, name)) is None:
+            raise DataError(f'{where}: no sheet "{name}"; found {quoted(found)}. Set SHEET to one of them.')
+        return sheets[found.index(meant)]
     seen = [sheet for sheet in sheets if not sheet.hidden] or sheets
     if not seen:
         raise DataError(f"{where}: no sheet with cells. Put a header and rows into one.")
@@ -65,4 +80,6 @@ def _other_sheets(chosen: Sheet, sheets: Sequence[Sheet], wanted: str | None) ->
     if not others:
         return []
     names = ", ".join(f'"{sheet.name}"{" (hidden)" * sheet.hidden}' for sheet in others)
-    return [f'the sheet "{chosen.name}" is read; there {"is" if len(others) == 1 else "are"} also {names}: SHEET names the one to read']
+    return [
+        f'the sheet "{chosen.name}" is read; there {"is" if len(others) == 1 else "are"} also {names}: SHEET names the one to read'
+    ]

@@ -24,7 +24,7 @@ def open_xlsx(path: Path) -> Iterator[list[Sheet]]:
     with parts.archive:
         found = []
         for entry in parts.sheets():
-            sheet = Sheet(entry.name, entry.hidden, iter(()))
+            sheet = Sheet(entry.name, entry.hidden, iter(()), part=parts.names[entry.part.lower()])
             sheet.rows = _rows(parts, entry.part, sheet)
             found.append(sheet)
         yield found
