@@ -9,6 +9,8 @@ LOOKED_AT = 30
 """Rows in which a header is looked for."""
 BENEATH = 10
 """Rows beneath it that are compared with what stands above."""
+ENOUGH = 8
+"""Rows beneath that it takes to say that a line is unlike them."""
 NUMBER = re.compile(r"[-+]?[\d.,:/ -]*\d%?")
 
 
@@ -34,15 +36,17 @@ def header_index(rows: Sequence[SheetRow], sheet: Sheet) -> int:
 def has_second_line(rows: Sequence[SheetRow], index: int) -> bool:
     """Whether the row below the header at `index` goes on with it: units, translations, types.
 
-    It has words of one or two where the rows beneath have numbers, or texts more than twice as long.
+    It has one word or two in a cell, which no row beneath has, where those have numbers, or texts more than twice as long.
     """
     header, beneath = rows[index], rows[index + 2 : index + 2 + BENEATH]
-    if len(beneath) < BENEATH // 2 or rows[index + 1].number != header.number + 1:
+    if len(beneath) < ENOUGH or rows[index + 1].number != header.number + 1:
         return False
     line = rows[index + 1].cells
     if set(line) - set(header.cells) or len(line) * 2 < len(header.cells):
         return False
     if any(isinstance(text, NoValue) or re.search(r"\d", text) or len(text.split()) > 2 for text in line.values()):
+        return False
+    if any(row.cells.get(column) == text for row in rows[index + 2 :] for column, text in line.items()):
         return False
     return any(_differ(text, [row.cells.get(column, "") for row in beneath]) for column, text in line.items())
 

@@ -141,9 +141,8 @@ def _merged_notes(sheet: Sheet, names: dict[int, str], rows: Sequence[SheetRow])
             if first_column <= column <= last_column and last > max(first, rows[0].number) and first <= rows[-1].number
         ]
         if blocks:
-            notes.append(
-                f'column "{name}": {len(blocks):,} merged over several rows; only the first has the text ({_listed(blocks)})'
-            )
+            cells = "1 cell is" if len(blocks) == 1 else f"{len(blocks):,} cells are"
+            notes.append(f'column "{name}": {cells} merged over several rows, with the text in the first alone ({_listed(blocks)})')
     return notes
 
 
