@@ -2,8 +2,8 @@
 
 import re
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from xml.etree.ElementTree import Element, iterparse
@@ -18,8 +18,13 @@ DURATION = re.compile(r"(-?)P(?:(\d+)D)?T(?:(\d+)H)?(?:(\d+)M)?(?:([\d.]+)S)?")
 @contextmanager
 def open_ods(path: Path) -> Iterator[list[Sheet]]:
     """The sheets of an .ods file. Damage shows as nearly any exception, here or while the rows are gone through."""
-    with zipfile.ZipFile(path) as archive:
-        yield [_sheet(archive, index, name, hidden) for index, (name, hidden) in enumerate(_entries(archive))]
+    found = []
+    with zipfile.ZipFile(path) as archive, ExitStack() as to_be_closed:
+        for index, (name, hidden) in enumerate(_entries(archive)):
+            sheet = Sheet(name, hidden, iter(()))
+            sheet.rows = to_be_closed.enter_context(closing(_rows(archive, index, sheet)))
+            found.append(sheet)
+        yield found
 
 
 def _entries(archive: zipfile.ZipFile) -> list[tuple[str, bool]]:
@@ -41,13 +46,7 @@ def _entries(archive: zipfile.ZipFile) -> list[tuple[str, bool]]:
     return found
 
 
-def _sheet(archive: zipfile.ZipFile, index: int, name: str, hidden: bool) -> Sheet:
-    sheet = Sheet(name, hidden, iter(()))
-    sheet.rows = _rows(archive, index, sheet)
-    return sheet
-
-
-def _rows(archive: zipfile.ZipFile, index: int, sheet: Sheet) -> Iterator[SheetRow]:
+def _rows(archive: zipfile.ZipFile, index: int, sheet: Sheet) -> Generator[SheetRow]:
     """The rows of the sheet at `index`. A table in a cell of it is part of that cell."""
     number, depth, table = 1, 0, -1
     for event, element in _events(archive):

@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -20,17 +20,16 @@ LONG = re.compile(r"-?\d{16,}")
 @contextmanager
 def open_xlsx(path: Path) -> Iterator[list[Sheet]]:
     """The sheets of an .xlsx or .xlsm file. Damage shows as nearly any exception, here or while the rows are gone through."""
-    parts = XlsxParts(path)
-    with parts.archive:
-        found = []
+    parts, found = XlsxParts(path), []
+    with parts.archive, ExitStack() as to_be_closed:
         for entry in parts.sheets():
             sheet = Sheet(entry.name, entry.hidden, iter(()), part=parts.names[entry.part.lower()])
-            sheet.rows = _rows(parts, entry.part, sheet)
+            sheet.rows = to_be_closed.enter_context(closing(_rows(parts, entry.part, sheet)))
             found.append(sheet)
         yield found
 
 
-def _rows(parts: XlsxParts, part: str, sheet: Sheet) -> Iterator[SheetRow]:
+def _rows(parts: XlsxParts, part: str, sheet: Sheet) -> Generator[SheetRow]:
     tables = parts.tables(part)
     if len(tables) == 1:
         sheet.header = _block(tables[0])[0]

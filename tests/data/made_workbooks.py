@@ -73,7 +73,7 @@ def ods(tables: str, *, name: str = "a.ods", styles: str = "") -> Path:
         archive.writestr("META-INF/manifest.xml", "<manifest/>")
         archive.writestr(
             "content.xml",
-            f'<office:document-content{spaces} xmlns:calcext="urn:org:documentfoundation:names:experimental:calc:xmlns:calcext:1.0">'
+            f'<office:document-content{spaces} xmlns:calcext="urn:org:documentfoundation:names:calcext:1.0">'
             f"<office:automatic-styles>{styles}</office:automatic-styles>"
             f"<office:body><office:spreadsheet>{tables}</office:spreadsheet></office:body></office:document-content>",
         )

@@ -40,7 +40,7 @@ def test_workbooks_are_known_whatever_they_are_called():
         (b"PK\x03\x04" + bytes(40), "damaged, an Office document or a zip archive cut short"),
         (b"<html><table>", "a web page (HTML)"),
         (b"\xef\xbb\xbf\r\n<!DOCTYPE html>", "a web page (HTML)"),
-        (b'<?xml version="1.0"?><Workbook xmlns="urn:schemas-microsoft-com:office:spreadsheet">', "an XML spreadsheet of Excel 2003"),
+        (b'<?xml version="1"?><Workbook xmlns="urn:schemas-microsoft-com:office:spreadsheet">', "an XML spreadsheet of Excel 2003"),
         (b"%PDF-1.7", "a PDF"),
         (b"{\\rtf1", "a text with formats (.rtf)"),
         (b"\x1f\x8b\x08", "compressed with gzip"),
