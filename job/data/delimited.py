@@ -52,9 +52,9 @@ def _read_table(where: str, path: Path, decoded: Decoded) -> FileRows:
     _check_width(where, header_number, header, below)
     notes = [*decoded.notes, *_layout_notes(path.name, layout, USUAL.get(suffix), rows), *_cell_notes(path.name, header, below)]
     places = [place for place, name in enumerate(header) if name or _filled(below, place)]
-    names = distinct([header[place] or get_column_letter(place + 1) for place in places])
+    names, repeated = distinct([header[place] or get_column_letter(place + 1) for place in places])
     cells = ((number, [row[place] or None if place < len(row) else None for place in places]) for number, row in below)
-    return of_rows(names, cells, notes)
+    return replace(of_rows(names, cells, notes), repeated=repeated)
 
 
 def read_cells(where: str, text: str, layout: Layout) -> tuple[Layout, Numbered]:

@@ -82,6 +82,7 @@ def to_prompts(table: Table, columns: ColumnMapping) -> list[str]:
         table = _preprocess(table, columns.preprocess)
     template = Template(columns.template, columns.input)
     table = with_fields(table, template.columns)
+    table.check_usable(template.columns)
     for name in template.columns:
         if name not in table.rows.column_names:
             raise no_column(table, name, "INPUT_COLUMN" if name == columns.input else "PROMPT_TEMPLATE")
@@ -98,6 +99,7 @@ def to_chats(table: Table, columns: ColumnMapping, opening: Chat) -> list[Chat]:
     if found and columns.input not in table.rows.column_names:
         return open_chats(found.table, columns.messages)
     table = with_fields(table, [columns.input])
+    table.check_usable([columns.input])
     if columns.input not in table.rows.column_names:
         raise no_column(table, columns.input, "INPUT_COLUMN")
     find_empty(table, _rows(table, [columns.input]), (columns.input,), replace(columns, target="", empty_rows="error"))
@@ -129,6 +131,7 @@ def _call(function: Callable, row: Mapping, row_name: str, spec: str) -> Mapping
 
 def _check_columns(table: Table, columns: ColumnMapping, template: Template) -> None:
     found = table.rows.column_names
+    table.check_usable([columns.input, columns.target, *template.columns])
     wanted = [(columns.target, "TARGET_COLUMN"), (columns.input, "INPUT_COLUMN")]
     for name, variable in [*wanted, *((name, "PROMPT_TEMPLATE") for name in template.columns)]:
         if name not in found:

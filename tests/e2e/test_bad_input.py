@@ -102,7 +102,7 @@ def test_a_csv_with_an_open_quote(run_job, t5_folder):
 
 
 def test_a_csv_with_a_column_twice(run_job, t5_folder):
-    Path("a.csv").write_text("input,input\na,b\n")
+    Path("a.csv").write_text("input,input,output_ground_truth\na,b,c\n")
     fail(run_job, t5_folder, 65, 'two columns are named "input"', TRAIN_DATA="a.csv")
 
 
