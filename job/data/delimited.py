@@ -44,13 +44,21 @@ def _read_table(where: str, path: Path, decoded: Decoded) -> FileRows:
     layout, rows = read_cells(where, decoded.text, find_layout(decoded.text, suffix))
     if not rows:
         raise DataError(f"{where}: {path.name} is blank. Put a header and some rows into it.")
-    (header_number, header), *below = rows
-    header = [name.strip().strip("\ufeff\u200b") for name in header]
+    (header_number, first), *below = rows
+    header = [name.strip().strip("\ufeff\u200b") for name in first]
     check_header(where, header)
     while not header[-1]:
         header.pop()
+    repetitions = [number for number, row in below if row == first]
+    below = [(number, row) for number, row in below if row != first]
     _check_width(where, header_number, header, below)
-    notes = [*decoded.notes, *_layout_notes(path.name, layout, USUAL.get(suffix), rows), *_cell_notes(path.name, header, below)]
+    again = [f"{path.name}: the header stands in {_listed(repetitions)} again, which is left out."] if repetitions else []
+    notes = [
+        *decoded.notes,
+        *again,
+        *_layout_notes(path.name, layout, USUAL.get(suffix), rows),
+        *_cell_notes(path.name, header, below),
+    ]
     places = [place for place, name in enumerate(header) if name or _filled(below, place)]
     names, repeated = distinct([header[place] or get_column_letter(place + 1) for place in places])
     cells = ((number, [row[place] or None if place < len(row) else None for place in places]) for number, row in below)
