@@ -9,7 +9,7 @@ from pathlib import Path
 from openpyxl.utils import get_column_letter
 
 from job.data.encodings import Decoded, decode
-from job.data.file_rows import FileRows, check_header, distinct, of_rows, printable
+from job.data.file_rows import FileRows, ambiguous, check_header, distinct, of_rows, printable
 from job.data.layout import DELIMITERS, QUOTES, WHOLE_LINE, Layout, find_layout, is_table
 from job.errors import DataError
 
@@ -60,9 +60,9 @@ def _read_table(where: str, path: Path, decoded: Decoded) -> FileRows:
         *_cell_notes(path.name, header, below),
     ]
     places = [place for place, name in enumerate(header) if name or _filled(below, place)]
-    names, repeated = distinct([header[place] or get_column_letter(place + 1) for place in places])
+    names = distinct([header[place] or get_column_letter(place + 1) for place in places])
     cells = ((number, [row[place] or None if place < len(row) else None for place in places]) for number, row in below)
-    return replace(of_rows(names, cells, notes), repeated=repeated)
+    return replace(of_rows(names, cells, notes), unusable=ambiguous(header))
 
 
 def read_cells(where: str, text: str, layout: Layout) -> tuple[Layout, Numbered]:

@@ -21,10 +21,8 @@ class FileRows:
     """What a person should know of how they were read, a line each."""
     held_out: "FileRows | None" = None
     """Rows for the evaluation, where the file holds them apart: its validation part, or its test part where there is none."""
-    repeated: frozenset[str] = frozenset()
-    """Names that several columns have: no fault unless one of them is used."""
     unusable: dict[str, str] = field(default_factory=dict)
-    """Columns whose cells are not what they should be: what is wrong and what to do, no fault unless one of them is used."""
+    """Columns whose cells are not what they should be: what is wrong and what to do. No fault unless one of them is used."""
 
 
 def of_rows(names: list[str], rows: Iterable[tuple[int, Sequence]], notes: Sequence[str] = ()) -> FileRows:
@@ -38,9 +36,9 @@ def of_rows(names: list[str], rows: Iterable[tuple[int, Sequence]], notes: Seque
     return FileRows(columns, numbers, tuple(notes))
 
 
-def distinct(names: Sequence[str]) -> tuple[list[str], frozenset[str]]:
-    """`names`, the second "Comment" as "Comment (2)", and the names that several columns have."""
-    counts, taken, found = Counter(names), set(names), []
+def distinct(names: Sequence[str]) -> list[str]:
+    """`names`, the second "Comment" as "Comment (2)"."""
+    taken, found = set(names), []
     numbers: Counter[str] = Counter()
     for name in names:
         free = name
@@ -50,7 +48,14 @@ def distinct(names: Sequence[str]) -> tuple[list[str], frozenset[str]]:
         numbers[name] += not numbers[name]
         taken.add(free)
         found.append(free)
-    return found, frozenset(name for name, count in counts.items() if count > 1)
+    return found
+
+
+def ambiguous(names: Iterable[str]) -> dict[str, str]:
+    """What is wrong with each name that several columns have."""
+    return {
+        name: f"{count} columns have that name: rename the others" for name, count in Counter(names).items() if name and count > 1
+    }
 
 
 def check_header(where: str, names: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -70,12 +70,10 @@ class Table:
     """What a person should know of how they were read, a line each."""
     held_out: "Table | None" = None
     """Rows for the evaluation, where the source holds them apart: its validation part, or its test part where there is none."""
+    unusable: dict[str, str] = field(default_factory=dict)
+    """Columns whose cells are not what they should be: what is wrong and what to do. No fault unless one of them is used."""
     kept_as_json: frozenset[str] = frozenset()
     """Columns whose lists and objects are of different forms, which Arrow would change: each such cell is JSON text."""
-    repeated: frozenset[str] = frozenset()
-    """Names that several columns of a file have: no fault unless one of them is used."""
-    unusable: dict[str, str] = field(default_factory=dict)
-    """Columns whose cells are not what they should be: what is wrong and what to do, no fault unless one of them is used."""
 
     def row_name(self, index: int) -> str:
         """What a person calls the row at `index`: "row 7", or with several files "a.csv row 7"."""
@@ -86,13 +84,11 @@ class Table:
             before += rows
         return f"row {number}"
 
-    def check_usable(self, names: Sequence[str]) -> None:
-        """Raises DataError for the first of the columns `names` whose cells are not what they should be, or that is there twice."""
+    def check_usable(self, names: Iterable[str]) -> None:
+        """Raises DataError for the first of the columns `names` whose cells are not what they should be."""
         for name in names:
-            if name in self.repeated:
-                raise DataError(f'{self.source}: two columns are named "{name}". Rename one of them.')
             if name in self.unusable:
-                raise DataError(f'{self.source}: column "{name}": {self.unusable[name]}.')
+                raise DataError(f'{self.source}: column "{printable(name)}": {self.unusable[name]}.')
 
     def cells(self, column: str) -> Iterator[Any]:
         """The cells of a column, few of them in memory at once."""
@@ -166,9 +162,8 @@ def _join(source: Source, found: Found, paths: list[Path]) -> Table:
     files = tuple((name, len(table.rows)) for name, table in tables.items())
     notes = (*notes, *(note for table in tables.values() for note in table.notes))
     kept_as_json = {name for table in tables.values() for name in (*table.kept_as_json, *_nested(table.rows))} - _nested(rows)
-    repeated = frozenset(name for table in tables.values() for name in table.repeated)
     unusable = {column: f"{name}: {why}" for name, table in tables.items() for column, why in table.unusable.items()}
-    return Table(source, rows, numbers, files, notes, None, frozenset(kept_as_json), repeated, unusable)
+    return Table(source, rows, numbers, files, notes, unusable=unusable, kept_as_json=frozenset(kept_as_json))
 
 
 def _nested(rows: Dataset) -> set[str]:
@@ -197,7 +192,7 @@ def _read_file(source: Source, path: Path, name: str | None) -> Table:
 
 def _of_file(source: Source, found: FileRows) -> Table:
     rows, kept_as_json = in_memory(found.columns)
-    return Table(source, rows, found.numbers, (), found.notes, None, kept_as_json, found.repeated, found.unusable)
+    return Table(source, rows, found.numbers, notes=found.notes, unusable=found.unusable, kept_as_json=kept_as_json)
 
 
 def _read_mapped(where: str, path: Path) -> Dataset:

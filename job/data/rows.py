@@ -13,6 +13,7 @@ from job.data.chat_rows import chat_examples, open_chats
 from job.data.chat_shapes import find_chats
 from job.data.chat_template import Chat
 from job.data.column_mapping import AUTO, ColumnMapping
+from job.data.column_names import as_spelt
 from job.data.empty_rows import find_empty, is_empty
 from job.data.fields import parsed, with_fields
 from job.data.read import Table, in_memory
@@ -80,9 +81,9 @@ def to_prompts(table: Table, columns: ColumnMapping) -> list[str]:
     """The prompts of a table without right answers."""
     if columns.preprocess:
         table = _preprocess(table, columns.preprocess)
+    columns = as_spelt(columns, table.rows.column_names)
     template = Template(columns.template, columns.input)
     table = with_fields(table, template.columns)
-    table.check_usable(template.columns)
     for name in template.columns:
         if name not in table.rows.column_names:
             raise no_column(table, name, "INPUT_COLUMN" if name == columns.input else "PROMPT_TEMPLATE")
@@ -95,11 +96,11 @@ def to_chats(table: Table, columns: ColumnMapping, opening: Chat) -> list[Chat]:
     """The chats of a table that wait for an answer: its messages, or a cell of the input column after `opening`."""
     if columns.preprocess:
         table = _preprocess(table, columns.preprocess)
+    columns = as_spelt(columns, table.rows.column_names)
     found = find_chats(table, columns.messages)
     if found and columns.input not in table.rows.column_names:
         return open_chats(found.table, columns.messages)
     table = with_fields(table, [columns.input])
-    table.check_usable([columns.input])
     if columns.input not in table.rows.column_names:
         raise no_column(table, columns.input, "INPUT_COLUMN")
     find_empty(table, _rows(table, [columns.input]), (columns.input,), replace(columns, target="", empty_rows="error"))
@@ -131,7 +132,6 @@ def _call(function: Callable, row: Mapping, row_name: str, spec: str) -> Mapping
 
 def _check_columns(table: Table, columns: ColumnMapping, template: Template) -> None:
     found = table.rows.column_names
-    table.check_usable([columns.input, columns.target, *template.columns])
     wanted = [(columns.target, "TARGET_COLUMN"), (columns.input, "INPUT_COLUMN")]
     for name, variable in [*wanted, *((name, "PROMPT_TEMPLATE") for name in template.columns)]:
         if name not in found:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from openpyxl.utils import get_column_letter
 
-from job.data.file_rows import FileRows, distinct, of_rows, quoted
+from job.data.file_rows import FileRows, ambiguous, distinct, of_rows, quoted
 from job.data.sheet import NOT_COMPUTED, NoValue, Sheet, SheetRow
 from job.data.sheet_header import has_second_line, header_index
 from job.errors import DataError
@@ -27,9 +27,9 @@ def sheet_rows(where: str, sheet: Sheet) -> FileRows:
     seen = [row for row in body if not row.hidden and row.cells != header.cells]
     if body and all(row.hidden for row in body):
         raise DataError(f'{where}: all rows of the sheet "{sheet.name}" are hidden. Clear its filter, or unhide them.')
-    names, repeated = _names(header, seen)
+    names = _names(header, seen)
     kept = [row for row in seen if not names.keys().isdisjoint(row.cells)]
-    unusable = _never_computed(names, kept)
+    never_computed = _never_computed(names, kept)
     notes = [
         *_header_notes(rows[:index], header, rows[index + 1] if second else None),
         *_name_notes(header, names),
@@ -37,12 +37,13 @@ def sheet_rows(where: str, sheet: Sheet) -> FileRows:
         *_row_notes("hidden (unhide them or clear the filter to use them)", [row.number for row in body if row.hidden]),
         *_row_notes("remarks beside the table", [row.number for row in seen if names.keys().isdisjoint(row.cells)]),
         *_row_notes("blank", _blank(rows, header, kept, spaces)),
-        *(f'column "{name}": {why}' for name, why in unusable.items()),
+        *(f'column "{name}": {why}' for name, why in never_computed.items()),
         *_error_notes(names, kept),
         *_merged_notes(sheet, names, kept),
     ]
     table = ((row.number, [_cell(row, column) for column in names]) for row in kept)
-    return replace(of_rows(list(names.values()), table, notes), repeated=repeated, unusable=unusable)
+    repeated = ambiguous(_own_name(header, column) for column in names)
+    return replace(of_rows(list(names.values()), table, notes), unusable=repeated | never_computed)
 
 
 def filled_rows(where: str, sheet: Sheet) -> tuple[list[SheetRow], list[SheetRow]]:
@@ -60,13 +61,13 @@ def _cell(row: SheetRow, column: int) -> str | None:
     return None if isinstance(text, NoValue) else text
 
 
-def _names(header: SheetRow, rows: Sequence[SheetRow]) -> tuple[dict[int, str], frozenset[str]]:
-    """Name of each column of the table, its letter where it has none, and the names that several have."""
+def _names(header: SheetRow, rows: Sequence[SheetRow]) -> dict[int, str]:
+    """Name of each column of the table, its letter where it has none."""
     filled = Counter(column for row in rows for column in row.cells)
     wide = {column for column, count in filled.items() if count >= REMARKS * len(rows)}
     columns = sorted(wide | {column for column in header.cells if _own_name(header, column)})
-    names, repeated = distinct([_own_name(header, column) or get_column_letter(column + 1) for column in columns])
-    return dict(zip(columns, names, strict=True)), repeated
+    names = distinct([_own_name(header, column) or get_column_letter(column + 1) for column in columns])
+    return dict(zip(columns, names, strict=True))
 
 
 def _own_name(header: SheetRow, column: int) -> str:

@@ -68,7 +68,7 @@ def test_what_is_unusual_is_read_and_told(content, columns, note):
 def test_what_spreadsheet_programs_leave_behind_is_no_fault_and_not_worth_a_word(content, columns):
     found = read(content)
     assert (found.columns, found.notes) == (columns, ())
-    assert found.repeated == ({"Comment"} if "Comment" in columns else set())
+    assert list(found.unusable) == (["Comment"] if "Comment" in columns else [])
 
 
 @pytest.mark.parametrize(

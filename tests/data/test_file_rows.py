@@ -58,8 +58,8 @@ def test_a_file_that_cannot_be_read_is_told_with_the_place(name, content, said):
 
 
 def test_a_name_that_two_columns_have_gets_a_number():
-    assert distinct(["a", "b", "a", "a"]) == (["a", "b", "a (2)", "a (3)"], {"a"})
-    assert distinct(["a", "a", "a (2)"]) == (["a", "a (3)", "a (2)"], {"a"})
+    assert distinct(["a", "b", "a", "a"]) == ["a", "b", "a (2)", "a (3)"]
+    assert distinct(["a", "a", "a (2)"]) == ["a", "a (3)", "a (2)"]
 
 
 def test_names_are_quoted_with_commas_between():

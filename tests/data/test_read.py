@@ -162,7 +162,7 @@ def test_a_compressed_table_is_read_as_what_it_is(name):
     [
         ("a.csv", "a,b\n", 'no rows below "a", "b". Put at least a header and some rows into it.'),
         ("a.csv", "", "a.csv is empty. Put at least a header and some rows into it."),
-        ("a.pdf", "x", "cannot read .pdf. Save it as one of .xlsx"),
+        ("a.pdf", "x", "cannot read .pdf. Save it as one of .xlsx, .xlsm, .xls, .ods, .csv"),
         ("a.gz", "x", "a.gz cannot be unpacked"),
     ],
 )

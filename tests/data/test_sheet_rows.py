@@ -91,7 +91,7 @@ def test_names_are_written_on_one_line_without_spaces_around_them():
 def test_columns_without_a_name_are_called_by_their_letters_and_a_name_that_comes_twice_gets_a_number():
     found = read(("x", None, "x", "  ", NoValue("#N/A")), ("a", "b", "c", "d", "e"))
     assert found.columns == {"x": ["a"], "B": ["b"], "x (2)": ["c"], "D": ["d"], "E": ["e"]}
-    assert found.repeated == {"x"}
+    assert found.unusable == {"x": "2 columns have that name: rename the others"}
     assert found.notes == (
         'columns without a name are called by their letters: "B", "D", "E"',
         'column C is one more "x" and called "x (2)"',

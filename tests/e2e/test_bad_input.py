@@ -103,7 +103,7 @@ def test_a_csv_with_an_open_quote(run_job, t5_folder):
 
 def test_a_csv_with_a_column_twice(run_job, t5_folder):
     Path("a.csv").write_text("input,input,output_ground_truth\na,b,c\n")
-    fail(run_job, t5_folder, 65, 'two columns are named "input"', TRAIN_DATA="a.csv")
+    fail(run_job, t5_folder, 65, 'column "input": 2 columns have that name', TRAIN_DATA="a.csv")
 
 
 def test_broken_json(run_job, t5_folder):
