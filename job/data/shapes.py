@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from job.data.chat_shapes import find_chats
 from job.data.column_mapping import AUTO, INPUT, MESSAGES, TARGET, TEMPLATE, ColumnMapping
+from job.data.column_names import as_spelt
 from job.data.fields import field, parsed
 from job.data.file_rows import quoted
 from job.data.header import is_data
@@ -59,6 +60,7 @@ class Shape:
 
 def recognise(table: Table, columns: ColumnMapping) -> Shape:
     """How `table` is read. Raises DataError where no shape fits, or several do and the person has not said which."""
+    columns = as_spelt(columns, table.rows.column_names)
     names, found, chats = _by_usual_spelling(table), tuple(table.rows.column_names), find_chats(table, columns.messages)
     chat = Shape(chats.form, replace(columns, messages=chats.column), found, chats.sources) if chats else None
     if columns.input != AUTO and (has_field(table, columns.input) or not chat):
