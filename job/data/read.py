@@ -187,15 +187,7 @@ def _read_file(source: Source, path: Path, name: str | None) -> Table:
     except OSError as error:
         raise InputMissing(f"{where}: {printable(path.name)} cannot be opened: {error.strerror or first_line(error)}.") from None
     table = _of_file(source, found)
-    if found.held_out is None:
-        return table
-    apart = _of_file(source, found.held_out)
-    if source.split == ALL:
-        rows, _ = join({"": table.rows, "apart": apart.rows})
-        kept_as_json = (table.kept_as_json | apart.kept_as_json | _nested(table.rows) | _nested(apart.rows)) - _nested(rows)
-        numbers, unusable = [*found.numbers, *found.held_out.numbers], table.unusable | apart.unusable
-        return Table(source, rows, numbers, unusable=unusable, kept_as_json=kept_as_json)
-    return replace(table, held_out=apart)
+    return replace(table, held_out=_of_file(source, found.held_out)) if found.held_out else table
 
 
 def _of_file(source: Source, found: FileRows) -> Table:

@@ -15,6 +15,9 @@ from job.data.template import Template
 from job.data.usual_names import USUAL
 from job.errors import DataError
 
+NAMED = 12
+"""Columns that a line names."""
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -55,7 +58,10 @@ class Shape:
         else:
             prompt = Template(self.columns.template, self.columns.input).columns or self.used
             found = f"{self.kind}: inputs from {quoted(prompt)}, right answers from {quoted([self.columns.target])}"
-        return f"{found}; not used: {quoted(self.unused)}" if self.unused else f"{found}; every column is used"
+        if not self.unused:
+            return f"{found}; every column is used"
+        more = f" and {len(self.unused) - NAMED} more" if len(self.unused) > NAMED else ""
+        return f"{found}; not used: {quoted(self.unused[:NAMED])}{more}"
 
 
 def recognise(table: Table, columns: ColumnMapping) -> Shape:

@@ -1,14 +1,11 @@
 """Rows are found in JSON however pandas, the hub and people lay them out."""
 
 import json
-from pathlib import Path
 
 import pandas
 import pytest
 
 from job.data.json_layouts import find_records
-from job.data.parts import ALL
-from job.data.read import Source, read_table
 from job.errors import DataError
 
 ROWS = [{"input": f"day {number}", "target": f"answer {number}"} for number in range(3)]
@@ -69,13 +66,6 @@ def test_the_held_out_part_is_kept_apart_and_said(parts, held_out):
     assert [record for _, record in found.held_out] == ROWS[:1]
     assert found.notes[0] == f'rows under "train" are trained on, rows under "{held_out}" are kept apart for the evaluation.'
     assert found.notes[1:] == (('not used: the rows under "test".',) if len(parts) == 3 else ())
-
-
-def test_predict_answers_the_rows_of_both_parts():
-    Path("a.json").write_text(json.dumps({"train": ROWS, "test": [{"input": "more", "meta": {"n": 1}}]}))
-    whole = read_table(Source("FILE", "a.json", split=ALL)).rows
-    assert whole["input"][:] == [*(row["input"] for row in ROWS), "more"]
-    assert read_table(Source("TRAIN_DATA", "a.json")).held_out.rows["input"][:] == ["more"]
 
 
 def test_the_questions_of_squad_are_rows_with_their_context():
