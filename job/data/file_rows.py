@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from job.errors import DataError
 
@@ -21,6 +21,8 @@ class FileRows:
     """What a person should know of how they were read, a line each."""
     held_out: "FileRows | None" = None
     """Rows for the evaluation, where the file holds them apart: its validation part, or its test part where there is none."""
+    unusable: dict[str, str] = field(default_factory=dict)
+    """Columns whose cells are not what they should be: what is wrong and what to do. No fault unless one of them is used."""
 
 
 def of_rows(names: list[str], rows: Iterable[tuple[int, Sequence]], notes: Sequence[str] = ()) -> FileRows:
@@ -47,6 +49,13 @@ def distinct(names: Sequence[str]) -> list[str]:
         taken.add(free)
         found.append(free)
     return found
+
+
+def ambiguous(names: Iterable[str]) -> dict[str, str]:
+    """What is wrong with each name that several columns have."""
+    return {
+        name: f"{count} columns have that name: rename the others" for name, count in Counter(names).items() if name and count > 1
+    }
 
 
 def check_header(where: str, names: list[str]) -> None:

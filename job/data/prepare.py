@@ -97,6 +97,7 @@ def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | 
     expected: the fingerprint that a run was begun with. Raises SettingsError if the content has another, and leaves `folder` alone.
     """
     train = read_table(config.train)
+    _tell(train)
     if not _is_tokenised(train):
         shape = shape_of(train, config.columns)
         log.info("%s: %s", train.source, shape.describe())
@@ -105,9 +106,8 @@ def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | 
         evaluation: Table | None = read_table(config.evaluation)
     else:
         evaluation = own_held_out(train, config.columns.target) if config.own_held_out else None
-    for table in filter(None, [train, evaluation]):
-        for note in table.notes:
-            log.info("%s: %s", table.source, note)
+    if evaluation:
+        _tell(evaluation)
     fingerprint = _fingerprint(config, model, [train, evaluation])
     if expected not in (None, fingerprint):
         raise SettingsError(
@@ -255,13 +255,20 @@ def _untruncated(rows: Dataset) -> Truncation:
     return Truncation(len(rows), *longest, 0, 0, 0, 0)
 
 
+def _tell(table: Table) -> None:
+    for note in table.notes:
+        log.info("%s: %s", table.source, note)
+
+
 def _fingerprint(config: DataConfig, model: ModelSpec, tables: list[Table | None]) -> str:
     digest = hashlib.sha256()
     asked = {name: value for name, value in asdict(config).items() if name not in NOT_IN_FINGERPRINT}
     if config.add_tokens != "none":  # beside the rest: what was prepared before there was such a setting keeps its fingerprint
         digest.update(config.add_tokens.encode())
     asked["columns"] = config.columns.identity()
-    limits = {name: value for name, value in asdict(model.limits).items() if name != "hard_target" or value is not None}
+    limits = asdict(model.limits)
+    if limits["hard_target"] in (None, limits["hard"]):  # says nothing new, and versions before did not have it
+        del limits["hard_target"]
     digest.update(json.dumps([asked, limits, model.seq2seq], sort_keys=True).encode())
     digest.update(json.dumps(model.tokenizer.get_vocab(), sort_keys=True).encode())
     digest.update(str(model.tokenizer.chat_template).encode())

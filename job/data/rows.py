@@ -13,6 +13,7 @@ from job.data.chat_rows import chat_examples, open_chats
 from job.data.chat_shapes import find_chats
 from job.data.chat_template import Chat
 from job.data.column_mapping import AUTO, ColumnMapping
+from job.data.column_names import as_spelt
 from job.data.empty_rows import find_empty, is_empty
 from job.data.fields import parsed, with_fields
 from job.data.read import Table, in_memory
@@ -25,6 +26,7 @@ from job.system.user_function import describe, load_function
 log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
+TEXT = (Value("string"), Value("large_string"))
 
 
 def shape_of(table: Table, columns: ColumnMapping) -> Shape:
@@ -80,6 +82,7 @@ def to_prompts(table: Table, columns: ColumnMapping) -> list[str]:
     """The prompts of a table without right answers."""
     if columns.preprocess:
         table = preprocess(table, columns.preprocess)
+    columns = as_spelt(columns, table.rows.column_names)
     template = Template(columns.template, columns.input)
     table = with_fields(table, template.columns)
     for name in template.columns:
@@ -94,6 +97,7 @@ def to_chats(table: Table, columns: ColumnMapping, opening: Chat) -> list[Chat]:
     """The chats of a table that wait for an answer: its messages, or a cell of the input column after `opening`."""
     if columns.preprocess:
         table = preprocess(table, columns.preprocess)
+    columns = as_spelt(columns, table.rows.column_names)
     found = find_chats(table, columns.messages)
     if found and columns.input not in table.rows.column_names:
         return open_chats(found.table, columns.messages)
@@ -144,6 +148,8 @@ def _read_by(template: Template, table: Table) -> list[str]:
 
 def _tell_of_several(table: Table, target: str) -> None:
     """Logs how many rows have a list of different answers, of which the first is trained on."""
+    if table.rows.features[target] in TEXT and target not in table.kept_as_json:
+        return
     if several := sum(is_one_of_several(row[target]) for row in _rows(table, [target])):
         log.warning('%s: %d rows have several answers in "%s": the first of each is the right one', table.source, several, target)
 

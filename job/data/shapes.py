@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from job.data.chat_shapes import find_chats
 from job.data.column_mapping import AUTO, INPUT, MESSAGES, TARGET, TEMPLATE, ColumnMapping
+from job.data.column_names import as_spelt
 from job.data.fields import field, parsed
 from job.data.file_rows import quoted
 from job.data.header import is_data
@@ -13,6 +14,9 @@ from job.data.read import Table
 from job.data.template import Template
 from job.data.usual_names import USUAL
 from job.errors import DataError
+
+NAMED = 12
+"""Columns that a line names."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +58,15 @@ class Shape:
         else:
             prompt = Template(self.columns.template, self.columns.input).columns or self.used
             found = f"{self.kind}: inputs from {quoted(prompt)}, right answers from {quoted([self.columns.target])}"
-        return f"{found}; not used: {quoted(self.unused)}" if self.unused else f"{found}; every column is used"
+        if not self.unused:
+            return f"{found}; every column is used"
+        more = f" and {len(self.unused) - NAMED} more" if len(self.unused) > NAMED else ""
+        return f"{found}; not used: {quoted(self.unused[:NAMED])}{more}"
 
 
 def recognise(table: Table, columns: ColumnMapping) -> Shape:
     """How `table` is read. Raises DataError where no shape fits, or several do and the person has not said which."""
+    columns = as_spelt(columns, table.rows.column_names)
     names, found, chats = _by_usual_spelling(table), tuple(table.rows.column_names), find_chats(table, columns.messages)
     chat = Shape(chats.form, replace(columns, messages=chats.column), found, chats.sources) if chats else None
     if columns.input != AUTO and (has_field(table, columns.input) or not chat):

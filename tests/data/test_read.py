@@ -162,7 +162,7 @@ def test_a_compressed_table_is_read_as_what_it_is(name):
     [
         ("a.csv", "a,b\n", 'no rows below "a", "b". Put at least a header and some rows into it.'),
         ("a.csv", "", "a.csv is empty. Put at least a header and some rows into it."),
-        ("a.pdf", "x", "cannot read .pdf. Save it as one of .xlsx, .csv"),
+        ("a.pdf", "x", "cannot read .pdf. Save it as one of .xlsx, .xlsm, .xls, .ods, .csv"),
         ("a.gz", "x", "a.gz cannot be unpacked"),
     ],
 )
@@ -184,12 +184,12 @@ def test_a_json_object_around_the_list_is_looked_into():
     assert read("a.json") == [{"input": "x"}]
 
 
-def test_columns_without_a_name_are_left_out_of_a_spreadsheet():
+def test_columns_without_a_name_are_called_by_their_letters_in_a_spreadsheet():
     book = Workbook()
     for row in [("input", None, "target"), ("a", 5, "b")]:
         book.active.append(row)
     book.save("a.xlsx")
-    assert read("a.xlsx") == [{"input": "a", "target": "b"}]
+    assert read("a.xlsx") == [{"input": "a", "B": "5", "target": "b"}]
 
 
 def test_the_row_numbers_of_a_spreadsheet_count_its_header():
