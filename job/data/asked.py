@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from job.data.cell_text import shown
 from job.data.column_mapping import ColumnMapping
+from job.data.column_names import as_spelt
 from job.data.empty_rows import is_empty
 from job.data.fields import parsed, with_fields
 from job.data.read import Table
@@ -23,6 +24,7 @@ def asked_rows(table: Table, columns: ColumnMapping, is_chat: bool) -> list[int]
 
     An input is there if one of the columns that a prompt is made of has something in it.
     """
+    columns = as_spelt(columns, table.rows.column_names)
     names = _input_columns(columns, is_chat, table.rows.column_names)
     table = with_fields(table, names)
     names = [name for name in names if name in table.rows.column_names]

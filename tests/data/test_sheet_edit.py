@@ -6,6 +6,8 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openpyxl import Workbook, load_workbook
 from openpyxl.chart import BarChart, Reference
 from openpyxl.styles import Font, PatternFill
@@ -167,3 +169,31 @@ def test_columns_have_letters():
     names = {1: "A", 26: "Z", 27: "AA", 702: "ZZ", 703: "AAA", 16_384: "XFD"}
     assert {number: column_name(number) for number in names} == names
     assert [column_number(f"${name}$7") for name in names.values()] == list(names)
+
+
+VALUES = st.none() | st.booleans() | st.integers(-(10**14), 10**14) | st.floats(allow_nan=False, allow_infinity=False, width=32)
+TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff"), max_size=6).map(
+    lambda text: text.replace("_x", "x")
+)
+ROWS = st.lists(st.lists(VALUES | TEXTS | st.datetimes(datetime(1950, 1, 1), datetime(2100, 1, 1)), max_size=4), max_size=6)
+
+
+@given(ROWS, st.lists(TEXTS, min_size=7, max_size=7), st.booleans())
+def test_every_other_cell_comes_back_equal_and_the_answers_are_where_they_belong(rows, answers, streamed):
+    book = Workbook(write_only=streamed)
+    sheet = book.create_sheet("rows") if streamed else book.active
+    for row in [["input", "b"], *rows]:
+        sheet.append(row)
+    book.save("a.xlsx")
+    added = AddedColumns(("output",), {number: (answers[number - 2],) for number, row in enumerate(rows, 2) if any(row)})
+    edit_workbook(Path("a.xlsx"), Path("b.xlsx"), PART, 1, added)
+    before, after = load_workbook("a.xlsx").worksheets[0], load_workbook("b.xlsx").worksheets[0]
+    place = next(cell.column for cell in after[1] if cell.value == "output")
+    assert [described(row[: place - 1]) for row in after.iter_rows()] == [
+        described(row) for row in before.iter_rows(max_col=place - 1)
+    ]
+    assert [after.cell(number, place).value or "" for number in added.rows] == [cells[0] for cells in added.rows.values()]
+
+
+def described(row: tuple) -> list[tuple]:
+    return [(cell.value, cell.data_type, cell.number_format) for cell in row]
