@@ -1,5 +1,6 @@
 """Further columns of a table that a person gave."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from job.errors import OutputError
@@ -20,3 +21,8 @@ class AddedColumns:
     names: tuple[str, ...]
     rows: dict[int, tuple[Cell, ...]]
     """Their cells by the number of the row, as a person counts rows; rows that are not here get none."""
+
+    def check_places(self, numbers: Iterable[int]) -> None:
+        """Raises NoPlaceError unless each row is among those that a file has."""
+        if lacking := self.rows.keys() - set(numbers):
+            raise NoPlaceError(f"{len(lacking)} rows have no place in the file, such as row {min(lacking)}")

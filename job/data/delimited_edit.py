@@ -20,6 +20,7 @@ def edit_delimited(source: Path, target: Path, added: AddedColumns) -> Notes:
     suffix, text = source.suffix.lower(), decoded.text
     if suffix in USUAL or is_table(text):
         layout, rows = read_cells(str(source), text, find_layout(text, suffix))
+        added.check_places(number for number, _ in rows)
         edited = text[: layout.skipped] + "".join(_with_cells(text, layout, rows[0][0], USUAL.get(suffix, ","), added))
     else:
         edited = "".join(_answers(text, added))

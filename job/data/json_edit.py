@@ -86,6 +86,7 @@ def _insertions(writer: _Writer, by_line: bool, added: AddedColumns) -> Iterator
     document = is_document(writer.text, values, by_line)
     found = records_of("", values, document)
     own = [(number, record) for number, record in found.rows if isinstance(record, _Object)]
+    added.check_places(number for number, _ in found.rows)
     if len(own) == len(found.rows) and not found.derived:
         for number, record in own:
             if cells := added.rows.get(number):

@@ -39,6 +39,7 @@ def edit_sheet(xml: bytes, header: int, added: AddedColumns) -> bytes:
     xml = _ascii_compatible(xml)
     rows: dict[int, Mapping[int, Cell]] = {}
     sheet = _Sheet(xml, added.rows.keys() | {header})
+    added.check_places(sheet.rows)
     first = sheet.free_column(header)
     if first + len(added.names) - 1 > LAST_COLUMN:
         raise OutputError(

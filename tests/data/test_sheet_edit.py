@@ -53,7 +53,10 @@ def sheet_of(rows: str, before: str = "", after: str = "") -> bytes:
 
 
 def edited(rows: str, added: AddedColumns = ADDED, header: int = 1, **around: str) -> str:
-    return edit_sheet(sheet_of(rows, **around), header, added).decode()
+    """The XML of a sheet of these rows, with what of `added` belongs to them."""
+    numbers = {int(number) for number in re.findall(r'<row r="(\d+)"', rows)} or set(range(1, 1 + rows.count("<row>")))
+    there = AddedColumns(added.names, {number: cells for number, cells in added.rows.items() if number in numbers})
+    return edit_sheet(sheet_of(rows, **around), header, there).decode()
 
 
 def test_every_part_but_the_sheet_stays_byte_for_byte_and_the_sheet_only_gains_cells():
@@ -137,7 +140,7 @@ def test_the_new_columns_are_not_hidden(hidden, left):
 def test_a_sheet_in_utf_16_is_read_too():
     rows = '<row r="1"><c r="A1" t="str"><v>ü</v></c></row>'
     xml = '<?xml version="1.0" encoding="UTF-16"?>' + sheet_of(rows).decode()
-    made = edit_sheet(xml.encode("utf-16"), 1, ADDED).decode()
+    made = edit_sheet(xml.encode("utf-16"), 1, AddedColumns(("output",), {})).decode()
     assert 'encoding="UTF-8"' in made
     assert "<v>ü</v></c><c" in made
 
