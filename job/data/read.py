@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
 from job.data.cell_text import as_text, text_rows
 from job.data.delimited import read_delimited, read_text
@@ -221,14 +221,16 @@ def _choose_split(source: Source, loaded: Dataset | DatasetDict) -> Table:
     if isinstance(loaded, Dataset):
         return Table(source, text_rows(loaded))
     if source.split == ALL:
-        return Table(source, text_rows(concatenate_datasets(list(loaded.values()))))
+        rows, notes = join({name: text_rows(split) for name, split in loaded.items()})
+        return Table(source, rows, notes=notes)
     wanted, held_out = choose_splits(list(loaded), source.split)
     if wanted is None:
         raise DataError(
             f'{source}: no split "{source.split}"; found {quoted(loaded)}. Set {_split_variable(source)} to one of them.'
         )
     if held_out is None:
-        return Table(source, text_rows(loaded[wanted]))
+        notes = () if wanted == source.split else (f'split "{wanted}" is read, as there is no "{source.split}".',)
+        return Table(source, text_rows(loaded[wanted]), notes=notes)
     notes = (f'split "{wanted}" is read, "{held_out}" kept apart for the evaluation.',)
     return Table(source, text_rows(loaded[wanted]), notes=notes, held_out=Table(source, text_rows(loaded[held_out])))
 

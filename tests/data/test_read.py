@@ -64,6 +64,7 @@ def test_a_saved_dataset_and_a_split_of_a_saved_dataset_dict():
     DatasetDict({"train": Dataset.from_list(ROWS), "test": Dataset.from_list(ROWS[:1])}).save_to_disk("two")
     assert read("one") == ROWS
     assert read("two", split="test") == ROWS[:1]
+    assert read("two", split=ALL) == [*ROWS, *ROWS[:1]]
     with pytest.raises(DataError, match=r'no split "dev"; found "train", "test"\. Set TRAIN_SPLIT'):
         read("two", split="dev")
 
@@ -125,6 +126,13 @@ def test_a_part_within_a_file_is_kept_apart_and_is_what_eval_data_means(monkeypa
     table = read_table(Source("TRAIN_DATA", "a.json"))
     assert (table.rows.to_list(), table.held_out.rows.to_list(), table.notes) == ([{"input": "a"}], [{"input": "b"}], ("told",))
     assert read("a.json", split="test") == [{"input": "b"}]
+
+
+def test_a_validation_split_stands_in_for_a_test_split_that_is_not_there_and_it_is_told():
+    DatasetDict({"train": Dataset.from_list(ROWS), "validation": Dataset.from_list(ROWS[:1])}).save_to_disk("saved")
+    table = read_table(Source("EVAL_DATA", "saved", split="test"))
+    assert table.rows.to_list() == ROWS[:1]
+    assert table.notes == ('split "validation" is read, as there is no "test".',)
 
 
 def test_splits_of_the_hub_are_told_apart_as_those_of_a_saved_dataset(monkeypatch):
