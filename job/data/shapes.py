@@ -15,6 +15,8 @@ from job.data.template import Template
 from job.data.usual_names import USUAL
 from job.errors import DataError
 
+ABOUT_TEXT = {"id", "meta", "metadata", "source", "url", "timestamp", "lang", "language"}
+"""Columns that stand beside plain text."""
 NAMED = 12
 """Columns that a line names."""
 
@@ -188,9 +190,9 @@ def _target(table: Table, columns: ColumnMapping, names: Mapping[str, str]) -> s
 
 def _advice(table: Table, columns: ColumnMapping) -> str:
     found = f"found {quoted(table.rows.column_names)}"
-    if table.rows.column_names == ["text"]:
+    if set(table.rows.column_names) - ABOUT_TEXT == {"text"}:
         return (
-            'there is only a column "text". The job learns right answers to inputs and measures them; it does not go on with '
+            'there is a text and no answer in it. The job learns right answers to inputs and measures them; it does not go on with '
             "pre-training on plain text. Split it into columns such as prompt and completion."
         )
     if is_data(table):

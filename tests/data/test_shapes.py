@@ -147,8 +147,9 @@ def test_nothing_usual_is_told_with_the_columns_and_what_to_set():
 
 
 def test_plain_text_is_told_apart():
-    with pytest.raises(DataError, match=r'there is only a column "text"\. The job learns right answers to inputs'):
-        shape(named("text"))
+    for found in (named("text"), named("text", "url", "timestamp")):
+        with pytest.raises(DataError, match=r"there is a text and no answer in it\. The job learns right answers to inputs"):
+            shape(found)
 
 
 def test_what_was_recognised_is_recognised_again_as_the_same():
