@@ -44,13 +44,21 @@ def _read_table(where: str, path: Path, decoded: Decoded) -> FileRows:
     layout, rows = read_cells(where, decoded.text, find_layout(decoded.text, suffix))
     if not rows:
         raise DataError(f"{where}: {path.name} is blank. Put a header and some rows into it.")
-    (header_number, header), *below = rows
-    header = [name.strip().strip("\ufeff\u200b") for name in header]
+    (header_number, first), *below = rows
+    header = [name.strip().strip("\ufeff\u200b") for name in first]
     check_header(where, header)
     while not header[-1]:
         header.pop()
+    repetitions = [number for number, row in below if row == first]
+    below = [(number, row) for number, row in below if row != first]
     _check_width(where, header_number, header, below)
-    notes = [*decoded.notes, *_layout_notes(path.name, layout, USUAL.get(suffix), rows), *_cell_notes(path.name, header, below)]
+    again = [f"{path.name}: the header stands in {_listed(repetitions)} again, which is left out."] if repetitions else []
+    notes = [
+        *decoded.notes,
+        *again,
+        *_layout_notes(path.name, layout, USUAL.get(suffix), rows),
+        *_cell_notes(path.name, header, below),
+    ]
     places = [place for place, name in enumerate(header) if name or _filled(below, place)]
     names = distinct([header[place] or get_column_letter(place + 1) for place in places])
     cells = ((number, [row[place] or None if place < len(row) else None for place in places]) for number, row in below)
@@ -87,9 +95,9 @@ def _check_width(where: str, header_number: int, header: list[str], rows: Number
             f'{where}: row {header_number} ("{printable(header[0], 40)}") is no header: the rows below have {cells} cells. '
             "Delete what stands above the names of the columns."
         )
-    more = f" and {len(wide) - 1} more" if len(wide) > 1 else ""
+    have = f"and {len(wide) - 1} more have" if len(wide) > 1 else "has"
     raise DataError(
-        f"{where}: row {wide[0][0]}{more}: {cells} cells, the header has {len(header)}. "
+        f"{where}: row {wide[0][0]} {have} {cells} cells, the header has {len(header)}. "
         "Put text that contains the delimiter or a line break in double quotes, or name the further columns."
     )
 

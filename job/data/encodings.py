@@ -73,6 +73,7 @@ def decode(where: str, name: str, content: bytes) -> Decoded:
             raise DataError(_damaged(where, name, content, encoding, error.start + len(mark))) from None
         encoding, text = _decode_of_a_country(where, name, content)
         notes = (_told(name, encoding, text),)
+    text = text.rstrip("\x1a")  # DOS ended texts with it
     if nulls := text.count("\0"):
         text = text.replace("\0", "")
         notes += (f"{name}: {nulls} NUL characters are left out, which no text has; look whether the file is whole.",)

@@ -31,7 +31,9 @@ def find_records(where: str, value: Any) -> Records:
     if wanted and held_out:
         train, apart = find_records(where, value[wanted]), find_records(where, value[held_out])
         said = f'rows under "{wanted}" are trained on, rows under "{held_out}" are kept apart for the evaluation.'
-        return Records(train.rows, (said, *train.notes), apart.rows, train.derived)
+        rest = [name for name in parts if name not in (wanted, held_out) and value[name]]
+        notes = (said, f"not used: the rows under {quoted(rest)}.") if rest else (said,)
+        return Records(train.rows, (*notes, *train.notes), apart.rows, train.derived)
     rows, note = _find(where, value)
     if rows is None:
         raise DataError(f'{where}: a list of objects was expected: [{{"input": "...", "output_ground_truth": "..."}}, ...].')

@@ -266,7 +266,9 @@ def _fingerprint(config: DataConfig, model: ModelSpec, tables: list[Table | None
     if config.add_tokens != "none":  # beside the rest: what was prepared before there was such a setting keeps its fingerprint
         digest.update(config.add_tokens.encode())
     asked["columns"] = config.columns.identity()
-    limits = {name: value for name, value in asdict(model.limits).items() if name != "hard_target" or value is not None}
+    limits = asdict(model.limits)
+    if limits["hard_target"] in (None, limits["hard"]):  # says nothing new, and versions before did not have it
+        del limits["hard_target"]
     digest.update(json.dumps([asked, limits, model.seq2seq], sort_keys=True).encode())
     digest.update(json.dumps(model.tokenizer.get_vocab(), sort_keys=True).encode())
     digest.update(str(model.tokenizer.chat_template).encode())

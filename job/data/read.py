@@ -112,8 +112,8 @@ def read_table(source: Source) -> Table:
         else:
             table = _read_hub(source)
     if len(table.rows) == 0:
-        names = f"the columns {quoted(table.rows.column_names[:5])} and " if table.rows.column_names else ""
-        raise DataError(f"{source}: {names}no rows. Put at least a header and some rows into it.")
+        below = f" below {quoted(table.rows.column_names[:5])}" if table.rows.column_names else ""
+        raise DataError(f"{source}: no rows{below}. Put at least a header and some rows into it.")
     return table
 
 

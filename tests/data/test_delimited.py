@@ -42,6 +42,7 @@ def test_lines_end_as_they_do_on_any_system(end):
         ("input\nhi, you\nbye\n", {"input": ["hi, you", "bye"]}, "a.csv: one column; commas and other delimiters in it are text."),
         ("a,b\n1\n2,3\n", {"a": ["1", "2"], "b": [None, "3"]}, "a.csv: cells are missing at the end of row 2, and count as empty."),
         (",a\n0,x\n", {"A": ["0"], "a": ["x"]}, 'a.csv: column 1 has no name, and is called "A".'),
+        ("a,b\n1,2\na,b\n3,4\n", {"a": ["1", "3"], "b": ["2", "4"]}, "a.csv: the header stands in row 3 again, which is left out."),
         ("a\n\xfcber\n".encode("latin-1"), {"a": ["über"]}, "a.csv is not UTF-8; read as cp1252"),
     ],
 )
@@ -61,18 +62,20 @@ def test_what_is_unusual_is_read_and_told(content, columns, note):
         ("Summary,Comment,Comment\nx,,y\n", {"Summary": ["x"], "Comment": [None], "Comment (2)": ["y"]}),
         (" a ,\ufeffb\n1,2\n", {"a": ["1"], "b": ["2"]}),
         ("a,b\n", {"a": [], "b": []}),
+        ("a,b\n1,2\n\x1a", {"a": ["1"], "b": ["2"]}),
     ],
 )
 def test_what_spreadsheet_programs_leave_behind_is_no_fault_and_not_worth_a_word(content, columns):
     found = read(content)
     assert (found.columns, found.notes) == (columns, ())
+    assert list(found.unusable) == (["Comment"] if "Comment" in columns else [])
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("a,b\n1,2\n\n1,2,3\n1,,,4\n", "row 4 and 1 more: 3 cells, the header has 2. Put text that contains the delimiter"),
-        ("a,b,,\n1,2,3,\n", "row 2: 3 cells, the header has 2."),
+        ("a,b\n1,2\n\n1,2,3\n1,,,4\n", "row 4 and 1 more have 3 cells, the header has 2. Put text that contains the delimiter"),
+        ("a,b,,\n1,2,3,\n", "row 2 has 3 cells, the header has 2."),
         ('a,b\n1,2\n"3,4\n', "row 3: a double quote opens a cell and none closes it. Check the double quotes there."),
         ('a,b\n1,2\n"x" y,4\n', "row 3: ',' expected after '\"'. Check the double quotes there."),
         ("Export of May\na,b\n1,2\n3,4\n", 'row 1 ("Export of May") is no header: the rows below have 2 cells. Delete what'),

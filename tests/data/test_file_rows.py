@@ -7,14 +7,14 @@ import pytest
 
 from job.data.delimited import read_delimited, read_text
 from job.data.file_rows import distinct, printable, quoted
-from job.data.json_rows import read_json, read_json_lines
+from job.data.json_rows import read_json
 from job.data.workbook import read_workbook
 from job.errors import DataError
 from tests.data.made_workbooks import workbook
 
 
 def read_columns(_where: str, path: Path, sheet: str | None) -> tuple[dict[str, list], int]:
-    readers = {".csv": read_delimited, ".tsv": read_delimited, ".txt": read_text, ".json": read_json, ".jsonl": read_json_lines}
+    readers = {".csv": read_delimited, ".tsv": read_delimited, ".txt": read_text, ".json": read_json, ".jsonl": read_json}
     where = f"TRAIN_DATA={path.name}"
     found = readers[path.suffix](where, path) if path.suffix in readers else read_workbook(where, path, sheet)
     return found.columns, found.numbers[0]
@@ -38,15 +38,6 @@ def test_blank_lines_are_no_rows():
     assert read("a.jsonl", '\n{"input": "a"}\n  \n')[0] == {"input": ["a"]}
 
 
-def test_what_a_record_of_json_lacks_is_none_and_values_keep_their_types():
-    found, _ = read("a.jsonl", '{"a": 1, "b": [2.5]}\n{"b": null, "c": true}\n')
-    assert found == {"a": [1, None], "b": [[2.5], None], "c": [None, True]}
-
-
-def test_the_rows_of_a_json_object_are_its_first_list():
-    assert read("a.json", '{"name": "x", "rows": [{"a": 1}], "more": [{"a": 2}]}')[0] == {"a": [1]}
-
-
 def test_text_keeps_its_line_separators_and_loses_its_byte_order_mark():
     text = "one\u2028two\x85three"
     assert read("a.jsonl", "\ufeff" + f'{{"input": "{text}"}}\n')[0] == {"input": [text]}
@@ -55,10 +46,6 @@ def test_text_keeps_its_line_separators_and_loses_its_byte_order_mark():
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.jsonl", '{"a": 1}\n\n{"a": }\n', "line 3, character 7: invalid JSON (Expecting value). Fix that line."),
-        ("a.json", '[\n{"a": 1},\n{"a" 2}\n]', "line 3, character 6: invalid JSON"),
-        ("a.jsonl", "[" * 100_000, "line 1: JSON nested too deeply. Flatten it."),
-        ("a.jsonl", '{"a": 1}\n[2]\n', "row 2 is not an object."),
         ("a.json", '{"a": "b"}', "a list of objects was expected"),
     ],
 )  # fmt: skip

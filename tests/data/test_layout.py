@@ -39,6 +39,11 @@ def test_the_delimiter_is_the_one_that_gives_all_rows_as_many_cells_as_the_heade
     assert find_layout(text, ".csv").delimiter == delimiter
 
 
+def test_a_row_that_is_longer_than_what_is_looked_at_does_not_confuse():
+    text = "a;b\n" + "x, y;z\n" * 5 + "1;" + "long, " * 300_000 + "\n"
+    assert find_layout(text, ".csv").delimiter == ";"
+
+
 def test_a_tsv_has_tabs_where_its_header_has_one():
     assert find_layout("a, b, c\td\n1, 2, 3\t4\n", ".tsv").delimiter == "\t"
     assert find_layout("a,b\n1,2\n", ".tsv").delimiter == ","

@@ -39,10 +39,12 @@ def names(location: str) -> dict[str, list[str]]:
         (' "data/mine.XLSX"\n', "data/mine.XLSX"),
         ("other", "other.csv.gz"),
         ("data/odd[1].csv", "data/odd[1].csv"),
+        ("data/Mine.xlsx", "data/mine.XLSX"),
+        ("data/\u00fcben.csv", "data/u\u0308ben.csv"),
     ],
 )
 def test_a_file_is_found_however_its_path_is_written(written, found):
-    write("data/mine.XLSX", "data/odd[1].csv", "other.csv.gz")
+    write("data/mine.XLSX", "data/odd[1].csv", "other.csv.gz", "data/u\u0308ben.csv")
     assert names(written) == {"train": [found]}
     told = find(written).notes
     assert bool(told) == (str(Path(written)) != found)

@@ -91,7 +91,7 @@ def test_an_error_in_one_of_several_files_names_it():
     Path("parts").mkdir()
     Path("parts/a.csv").write_text("a,b\n1,2\n")
     Path("parts/b.csv").write_text("a,b\n1,2,3\n")
-    with pytest.raises(DataError, match=r"^TRAIN_DATA=parts: b.csv: row 2: 3 cells"):
+    with pytest.raises(DataError, match=r"^TRAIN_DATA=parts: b.csv: row 2 has 3 cells"):
         read("parts")
 
 
@@ -160,7 +160,7 @@ def test_a_compressed_table_is_read_as_what_it_is(name):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.csv", "a,b\n", 'the columns "a", "b" and no rows. Put at least a header and some rows into it.'),
+        ("a.csv", "a,b\n", 'no rows below "a", "b". Put at least a header and some rows into it.'),
         ("a.csv", "", "a.csv is empty. Put at least a header and some rows into it."),
         ("a.pdf", "x", "cannot read .pdf. Save it as one of .xlsx, .xlsm, .xls, .ods, .csv"),
         ("a.gz", "x", "a.gz cannot be unpacked"),

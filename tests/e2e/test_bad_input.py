@@ -86,8 +86,8 @@ def test_a_template_whose_input_may_be_two_columns(run_job, t5_folder, write_row
     fail(run_job, t5_folder, 78, wanted, TRAIN_DATA=write_rows(rows), INPUT_COLUMN="question", PROMPT_TEMPLATE="Say {input}")
 
 
-def test_a_csv_that_is_not_utf_8(run_job, t5_folder):
-    Path("a.csv").write_bytes("input,output_ground_truth\na,b\ncafé,x\n".encode("latin-1"))
+def test_a_csv_that_is_utf_8_but_for_a_line(run_job, t5_folder):
+    Path("a.csv").write_bytes("input,output_ground_truth\né,è\n".encode() + "café,x\n".encode("latin-1"))
     fail(run_job, t5_folder, 65, "line 3 is not UTF-8", "CSV UTF-8", TRAIN_DATA="a.csv")
 
 
@@ -102,8 +102,8 @@ def test_a_csv_with_an_open_quote(run_job, t5_folder):
 
 
 def test_a_csv_with_a_column_twice(run_job, t5_folder):
-    Path("a.csv").write_text("input,input\na,b\n")
-    fail(run_job, t5_folder, 65, 'two columns are named "input"', TRAIN_DATA="a.csv")
+    Path("a.csv").write_text("input,input,output_ground_truth\na,b,c\n")
+    fail(run_job, t5_folder, 65, 'column "input": 2 columns have that name', TRAIN_DATA="a.csv")
 
 
 def test_broken_json(run_job, t5_folder):
@@ -115,7 +115,7 @@ def test_broken_json(run_job, t5_folder):
 
 def test_json_that_holds_no_rows(run_job, t5_folder):
     Path("a.jsonl").write_text('"a"\n')
-    fail(run_job, t5_folder, 65, 'row 1 is "a", and no object', TRAIN_DATA="a.jsonl")
+    fail(run_job, t5_folder, 65, "row 1 is a text or a number, and no object", TRAIN_DATA="a.jsonl")
     Path("a.json").write_text("3")
     fail(run_job, t5_folder, 65, "a list of objects was expected", TRAIN_DATA="a.json")
 
