@@ -71,7 +71,7 @@ class Settings(BaseSettings):
 
     # Data
     train_data: str = DEMO
-    """xlsx, xls, ods, csv, tsv, jsonl, json, parquet or arrow file, folder, glob, hub dataset id, or "demo" for the embedded one."""
+    """xlsx, xls, ods, csv, jsonl, json, parquet or arrow file, folder, glob, hub dataset id, or "demo" for the embedded one."""
     eval_data: str | None = None
     """Held-out rows, in any of the same forms. Without it the validation or test part of TRAIN_DATA, else EVAL_FRACTION of it."""
     eval_fraction: float = Field(0.2, gt=0, lt=1)
