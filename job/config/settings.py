@@ -71,7 +71,7 @@ class Settings(BaseSettings):
 
     # Data
     train_data: str = DEMO
-    """xlsx, csv, tsv, jsonl, json, parquet or arrow file, folder, glob, hub dataset id, or "demo" for the embedded one."""
+    """xlsx, xls, ods, csv, jsonl, json, parquet or arrow file, folder, glob, hub dataset id, or "demo" for the embedded one."""
     eval_data: str | None = None
     """Held-out rows, in any of the same forms. Without it the validation or test part of TRAIN_DATA, else EVAL_FRACTION of it."""
     eval_fraction: float = Field(0.2, gt=0, lt=1)
@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     empty_rows: Literal["error", "drop"] = "error"
     """What happens to rows without an input or an answer: error names them, drop leaves them out. Blank rows are skipped."""
     sheet: str | None = None
-    """Sheet of an xlsx file; the first one if not set."""
+    """Sheet of a spreadsheet file; the first one that is not hidden if not set."""
     train_split: str = "train"
     """Split of TRAIN_DATA, where it is a hub dataset, a saved DatasetDict, or a folder with files for train and test."""
     eval_split: str = "test"

@@ -204,3 +204,19 @@ def test_the_row_numbers_of_a_spreadsheet_count_its_header():
     write("a.csv")
     table = read_table(Source("TRAIN_DATA", "a.csv"))
     assert table.row_name(0) == "row 2"
+
+
+def test_a_column_that_cannot_be_used_is_no_fault_until_it_is_used():
+    Path("a.csv").write_text("input,x,x\na,1,2\n")
+    table = read_table(Source("TRAIN_DATA", "a.csv"))
+    table.check_usable(["input", "x (2)"])
+    with pytest.raises(DataError, match=r'^TRAIN_DATA=a.csv: column "x": 2 columns have that name: rename the others\.$'):
+        table.check_usable(["input", "x"])
+
+
+def test_columns_that_cannot_be_used_are_told_with_their_file():
+    Path("data").mkdir()
+    Path("data/a.csv").write_text("input,x,x\na,1,2\n")
+    Path("data/b.csv").write_text("input,x\nb,1\n")
+    with pytest.raises(DataError, match=r'^TRAIN_DATA=data: column "x": a.csv: 2 columns have that name: rename the others\.$'):
+        read_table(Source("TRAIN_DATA", "data")).check_usable(["x"])
