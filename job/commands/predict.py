@@ -4,9 +4,10 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import chain, count
 from pathlib import Path
 
 from peft import PeftModel
@@ -16,18 +17,22 @@ from job.config.inputs import base_model, column_mapping
 from job.config.libraries import weight_format
 from job.config.settings import Settings
 from job.data.answers import AnswerFile
+from job.data.asked import asked_rows, select_rows
 from job.data.chat import encode_open_chats
 from job.data.chat_content import warn_of_changes
 from job.data.chat_rows import opening_of
 from job.data.chat_template import Chat
+from job.data.column_mapping import AUTO, ColumnMapping
+from job.data.destination import choose_destination
+from job.data.give_back import Columns, give_back, rehearse
+from job.data.parts import ALL
 from job.data.read import Source, Table, read_table
 from job.data.round_trip import RoundTrip, is_lossy
-from job.data.rows import ColumnMapping, to_chats, to_prompts
+from job.data.rows import preprocess, to_chats, to_prompts
 from job.data.token_range import check_prompts
 from job.data.tokenise import cut_source, encode_prompts
 from job.data.unknown_text import list_characters
-from job.data.write import check_place, write_table
-from job.errors import OutputError
+from job.errors import DataError
 from job.evaluation.generate import Decoding, Ids, confidences, decode, generate_ids
 from job.model.answering import read_answering_config
 from job.model.load import BaseModel, embeddings, load_base, load_config, load_tokenizer
@@ -78,25 +83,44 @@ class Predictor:
 def predict(settings: Settings, file: str, output: str | None = None) -> None:
     """Answers the rows of `file` with the run's adapter, with the template and lengths of its training.
 
-    Writes the same table with further columns, to `output` or OUTPUT_DIR/RUN_NAME/predictions/.
+    Gives the same file back with further columns, at `output` or in OUTPUT_DIR/RUN_NAME/predictions/. What can fail in writing
+    it is tried before the first answer.
     """
     folder = RunFolder.of(settings)
     folder.check_adapter()
-    path = Path(output) if output else folder.predictions / Path(file).name
-    if path.resolve() == Path(file).resolve():
-        raise OutputError(f"{path}: the answers would overwrite the questions. Name another file.")
-    with disk_full_as_error(settings.output_dir):
-        check_place(path)
+    source = Source("FILE", file, settings.sheet, split=ALL)
+    wanted = choose_destination(source, output, folder.predictions)
+    with disk_full_as_error(wanted.folder), AnswerFile(wanted.path) as answers:
         record = AdapterRecord.read(folder.adapter_record)
         base = base_model(settings, record.base_model)
         tokenizer, config = load_tokenizer(base, folder.adapter), load_config(base)
-        table = read_table(Source("FILE", file, settings.sheet))
-        prompts = _shorten(_prompts(settings, record, table, tokenizer), _limit(record, config, tokenizer), tokenizer)
-        names = [f"{table.source}: {table.row_name(index)}" for index in range(len(prompts))]
-        check_prompts(prompts, names, tokenizer, embeddings(config))
+        table = _read(source)
+        names = _free_names((OUTPUT_COLUMN, CONFIDENCE_COLUMN)[: 1 + settings.predict_confidence], table)
+        asked, prompts = _prompts(settings, record, table, tokenizer)
+        destination = rehearse(wanted, table, names)
+        prompts = _shorten(prompts, _limit(record, config, tokenizer), tokenizer)
+        check_prompts(prompts, [f"{source}: {table.row_name(row)}" for row in asked], tokenizer, embeddings(config))
         predictor = _predictor(settings, folder, record, base, config, max(map(len, prompts)))
-        _answer_table(predictor, tokenizer, table, prompts, path)
-    log.info("answered %d rows: %s", len(prompts), path)
+        _answer_all(predictor, tokenizer, prompts, answers)
+        cells = [(None,) * len(names)] * len(table.rows)
+        for row, answer in zip(asked, range(len(prompts)), strict=True):
+            cells[row] = tuple(answers.known[answer].values())
+        destination.check_unchanged(answers.path)
+        give_back(destination, table, Columns(names, cells))
+        answers.discard()
+    log.info("answered %d rows: %s", len(prompts), destination.path)
+
+
+def _read(source: Source) -> Table:
+    """The rows; what a person should know of them is logged."""
+    table = read_table(source)
+    for note in table.notes:
+        log.info("%s", note)
+    if table.held_out:
+        log.warning(
+            "%s: %d held-out rows in it are not answered; put them into a file of their own", source, len(table.held_out.rows)
+        )
+    return table
 
 
 def _predictor(
@@ -110,18 +134,14 @@ def _predictor(
     return Predictor(base, folder.adapter, record, hardware, weights, decoding, settings.predict_confidence)
 
 
-def _answer_table(predictor: Predictor, tokenizer: PreTrainedTokenizerBase, table: Table, prompts: list[Ids], path: Path) -> None:
-    """Writes `table` with the answers to `prompts` to `path`; those that an earlier try left are not computed again."""
-    with AnswerFile(path, predictor.fingerprint(prompts)) as answers:
-        left = [row for row in range(len(prompts)) if row not in answers.known]
-        if left:
-            model = predictor.load()
-            for rows in _by_length(left, prompts):
-                answers.add(rows, _answer(predictor, model, tokenizer, [prompts[row] for row in rows]))
-        cells = table.rows.to_dict()
-        answered = {_free_name(name, cells): column for name, column in answers.columns().items()}
-        write_table(cells | answered, path, _free_name(OUTPUT_COLUMN, cells))
-    answers.path.unlink()
+def _answer_all(predictor: Predictor, tokenizer: PreTrainedTokenizerBase, prompts: list[Ids], answers: AnswerFile) -> None:
+    """Answers `prompts`, but for those that an earlier try left answers to."""
+    answers.resume(predictor.fingerprint(prompts))
+    left = [row for row in range(len(prompts)) if row not in answers.known]
+    if left:
+        model = predictor.load()
+        for rows in _by_length(left, prompts):
+            answers.add(rows, _answer(predictor, model, tokenizer, [prompts[row] for row in rows]))
 
 
 def _answer(predictor: Predictor, model: PeftModel, tokenizer: PreTrainedTokenizerBase, prompts: list[Ids]) -> dict[str, list]:
@@ -133,30 +153,35 @@ def _answer(predictor: Predictor, model: PeftModel, tokenizer: PreTrainedTokeniz
     return columns
 
 
-def _free_name(name: str, columns: dict[str, list]) -> str:
-    """`name`, with a number where a person's own column is called so."""
-    number, free = 1, name
-    while free in columns:
-        number += 1
-        free = f"{name}_{number}"
-    return free
+def _free_names(names: Sequence[str], table: Table) -> tuple[str, ...]:
+    """`names`, each with a number where a person's own column is called so."""
+    own = set(table.rows.column_names)
+    numbered = (chain([name], (f"{name}_{number}" for number in count(2))) for name in names)
+    return tuple(next(free for free in candidates if free not in own) for candidates in numbered)
 
 
-def _prompts(settings: Settings, record: AdapterRecord, table: Table, tokenizer: PreTrainedTokenizerBase) -> list[Ids]:
-    """Token ids of the rows as the adapter was trained to read them."""
+def _prompts(
+    settings: Settings, record: AdapterRecord, table: Table, tokenizer: PreTrainedTokenizerBase
+) -> tuple[list[int], list[Ids]]:
+    """Indices of the rows that have an input, and their token ids, as the adapter was trained to read them."""
     columns = replace(
         column_mapping(settings),
-        input=settings.input_column if "input_column" in settings.model_fields_set else record.input_column,
+        input=record.input_column if settings.input_column == AUTO else settings.input_column,
         messages=record.messages_column,
         template=record.prompt_template,
-        preprocess=record.preprocess,
     )
+    table = preprocess(table, record.preprocess) if record.preprocess else table
+    asked = asked_rows(table, columns, record.chat)
+    table = select_rows(table, asked)
     if record.chat:
-        return _chat_prompts(Chat(**(record.chat_opening or {"messages": []})), table, columns, tokenizer)
+        prompts = _chat_prompts(Chat(**(record.chat_opening or {"messages": []})), table, columns, tokenizer)
+        if len(prompts) != len(asked):
+            raise DataError(f"{table.source}: {len(asked)} rows hold {len(prompts)} chats. Give each chat a row of its own.")
+        return asked, prompts
     texts = to_prompts(table, columns)
     prompts = encode_prompts(texts, tokenizer, record.seq2seq)
     _warn_of_unknown(texts, prompts, table, tokenizer)
-    return prompts
+    return asked, prompts
 
 
 def _warn_of_unknown(texts: list[str], prompts: list[Ids], table: Table, tokenizer: PreTrainedTokenizerBase) -> None:

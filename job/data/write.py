@@ -1,92 +1,155 @@
-"""A table, written in the format that the path's ending names."""
+"""A new table, in the format that a path's ending names."""
 
-import contextlib
 import csv
 import json
-import logging
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterable
+from datetime import date, datetime, time
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
 from openpyxl import Workbook
 from openpyxl.cell import Cell, WriteOnlyCell
-from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+from openpyxl.styles.numbers import FORMAT_TEXT
 
+from job.data.added_columns import Notes
+from job.data.formulas import mark
+from job.data.sheet_edit import LAST_COLUMN, cell_text, cut_notes
 from job.errors import OutputError
 
-log = logging.getLogger(__name__)
-
-CELL_LETTERS = 32_767
-"""What a cell of a workbook takes."""
-SUFFIXES = (".xlsx", ".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt")
+Rows = Iterable[dict[str, Any]]
+LAST_ROW = 1_048_576
 
 
-def write_table(columns: dict[str, list], path: Path, text_column: str) -> None:
-    """Writes `columns` (name -> cells) to `path`; a text file gets `text_column` alone, a line a row.
+def write_table(rows: pa.Table, path: Path, suffix: str, text_column: str) -> Notes:
+    """Writes `rows` to `path` in the format of `suffix`; a text file gets `text_column` alone, a line a row.
 
-    Raises OutputError for an ending that cannot be written or a folder that is not writable.
+    Raises OutputError for what a format cannot hold.
     """
-    check_place(path)
-    with _told(path):
-        _write(columns, path, text_column)
+    return WRITERS[suffix](rows, path, text_column)
 
 
-def check_place(path: Path) -> None:
-    """Raises OutputError for an ending that cannot be written or a folder that is not, before there is anything to lose."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise OutputError(f"{path}: cannot write {path.suffix or 'a file without an ending'}. Use one of {', '.join(SUFFIXES)}.")
-    with _told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        is_there = path.exists()
-        path.open("a").close()
-        if not is_there:
-            path.unlink()
+def plain(cell: Any) -> Any:
+    """`cell` as JSON can hold it: dates as ISO 8601, bytes as text, NaN as None."""
+    if isinstance(cell, dict):
+        return {str(key): plain(value) for key, value in cell.items()}
+    if isinstance(cell, list | tuple):
+        return [plain(item) for item in cell]
+    if isinstance(cell, bytes):
+        return cell.decode(errors="backslashreplace")
+    if isinstance(cell, datetime | date | time):
+        return cell.isoformat()
+    if isinstance(cell, float):
+        return cell if math.isfinite(cell) else None
+    return cell if isinstance(cell, str | int | None) else str(cell)
 
 
-@contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}. Choose another place.") from None
+def flat(cell: Any) -> Any:
+    """`cell` as one that does not nest: lists and dicts as JSON."""
+    cell = plain(cell)
+    return json.dumps(cell, ensure_ascii=False) if isinstance(cell, list | dict) else cell
 
 
-def _write(columns: dict[str, list], path: Path, text_column: str) -> None:
-    suffix, rows = path.suffix.lower(), list(zip(*columns.values(), strict=True))
-    if suffix == ".parquet":
-        pa.parquet.write_table(pa.table(columns), path)
-    elif suffix == ".xlsx":
-        _write_workbook([tuple(columns), *rows], path)
-    elif suffix in (".csv", ".tsv"):
-        with path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, delimiter="\t" if suffix == ".tsv" else ",").writerows([tuple(columns), *rows])
-    else:
-        records = [dict(zip(columns, row, strict=True)) for row in rows]
-        text = {
-            ".jsonl": lambda: "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records),
-            ".json": lambda: json.dumps(records, ensure_ascii=False, indent=2) + "\n",
-            ".txt": lambda: "".join(" ".join(str(row[list(columns).index(text_column)]).split()) + "\n" for row in rows),
-        }[suffix]()
-        path.write_text(text, encoding="utf-8")
+def _records(table: pa.Table) -> Rows:
+    """The rows, few of them in memory at once."""
+    for batch in table.to_batches(max_chunksize=1000):
+        yield from batch.to_pylist()
 
 
-def _write_workbook(rows: list[tuple], path: Path) -> None:
-    """Texts stay texts: a formula in a cell would be computed by whoever opens it. A warning says what a cell cannot hold."""
+def _write_parquet(table: pa.Table, path: Path, _text_column: str) -> Notes:
+    pa.parquet.write_table(table, path)
+    return ()
+
+
+def _write_arrow(table: pa.Table, path: Path, _text_column: str) -> Notes:
+    with pa.ipc.new_stream(str(path), table.schema) as writer:
+        writer.write_table(table)
+    return ()
+
+
+def _write_workbook(table: pa.Table, path: Path, _text_column: str) -> Notes:
+    """Texts stay texts: a formula in a cell would be computed by whoever opens it. A note says what a cell cannot hold."""
+    if table.num_rows >= LAST_ROW or table.num_columns > LAST_COLUMN:
+        raise OutputError(
+            f"{table.num_rows:,} rows of {table.num_columns:,} columns are more than a workbook holds. Name a file .csv."
+        )
     book = Workbook(write_only=True)
     sheet, changed = book.create_sheet("predictions"), 0
-    for row in rows:
-        cells: list[int | float | Cell | None] = []
-        for value in row:
-            if value is None or isinstance(value, int | float):
+    for row in ([*table.column_names], *(record.values() for record in _records(table))):
+        cells: list[int | float | bool | datetime | Cell | None] = []
+        for value in map(_workbook_value, row):
+            if not isinstance(value, str):
                 cells.append(value)
                 continue
-            text = ILLEGAL_CHARACTERS_RE.sub("", str(value))[:CELL_LETTERS]
-            changed += text != str(value)
+            text = cell_text(value)
+            changed += text != value
             cell = WriteOnlyCell(sheet, value=text)
             cell.data_type = "s"
+            if text.startswith(("=", "+", "-", "@")):
+                cell.number_format = FORMAT_TEXT  # so that it stays text when a person edits it
             cells.append(cell)
         sheet.append(cells)
     book.save(path)
-    if changed:
-        log.warning("%s: %d cells lost control characters or what is beyond %d letters; csv keeps all", path, changed, CELL_LETTERS)
+    return cut_notes(changed)
+
+
+def _workbook_value(cell: Any) -> Any:
+    """`cell` as a workbook can hold it: dates and numbers as they are, unless they are out of its range."""
+    if isinstance(cell, datetime) and cell.tzinfo is None and cell.year >= 1900:
+        return cell
+    if isinstance(cell, date) and not isinstance(cell, datetime) and cell.year >= 1900:
+        return cell
+    if isinstance(cell, int) and abs(cell) >= 10**15:
+        return str(cell)
+    if isinstance(cell, Decimal):
+        return str(cell)
+    return flat(cell)
+
+
+def _write_csv(delimiter: str) -> Callable[[pa.Table, Path, str], Notes]:
+    def write(table: pa.Table, path: Path, _text_column: str) -> Notes:
+        with path.open("w", newline="", encoding="utf-8-sig") as file:
+            writer = csv.writer(file, delimiter=delimiter)
+            for row in (table.column_names, *(map(flat, record.values()) for record in _records(table))):
+                writer.writerow([mark(cell) if isinstance(cell, str) else cell for cell in row])
+        return ()
+
+    return write
+
+
+def _write_json(table: pa.Table, path: Path, _text_column: str) -> Notes:
+    with path.open("w", encoding="utf-8") as file:
+        json.dump([plain(record) for record in _records(table)], file, ensure_ascii=False, indent=2)
+        file.write("\n")
+    return ()
+
+
+def _write_json_lines(table: pa.Table, path: Path, _text_column: str) -> Notes:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(plain(record), ensure_ascii=False) + "\n" for record in _records(table))
+    return ()
+
+
+def _write_lines(table: pa.Table, path: Path, text_column: str) -> Notes:
+    with path.open("w", encoding="utf-8") as file:
+        cells = table.column(text_column).to_pylist()
+        file.writelines(" ".join(str("" if cell is None else cell).split()) + "\n" for cell in cells)
+    return ()
+
+
+WRITERS = {
+    ".xlsx": _write_workbook,
+    ".csv": _write_csv(","),
+    ".tsv": _write_csv("\t"),
+    ".tab": _write_csv("\t"),
+    ".jsonl": _write_json_lines,
+    ".ndjson": _write_json_lines,
+    ".json": _write_json,
+    ".parquet": _write_parquet,
+    ".arrow": _write_arrow,
+    ".txt": _write_lines,
+}
+SUFFIXES = tuple(WRITERS)

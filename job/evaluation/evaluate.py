@@ -3,6 +3,7 @@
 import csv
 import re
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
+from job.data.formulas import mark, unmark
 from job.errors import Diverged
 from job.evaluation.baseline import baseline_outputs
 from job.evaluation.generate import Decoding, Ids, decode, generate_ids, measure_losses, prompt_of
@@ -90,27 +92,39 @@ def _answer_and_score(
 def read_csv(path: Path) -> list[dict[str, str]]:
     """The rows of an `evaluation.csv`, texts of any length."""
     csv.field_size_limit(sys.maxsize)
-    with path.open(newline="", encoding="utf-8") as file:
+    is_marked = path.read_bytes()[:3] == BOM_UTF8  # files of 0.1.0 have neither this nor marks of formulas
+    with path.open(newline="", encoding="utf-8-sig") as file:
         header = [re.sub("^trivial_", "baseline_", column) for column in next(csv.reader(file))]  # as 0.1.0 called it
-        return list(csv.DictReader(file, header))
+        rows = list(csv.DictReader(file, header))
+    if not is_marked:
+        return rows
+    return [row | {name: unmark(row[name]) for name in TEXT_COLUMNS if row.get(name)} for row in rows]
 
 
 def write_csv(evaluation: Evaluation, path: Path) -> None:
     """The texts, then for each metric `base_<metric>`, `adapter_<metric>` and, but for the loss, `baseline_<metric>`.
 
-    Raises Diverged for a score that is not finite.
+    Made for spreadsheet programs: UTF-8 with the mark that tells them so, and texts that they would compute begin with an
+    apostrophe. Raises Diverged for a score that is not finite.
     """
     partial = path.with_name(f"{path.name}.partial")
     names = list(evaluation.adapter_scores)
-    outputs = [evaluation.base_outputs, evaluation.adapter_outputs, evaluation.baseline_outputs]
+    written = [
+        evaluation.inputs,
+        evaluation.truths,
+        evaluation.base_outputs,
+        evaluation.adapter_outputs,
+        evaluation.baseline_outputs,
+    ]
+    marked = [[mark(text) for text in column] for column in written]
     sides = {"base": evaluation.base_scores, "adapter": evaluation.adapter_scores, "baseline": evaluation.baseline_scores}
     scores = {f"{side}_{name}": found[name] for name in names for side, found in sides.items() if name in found}
     if bad := next((column for column, values in scores.items() if not np.isfinite(values).all()), None):
         raise Diverged(f"{path.name}: {bad} is not finite on a held-out row. Set PRECISION=fp32 and run `evaluate`.")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with partial.open("w", newline="", encoding="utf-8-sig") as file:
         writer = csv.writer(file)
         writer.writerow([*TEXT_COLUMNS, *scores])
-        writer.writerows(zip(evaluation.inputs, evaluation.truths, *outputs, *scores.values(), strict=True))
+        writer.writerows(zip(*marked, *scores.values(), strict=True))
     replace_durably(partial, path)
 
 

@@ -12,7 +12,7 @@ def test_evaluate_takes_new_evaluation_settings(finished_run, run_job):
     code, said = run_job("evaluate", **variables | {"METRICS": "chrf", "EVAL_MAX_ROWS": 3})
     assert code == 0, said
     assert "on 3 rows: chrf" in said
-    header = (folder / "evaluation.csv").read_text().splitlines()[0]
+    header = (folder / "evaluation.csv").read_text(encoding="utf-8-sig").splitlines()[0]
     assert header == "input,ground_truth,base_output,adapter_output,baseline_output,base_chrf,adapter_chrf,baseline_chrf"
 
 
@@ -70,7 +70,7 @@ def test_what_was_trained_otherwise_is_refused_and_stays_finished(finished_run, 
 def test_all_that_tells_of_the_evaluation_is_of_the_new_one(finished_run, run_job):
     variables, folder = finished_run
     assert run_job("evaluate", **variables | {"METRICS": "chrf", "EVAL_MAX_ROWS": 3})[0] == 0
-    with (folder / "evaluation.csv").open(newline="") as file:
+    with (folder / "evaluation.csv").open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3
     mean = sum(float(row["adapter_chrf"]) for row in rows) / 3

@@ -1,11 +1,16 @@
 """Answers to a large file: a run that is cut off goes on where it was; how sure the model is, as the library tells it."""
 
 import csv
+import errno
 import json
 import shutil
+from datetime import date, datetime
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from openpyxl import Workbook, load_workbook
@@ -13,6 +18,8 @@ from peft import AutoPeftModelForCausalLM, AutoPeftModelForSeq2SeqLM
 from transformers import AutoTokenizer
 
 from job.commands import predict
+from job.data.answers import AnswerFile
+from job.data.formulas import unmark
 from job.errors import OutputError
 
 FEW = {"MAX_STEPS": 4, "MAX_NEW_TOKENS": 6, "EVAL_STRATEGY": "no", "RUN_NAME": "r", "METRICS": "exact_match"}
@@ -235,7 +242,7 @@ def test_a_workbook_holds_texts_as_texts(trained, run_job, write_rows):
     cells = next(load_workbook("odd.xlsx").active.iter_rows(min_row=2))
     assert (cells[0].value, cells[0].data_type) == ('=HYPERLINK("http://x")', "s")
     assert cells[1].value == "ab" + "c" * 32_765
-    assert cells[2].value == 3
+    assert cells[2].value == "3"
 
 
 def test_another_column_may_be_asked(trained, run_job, write_rows):
@@ -243,6 +250,149 @@ def test_another_column_may_be_asked(trained, run_job, write_rows):
     write_rows([{"Text": "the 3 of June"}], "other.jsonl")
     assert run_job("predict", "other.jsonl", "a.jsonl", **variables)[0] == 65
     assert run_job("predict", "other.jsonl", "a.jsonl", **variables | {"INPUT_COLUMN": "Text"})[0] == 0
+
+
+def typed_workbook(name: str) -> None:
+    book = Workbook()
+    sheet = book.active
+    for row in (
+        ["input", "when", "sum", "ok"],
+        [3, datetime(2026, 11, 26), "=1+2", True],
+        [None, None, 0.5, False],
+        [],
+        ["the 5 of June", None, "x", None],
+    ):
+        sheet.append(row)
+    sheet.column_dimensions["A"].width = 44
+    book.create_sheet("Other").append(["keep", "me"])
+    book.save(name)
+
+
+def test_a_workbook_comes_back_with_answers_and_all_else_as_it_was(trained, run_job):
+    variables = trained("t5_folder")
+    typed_workbook("typed.xlsx")
+    code, said = run_job("predict", "typed.xlsx", **variables)
+    assert code == 0, said
+    assert 'rows have no "input" and stay unanswered: row 3' in said
+    assert "answered 2 rows: output/r/predictions/typed.xlsx" in said
+    old, new = load_workbook("typed.xlsx"), load_workbook("output/r/predictions/typed.xlsx")
+    assert new.sheetnames == ["Sheet", "Other"]
+    for row, other in zip(old["Sheet"].iter_rows(max_row=5, max_col=4), new["Sheet"].iter_rows(max_row=5, max_col=4), strict=True):
+        assert [(cell.value, cell.number_format) for cell in row] == [(cell.value, cell.number_format) for cell in other]
+    header, first, second, blank, last = (cell.value for cell in new["Sheet"]["E"])
+    assert (header, second, blank) == ("output", None, None)
+    assert first
+    assert last
+    assert new["Sheet"].column_dimensions["A"].width == 44
+    assert new["Other"]["A1"].value == "keep"
+
+
+def test_a_number_is_asked_as_the_text_that_it_was_trained_as(trained, run_job):
+    variables = trained("t5_folder")
+    typed_workbook("typed.xlsx")
+    Path("text.csv").write_text("input\n3\n")
+    Path("number.jsonl").write_text('{"input": 3}\n')
+    for name in ("typed.xlsx", "text.csv", "number.jsonl"):
+        assert run_job("predict", name, f"{name}.answers.jsonl" if name == "typed.xlsx" else f"out/{name}", **variables)[0] == 0
+    answer = answers("typed.xlsx.answers.jsonl")[0]["output"]
+    assert answers("out/number.jsonl")[0] == {"input": 3, "output": answer}
+    with Path("out/text.csv").open(newline="") as file:
+        assert unmark(next(csv.DictReader(file))["output"]) == answer
+
+
+def test_a_semicolon_file_of_excel_comes_back_as_one(trained, run_job):
+    variables = trained("t5_folder")
+    content = "input;Kunde;Preis\r\nthe 3 of June;Müller und Söhne;1,50\r\n;Größe;2,50\r\n".encode("cp1252")
+    Path("german.csv").write_bytes(content)
+    assert run_job("predict", "german.csv", "b.csv", **variables)[0] == 0
+    made, lines = Path("b.csv").read_bytes().splitlines(), content.splitlines()
+    assert made[0] == lines[0] + b";output"
+    assert made[1].startswith(lines[1] + b";")
+    assert made[2] == lines[2] + b";"
+
+
+def test_two_at_once_on_one_file_are_told(trained, run_job):
+    variables = trained("t5_folder")
+    with AnswerFile(Path("answers.jsonl")):
+        code, said = run_job("predict", "new.jsonl", "answers.jsonl", **variables)
+    assert code == 73
+    assert "answers.jsonl: another predict is writing it. Wait for it, or name another file for these." in said
+    assert run_job("predict", "new.jsonl", "answers.jsonl", **variables)[0] == 0
+
+
+def test_a_file_that_changes_meanwhile_is_told_and_its_answers_are_kept(trained, run_job, monkeypatch):
+    variables = trained("t5_folder")
+    real = predict.generate_ids
+
+    def change(*arguments):
+        Path("new.jsonl").touch()
+        return real(*arguments)
+
+    monkeypatch.setattr(predict, "generate_ids", change)
+    code, said = run_job("predict", "new.jsonl", "answers.jsonl", **variables)
+    assert code == 65
+    assert "it changed while its rows were answered" in said
+    assert len(PARTIAL.read_text().splitlines()) == 31
+    monkeypatch.setattr(predict, "generate_ids", None)
+    code, said = run_job("predict", "new.jsonl", "answers.jsonl", **variables)
+    assert code == 0, said
+    assert "resuming with 30 rows answered before" in said
+    assert len(answers()) == 30
+
+
+@pytest.mark.parametrize("where", ["table", "answers"])
+def test_a_full_disk_is_told_and_what_was_answered_is_resumed(trained, run_job, monkeypatch, where):
+    variables = trained("t5_folder")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        if where == "table":
+            patch.setattr(predict, "give_back", full)
+        else:
+            patch.setattr(predict.AnswerFile, "add", full)
+        code, said = run_job("predict", "new.jsonl", "answers.jsonl", **variables)
+        assert code == 74, said
+        assert not Path("answers.jsonl").exists()
+    code, said = run_job("predict", "new.jsonl", "answers.jsonl", **variables)
+    assert code == 0, said
+    assert f"resuming with {30 if where == 'table' else 0} rows" in said
+    assert len(answers()) == 30
+
+
+def test_a_folder_comes_back_as_a_folder(trained, run_job):
+    variables = trained("t5_folder")
+    Path("in").mkdir()
+    Path("in/x.csv").write_text("input\nthe 3 of June\n")
+    Path("in/y.txt").write_text("the 4 of June\n\nthe 5 of June\n")
+    code, said = run_job("predict", "in", **variables)
+    assert code == 0, said
+    assert Path("output/r/predictions/in/x.csv").read_text().startswith("input,output\nthe 3 of June,")
+    first, blank, last = Path("output/r/predictions/in/y.txt").read_text().splitlines()
+    assert first
+    assert not blank
+    assert last
+
+
+@pytest.mark.parametrize("suffix", [".xlsx", ".csv", ".tsv", ".jsonl", ".json", ".parquet", ".arrow", ".txt"])
+def test_a_table_of_any_types_goes_to_any_format(trained, run_job, suffix, monkeypatch):
+    variables = trained("t5_folder")
+    monkeypatch.setattr(predict.Predictor, "load", lambda self: None)
+    monkeypatch.setattr(predict, "generate_ids", lambda model, tokenizer, prompts, decoding: [[5, 1]] * len(prompts))
+    table = pa.table(
+        {
+            "input": ["a", None, "c"],
+            "when": [date(2026, 11, 26), None, None],
+            "nested": [[{"a": 1.5}], [], None],
+            "bytes": [b"\xff", b"", None],
+            "price": [Decimal("1.50"), None, None],
+        }
+    )
+    pq.write_table(table, "typed.parquet")
+    code, said = run_job("predict", "typed.parquet", f"answers{suffix}", **variables)
+    assert code == 0, said
+    assert Path(f"answers{suffix}").stat().st_size > 0
 
 
 @pytest.mark.parametrize("name", ["new.xlsx", "new.csv", "new.jsonl", "new.txt"])

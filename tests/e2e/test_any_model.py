@@ -33,7 +33,7 @@ def texts(count: int, words: int, seed: int = 0) -> list[str]:
 
 
 def read_answers() -> list[str]:
-    with Path("output/r/evaluation.csv").open(newline="", encoding="utf-8") as file:
+    with Path("output/r/evaluation.csv").open(newline="", encoding="utf-8-sig") as file:
         return [row["adapter_output"] for row in csv.DictReader(file)]
 
 
@@ -118,7 +118,7 @@ def test_an_end_marker_that_only_the_tokenizer_knows_ends_answers_everywhere(run
     tokenizer, answering = AutoTokenizer.from_pretrained(folder), GenerationConfig.from_pretrained(folder)
     assert set(answering.eos_token_id) == {1, 250}
     model = PeftModel.from_pretrained(AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "base"), folder).eval()
-    with Path("output/r/evaluation.csv").open(newline="", encoding="utf-8") as file:
+    with Path("output/r/evaluation.csv").open(newline="", encoding="utf-8-sig") as file:
         for row in csv.DictReader(file):
             asked = tokenizer(f"Input: {row['input']}", return_tensors="pt")
             answer = model.generate(**asked, generation_config=answering)[0]

@@ -22,7 +22,7 @@ def old_run(request, tmp_path) -> dict:
 
 
 def recorded() -> list[dict]:
-    with Path("run/evaluation.csv").open(newline="") as file:
+    with Path("run/evaluation.csv").open(newline="", encoding="utf-8-sig") as file:
         return list(csv.DictReader(file))
 
 

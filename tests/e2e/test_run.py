@@ -26,7 +26,7 @@ def test_a_run_leaves_what_the_design_promises(finished_run):
         path.name for path in (folder / "adapter").iterdir()
     }
     assert json.loads((folder / "status.json").read_text())["state"] == "done"
-    with (folder / "evaluation.csv").open(newline="") as file:
+    with (folder / "evaluation.csv").open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0])[:4] == ["input", "ground_truth", "base_output", "adapter_output"]
     assert len(rows) == 8
@@ -49,7 +49,7 @@ def test_the_adapter_loads_with_nothing_but_peft_and_answers_as_recorded(finishe
     _, folder = finished_run
     model = AutoPeftModelForSeq2SeqLM.from_pretrained(folder / "adapter").eval()
     tokenizer = AutoTokenizer.from_pretrained(folder / "adapter")
-    with (folder / "evaluation.csv").open(newline="") as file:
+    with (folder / "evaluation.csv").open(newline="", encoding="utf-8-sig") as file:
         row = next(csv.DictReader(file))
     inputs = tokenizer(f"Input: {row['input']}", return_tensors="pt")
     tokens = model.generate(**inputs, max_new_tokens=8, do_sample=False)
@@ -61,7 +61,7 @@ def test_the_base_output_is_that_of_the_untouched_model(finished_run, t5_folder)
 
     _, folder = finished_run
     model, tokenizer = T5ForConditionalGeneration.from_pretrained(t5_folder), AutoTokenizer.from_pretrained(t5_folder)
-    with (folder / "evaluation.csv").open(newline="") as file:
+    with (folder / "evaluation.csv").open(newline="", encoding="utf-8-sig") as file:
         row = next(csv.DictReader(file))
     tokens = model.generate(**tokenizer(f"Input: {row['input']}", return_tensors="pt"), max_new_tokens=8, do_sample=False)
     assert tokenizer.decode(tokens[0], skip_special_tokens=True).strip() == row["base_output"]
@@ -105,7 +105,7 @@ def test_chats_are_trained_on(run_job, llama_folder, write_rows):
     ]
     code, said = run_job(MODEL_ID=llama_folder, TRAIN_DATA=write_rows(chats, "chats.jsonl"), **FEW_STEPS)
     assert code == 0, said
-    with Path("output/r/evaluation.csv").open(newline="") as file:
+    with Path("output/r/evaluation.csv").open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     assert {row["ground_truth"] for row in rows} <= {chat["messages"][1]["content"] for chat in chats}
     assert all(row["input"].startswith("day ") for row in rows)
@@ -119,7 +119,7 @@ def test_data_prepared_elsewhere_is_trained_on_as_it_is(run_job, t5_folder, writ
     assert code == 0, said
     here, there = (load_from_disk(f"output/{name}/data/train") for name in ("r", "laptop"))
     assert here["input_ids"][:] == there["input_ids"][:]
-    with Path("output/r/evaluation.csv").open(newline="") as file:
+    with Path("output/r/evaluation.csv").open(newline="", encoding="utf-8-sig") as file:
         assert next(csv.DictReader(file))["ground_truth"].startswith("05-")
 
 
@@ -137,7 +137,7 @@ def test_trained_biases_do_not_leak_into_the_base_outputs(run_job, write_rows, q
     assert run_job(**shared | {"RUN_NAME": "none"})[0] == 0
     tables = []
     for name in ("r", "none"):
-        with Path(f"output/{name}/evaluation.csv").open(newline="") as file:
+        with Path(f"output/{name}/evaluation.csv").open(newline="", encoding="utf-8-sig") as file:
             tables.append(list(csv.DictReader(file)))
     with_bias, without = tables
     assert [row["base_output"] for row in with_bias] == [row["base_output"] for row in without]
@@ -164,7 +164,7 @@ def test_every_kind_of_lora_and_training_makes_an_adapter_that_does_something(ru
     asked = {"MODEL_ID": t5_folder, "TRAIN_DATA": write_rows(questions), "LEARNING_RATE": 0.05} | FEW_STEPS | variables
     code, said = run_job(**asked)
     assert code == 0, said
-    with Path("output/r/evaluation.csv").open(newline="") as file:
+    with Path("output/r/evaluation.csv").open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     assert np.mean([float(row["adapter_loss"]) for row in rows]) < np.mean([float(row["base_loss"]) for row in rows])
 

@@ -73,7 +73,7 @@ class Run:
         return [entry[name] for entry in json.loads((self.run / "history.json").read_text()) if name in entry]
 
     def answers(self) -> list[tuple[str, str]]:
-        with (self.run / "evaluation.csv").open(newline="") as table:
+        with (self.run / "evaluation.csv").open(newline="", encoding="utf-8-sig") as table:
             return [(row["input"], row["adapter_output"]) for row in csv.DictReader(table)]
 
     def status(self) -> dict:

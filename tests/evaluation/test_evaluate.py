@@ -1,7 +1,9 @@
 """Base, adapter and baseline side by side, and the file that they go to."""
 
 import csv
+from pathlib import Path
 
+import pandas
 import pytest
 import torch
 from datasets import Dataset
@@ -9,7 +11,7 @@ from peft import LoraConfig
 from transformers import AutoTokenizer
 
 from job.errors import Diverged
-from job.evaluation.evaluate import Evaluation, Scoring, evaluate, write_csv
+from job.evaluation.evaluate import TEXT_COLUMNS, Evaluation, Scoring, evaluate, read_csv, write_csv
 from job.evaluation.generate import Decoding
 from job.evaluation.verdict import read_verdict
 from job.model.load import BaseModel, load_base
@@ -39,22 +41,32 @@ def test_texts_longer_than_csv_takes_by_itself_are_read(tmp_path):
         csv.field_size_limit(limit)
 
 
-def test_the_csv_keeps_texts_as_they_are(tmp_path):
-    inputs = ["a", 'b "x",\ny', "=c"]
-    outputs, losses = ([""] * 3, ["=1"] * 3, ["2"] * 3), ({"loss": [1.0] * 3}, {"loss": [2.0] * 3}, {})
-    write_csv(Evaluation(inputs, ["1"] * 3, *outputs, *losses), tmp_path / "e.csv")
-    with (tmp_path / "e.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+def write_texts(path: Path, inputs: list[str], outputs: list[str]) -> None:
+    count = len(inputs)
+    losses = {"loss": [1.0] * count}, {"loss": [2.0] * count}, {}
+    write_csv(Evaluation(inputs, ["1"] * count, [""] * count, outputs, ["2"] * count, *losses), path)
+
+
+def test_texts_come_back_as_they_are_whatever_they_begin_with(tmp_path):
+    inputs, outputs = ["a", 'b "x",\ny', "Grüße 你好", "'=c"], ["=1", "-5", "'", "'@x"]
+    write_texts(tmp_path / "e.csv", inputs, outputs)
+    rows = read_csv(tmp_path / "e.csv")
     assert [row["input"] for row in rows] == inputs
-    assert list(rows[0]) == [
-        "input",
-        "ground_truth",
-        "base_output",
-        "adapter_output",
-        "baseline_output",
-        "base_loss",
-        "adapter_loss",
-    ]
+    assert [row["adapter_output"] for row in rows] == outputs
+    assert list(rows[0]) == [*TEXT_COLUMNS, "base_loss", "adapter_loss"]
+
+
+def test_a_spreadsheet_program_shows_the_csv_with_its_umlauts_and_computes_none_of_its_cells(tmp_path):
+    write_texts(tmp_path / "e.csv", ["Grüße", '=HYPERLINK("x")', "-5"], ["=1+1", "+1 day", "-0.5"])
+    assert (tmp_path / "e.csv").read_bytes().startswith(b"\xef\xbb\xbfinput,ground_truth,")
+    shown = pandas.read_csv(tmp_path / "e.csv", dtype=str)
+    assert shown["input"].tolist() == ["Grüße", '\'=HYPERLINK("x")', "-5"]
+    assert shown["adapter_output"].tolist() == ["'=1+1", "'+1 day", "-0.5"]
+
+
+def test_texts_of_a_file_that_0_1_0_wrote_are_taken_as_they_stand(tmp_path):
+    (tmp_path / "e.csv").write_text("input,trivial_output\n'=1,=2\n")
+    assert read_csv(tmp_path / "e.csv") == [{"input": "'=1", "baseline_output": "=2"}]
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf")])

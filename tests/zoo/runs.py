@@ -113,6 +113,6 @@ def logged() -> Iterator[list[str]]:
 
 def answers(evaluation: Path) -> dict[str, list[str]]:
     """The columns of an evaluation.csv."""
-    with evaluation.open(newline="", encoding="utf-8") as file:
+    with evaluation.open(newline="", encoding="utf-8-sig") as file:
         found = list(csv.DictReader(file))
     return {name: [row[name] for row in found] for name in found[0]}

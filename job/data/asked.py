@@ -1,0 +1,63 @@
+"""Which rows of a table are asked: those with an input. The others keep their places, and stay unanswered."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from job.data.cell_text import shown
+from job.data.column_mapping import ColumnMapping
+from job.data.column_names import as_spelt
+from job.data.empty_rows import is_empty
+from job.data.fields import parsed, with_fields
+from job.data.read import Table
+from job.data.template import Template
+from job.errors import DataError
+
+log = logging.getLogger(__name__)
+
+NAMED = 5
+"""Rows that a message names."""
+
+
+def asked_rows(table: Table, columns: ColumnMapping, is_chat: bool) -> list[int]:
+    """Indices of the rows with an input; a warning says how many have none, and which. Raises DataError if no row has one.
+
+    An input is there if one of the columns that a prompt is made of has something in it.
+    """
+    columns = as_spelt(columns, table.rows.column_names)
+    names = _input_columns(columns, is_chat, table.rows.column_names)
+    table = with_fields(table, names)
+    names = [name for name in names if name in table.rows.column_names]
+    if not names:
+        return list(range(len(table.rows)))
+    cells = [table.cells(name) for name in names]
+    seen = parsed if is_chat else shown
+    empty = [index for index, row in enumerate(zip(*cells, strict=True)) if all(is_empty(seen(cell)) for cell in row)]
+    if len(empty) == len(table.rows):
+        raise DataError(f'{table.source}: the column "{names[0]}" is empty in all {len(empty)} rows. Fill it in.')
+    if empty:
+        shown_rows = ", ".join(map(table.row_name, empty[:NAMED])) + (
+            f" and {len(empty) - NAMED} more" if len(empty) > NAMED else ""
+        )
+        log.warning('%s: %d rows have no "%s" and stay unanswered: %s', table.source, len(empty), names[0], shown_rows)
+    left_out = set(empty)
+    return [index for index in range(len(table.rows)) if index not in left_out]
+
+
+def _input_columns(columns: ColumnMapping, is_chat: bool, found: Sequence[str]) -> Sequence[str]:
+    """The columns that a prompt is made of."""
+    if is_chat:
+        return [columns.input if columns.input in found else columns.messages]
+    return Template(columns.template, columns.input).columns
+
+
+def select_rows(table: Table, indices: Sequence[int]) -> Table:
+    """`table` with these rows alone, under the names that a person calls them by."""
+    if len(indices) == len(table.rows):
+        return table
+    numbers = [index + 1 if table.numbers is None else table.numbers[index] for index in indices]
+    files, start = [], 0
+    for name, count in table.files:
+        files.append((name, sum(start <= index < start + count for index in indices)))
+        start += count
+    return replace(table, rows=table.rows.select(indices), numbers=numbers, files=tuple(files))
