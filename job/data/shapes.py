@@ -192,7 +192,7 @@ def _advice(table: Table, columns: ColumnMapping) -> str:
     found = f"found {quoted(table.rows.column_names)}"
     if set(table.rows.column_names) - ABOUT_TEXT == {"text"}:
         return (
-            'there is a text and no answer in it. The job learns right answers to inputs and measures them; it does not go on with '
+            "there is a text and no answer in it. The job learns right answers to inputs and measures them; it does not go on with "
             "pre-training on plain text. Split it into columns such as prompt and completion."
         )
     if is_data(table):
