@@ -57,3 +57,24 @@ def test_rows_without_an_answer_are_left_out_when_that_is_asked_for(run_job, t5_
     assert code == 0, said
     assert "blank rows are skipped (1): row 13" in said
     assert 'EMPTY_ROWS=drop leaves out 1 rows whose "output" is empty: row 4' in said
+
+
+def reply(role: str, text: str, *replies: dict) -> dict:
+    """A message of a tree."""
+    return {"message_id": text, "role": role, "text": text, "replies": list(replies)}
+
+
+def test_trees_of_replies_and_messages_as_prompts_are_trained_as_chats(run_job, llama_folder):
+    answers = [reply("assistant", f"a{number}") for number in range(2)]
+    trees = [{"prompt": reply("prompter", f"q{number}", *answers)} for number in range(12)]
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    pairs = [{"prompt": [turns[0] | {"content": f"q{number}"}], "completion": [turns[1]]} for number in range(12)]
+    for rows, kind in ((trees, "tree of replies"), (pairs, "prompt and completion as messages")):
+        code, said = run_job(MODEL_ID=llama_folder, TRAIN_DATA=write("a.jsonl", rows), OVERWRITE="true", **RUN)
+        assert code == 0, said
+        assert f"TRAIN_DATA=a.jsonl: {kind}, from " in said
+    code, said = run_job(
+        "predict", write("new.jsonl", [{"prompt": [turns[0]]}]), "b.jsonl", MODEL_ID=llama_folder, TRAIN_DATA="a.jsonl", **RUN
+    )
+    assert code == 0, said
+    assert "output" in json.loads(Path("b.jsonl").read_text())
