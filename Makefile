@@ -1,7 +1,8 @@
 # All commands of the project. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-container test-zoo pictures test-faults audit test-gpu bench bench-gpu bench-plan bench-scale profile \
-	lint lint-python lint-types lint-shell lint-image lint-workflows test-tools format tensorboard plan doctor image up up-cpu \
+.PHONY: help demo test test-slow test-container test-zoo pictures test-faults audit test-gpu bench bench-gpu bench-plan bench-scale \
+	bench-packing profile lint lint-python lint-types lint-shell lint-image lint-workflows test-tools format tensorboard plan doctor image \
+	up up-cpu \
 	logs down docs lock clean
 
 PYTHON ?=
@@ -64,6 +65,10 @@ bench-gpu: ## time the job against the published recipe on this machine's GPU, F
 bench-scale: ## prepare and train on a thousand to a million rows; report memory and speed
 	@./setup.sh
 	@$(VENV)/python -m bench.scale
+
+bench-packing: ## time packed rows against padded ones for encoder-decoders other than T5, on this CPU (minutes)
+	@./setup.sh
+	@$(VENV)/python -m bench.packing
 
 profile: ## show where the time of a training step goes, and write a trace
 	@./setup.sh

@@ -21,9 +21,11 @@ from job.data.chat_content import warn_of_changes
 from job.data.chat_rows import opening_of
 from job.data.chat_template import Chat
 from job.data.read import Source, Table, read_table
+from job.data.round_trip import RoundTrip, is_lossy
 from job.data.rows import ColumnMapping, to_chats, to_prompts
 from job.data.token_range import check_prompts
 from job.data.tokenise import cut_source, encode_prompts
+from job.data.unknown_text import list_characters
 from job.data.write import check_place, write_table
 from job.errors import OutputError
 from job.evaluation.generate import Decoding, Ids, confidences, decode, generate_ids
@@ -151,7 +153,20 @@ def _prompts(settings: Settings, record: AdapterRecord, table: Table, tokenizer:
     )
     if record.chat:
         return _chat_prompts(Chat(**(record.chat_opening or {"messages": []})), table, columns, tokenizer)
-    return encode_prompts(to_prompts(table, columns), tokenizer, record.seq2seq)
+    texts = to_prompts(table, columns)
+    prompts = encode_prompts(texts, tokenizer, record.seq2seq)
+    _warn_of_unknown(texts, prompts, table, tokenizer)
+    return prompts
+
+
+def _warn_of_unknown(texts: list[str], prompts: list[Ids], table: Table, tokenizer: PreTrainedTokenizerBase) -> None:
+    missing = RoundTrip(tokenizer).missing(texts, prompts, is_answer=False)
+    if lossy := [row for row, pieces in enumerate(missing) if is_lossy(pieces)]:
+        pieces = dict.fromkeys(piece for row in lossy for piece in missing[row] or ())
+        log.warning(
+            "%d of %d inputs hold what the model's tokenizer lacks: %s; the first is %s. The model reads the rest.",
+            len(lossy), len(texts), list_characters(pieces), table.row_name(lossy[0]),
+        )  # fmt: skip
 
 
 def _chat_prompts(opening: Chat, table: Table, columns: ColumnMapping, tokenizer: PreTrainedTokenizerBase) -> list[Ids]:

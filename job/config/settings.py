@@ -119,7 +119,7 @@ class Settings(BaseSettings):
     lora_dropout: float = Field(0.05, ge=0, lt=1)
     """Dropout on the adapter's input."""
     target_modules: Words = ("auto",)
-    """Modules to adapt, comma separated; auto is q,v for T5 and PEFT's choice elsewhere; all-linear takes every linear one."""
+    """Modules to adapt, comma separated; auto takes those that make queries and values, all-linear every one that text passes."""
     lora_bias: Literal["none", "all", "lora_only"] = "none"
     """Biases to train."""
     modules_to_save: Words = ()

@@ -214,7 +214,7 @@ def _is_tokenised(table: Table) -> bool:
 
 
 def _adopt(train: Table, evaluation: Table | None, config: DataConfig, fingerprint: str) -> PreparedData:
-    """Rows that were tokenised elsewhere, as they are."""
+    """Rows that were tokenised elsewhere, as they are; chats if the folder that `prepare` left them in says so."""
     if config.add_tokens != "none":
         raise SettingsError(f"ADD_TOKENS={config.add_tokens}: the rows of {train.source} are tokens already. Set ADD_TOKENS=none.")
     if evaluation is not None and not _is_tokenised(evaluation):
@@ -227,7 +227,10 @@ def _adopt(train: Table, evaluation: Table | None, config: DataConfig, fingerpri
         parts = [train.rows, evaluation.rows]
     parts = [_with_length(part.remove_columns("length") if "length" in part.column_names else part) for part in parts]
     train_rows, eval_rows = parts
-    return PreparedData(train_rows, eval_rows, _untruncated(train_rows), _untruncated(eval_rows), fingerprint)
+    made = load_prepared(Path(config.train.location).parent)
+    chat, opening = (made.chat, made.opening) if made else (False, None)
+    cut = _untruncated(train_rows), _untruncated(eval_rows)
+    return PreparedData(train_rows, eval_rows, *cut, fingerprint, chat, opening=opening)
 
 
 def _untruncated(rows: Dataset) -> Truncation:
@@ -238,9 +241,12 @@ def _untruncated(rows: Dataset) -> Truncation:
 def _fingerprint(config: DataConfig, model: ModelSpec, tables: list[Table | None]) -> str:
     digest = hashlib.sha256()
     asked = {name: value for name, value in asdict(config).items() if name not in NOT_IN_FINGERPRINT}
-    if config.add_tokens != "none":  # beside the rest: what was prepared before there was such a setting keeps its fingerprint
+    if config.add_tokens != "none":  # as everywhere before there was such a setting
         digest.update(config.add_tokens.encode())
-    digest.update(json.dumps([asked, asdict(model.limits), model.seq2seq], sort_keys=True).encode())
+    limits = asdict(model.limits)
+    if model.limits.hard_target == model.limits.hard:  # as everywhere before answers had positions of their own
+        del limits["hard_target"]
+    digest.update(json.dumps([asked, limits, model.seq2seq], sort_keys=True).encode())
     digest.update(json.dumps(model.tokenizer.get_vocab(), sort_keys=True).encode())
     digest.update(str(model.tokenizer.chat_template).encode())
     languages = [getattr(model.tokenizer, name, None) for name in ("src_lang", "tgt_lang")]

@@ -28,11 +28,11 @@ class RoundTrip:
     """Compares texts with what is read back from their tokens."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, ends: Sequence[int] = ()) -> None:
-        """ends: tokens that end an answer beside the tokenizer's own."""
+        """ends: tokens that end an answer beside the tokenizer's own, of which none is ever a part of one."""
         self._tokenizer = tokenizer
         self._known: set[str] = set()
         self._unknown: set[str] = set()
-        ends = [*ends, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id]
+        ends = [*ends, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.bos_token_id]
         self._ends = {tokenizer.convert_ids_to_tokens(token): token for token in ends if token is not None}
         around = {token for name in ("text", "text_target") for token in tokenizer(**{name: ""}).input_ids}
         self._around = around - set(tokenizer.all_special_ids)
@@ -86,6 +86,11 @@ class RoundTrip:
         return self._tokenizer.decode(ids, skip_special_tokens=False)
 
 
+def is_lossy(missing: Missing) -> bool:
+    """Whether more than spaces is missing."""
+    return missing is not None and missing[:1] != [ONLY_SPACES]
+
+
 def add_missing(batch: dict[str, list], encode: Callable[[dict], dict], round_trip: RoundTrip) -> dict[str, list]:
     """What `encode` makes of a batch of examples, and in `COLUMNS` what its tokens lack of the texts."""
     encoded = encode(batch)
@@ -120,7 +125,7 @@ def _together(missing: list[Missing]) -> Missing:
     if not lossy:
         return None
     pieces = list(dict.fromkeys(piece for one in lossy for piece in one))
-    only_spaces = all(one[:1] == [ONLY_SPACES] for one in lossy)
+    only_spaces = not any(map(is_lossy, lossy))
     return pieces if only_spaces else [piece for piece in pieces if piece != ONLY_SPACES]
 
 

@@ -17,9 +17,12 @@ def special_tokens_in_answers(rows: Dataset, tokenizer: PreTrainedTokenizerBase,
 
 
 def special_token_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """What `decode` leaves out with `skip_special_tokens`: also tokens that are marked as special in the tokenizer's file alone."""
+    """What is no text of an answer: tokens that are special, by the tokenizer or in its file alone, and those it puts around one.
+
+    M2M100's languages are of the last kind only.
+    """
     marked = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
-    return marked | set(tokenizer.all_special_ids)
+    return marked.union(tokenizer.all_special_ids, tokenizer(text_target="").input_ids)
 
 
 def _frame(tokenizer: PreTrainedTokenizerBase, answering: GenerationConfig) -> set[int | None]:

@@ -14,7 +14,7 @@ from typing import Self
 
 from datasets import Dataset
 
-from job.data.round_trip import COLUMNS, DOUBLE_SPACE, ONLY_SPACES
+from job.data.round_trip import COLUMNS, DOUBLE_SPACE, ONLY_SPACES, Missing, is_lossy
 from job.data.token_lengths import ROWS_AT_ONCE
 from job.errors import DataError
 
@@ -96,17 +96,19 @@ def _count(rows: Dataset, column: str) -> UnknownPart:
     for batch in rows.select_columns(["row", column]).with_format("arrow").iter(batch_size=ROWS_AT_ONCE):
         found.update({one["values"]: one["counts"] for one in batch[column].value_counts().to_pylist()})
         if not example:
-            example = next((row["row"] for row in batch.to_pylist() if _is_lossy(row[column])), "")
+            example = next((row["row"] for row in batch.to_pylist() if is_lossy(_parsed(row[column]))), "")
     characters: Counter[str] = Counter()
-    for missing, count in found.items():
-        characters.update({piece: count for piece in json.loads(missing or "[]") if piece != ONLY_SPACES})
-    lossy = sum(count for missing, count in found.items() if _is_lossy(missing))
-    spaces = len(rows) - lossy - found[""]
+    lossy = spaces = 0
+    for text, count in found.items():
+        missing = _parsed(text)
+        if missing is not None:
+            lossy, spaces = (lossy + count, spaces) if is_lossy(missing) else (lossy, spaces + count)
+            characters.update({piece: count for piece in missing if piece != ONLY_SPACES})
     return UnknownPart(len(rows), lossy, spaces, dict(characters.most_common()), example)
 
 
-def _is_lossy(missing: str) -> bool:
-    return missing != "" and json.loads(missing)[:1] != [ONLY_SPACES]
+def _parsed(text: str) -> Missing:
+    return json.loads(text) if text else None
 
 
 def list_characters(pieces: Iterable[str]) -> str:
@@ -154,6 +156,8 @@ def _advice(side: str, missing: Iterable[str], add_tokens: str) -> str:
     if len(ends) < len(pieces) or not ends:
         if side == "inputs":
             advice.append("if they matter, name them in ADD_TOKENS")
+        elif all(piece.isupper() for piece in pieces if piece not in ends) and pieces:
+            advice.append("write the answers in small letters, as the tokenizer does")
         elif add_tokens != "auto":
             advice.append("set ADD_TOKENS=auto, which teaches the model to write them")
         advice.append(f"choose {BYTE_MODEL}")

@@ -44,8 +44,6 @@ def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts
 
 def decode(answers: Sequence[Ids], tokenizer: PreTrainedTokenizerBase, kept: Collection[int] = ()) -> list[str]:
     """The texts of answers, without special tokens but those that are `kept`."""
-    if not kept:
-        return [tokenizer.decode(answer, skip_special_tokens=True).strip() for answer in answers]  # batch_decode([]) is [""]
     hidden = special_token_ids(tokenizer) - set(kept)
     return [tokenizer.decode([token for token in answer if token not in hidden]).strip() for answer in answers]
 

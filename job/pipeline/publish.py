@@ -54,6 +54,7 @@ def _card_facts(context: RunContext, adapter: AdapterRecord, proof: ProofRecord,
         "proof": str(proof),
         "seq2seq": context.seq2seq,
         "template": adapter.prompt_template,
+        "tokenizer": context.prepared.unknown.describe_added(),
         "keeps_special_tokens": bool(adapter.kept_special_tokens),
         "versions": versions(),
     } | (_chat_facts(context, adapter) if adapter.chat else {})

@@ -88,7 +88,13 @@ def read_dimensions(config: PreTrainedConfig) -> ModelDimensions:
     """The sizes of the model that `config` describes. Raises SettingsError for a config that makes none."""
     key = f"{type(config)} {config.to_json_string(use_diff=False)}"
     if key not in _read:
-        _read[key] = _count(_without_weights(config), config)
+        try:
+            _read[key] = _count(_without_weights(config), config)
+        except Exception as error:  # whatever a model's own code stumbles over
+            raise SettingsError(
+                f"MODEL_ID: the config of this {config.model_type} makes no model that can be planned for: {first_line(error)}. "
+                "Check its config.json, or choose another MODEL_ID."
+            ) from error
     return _read[key]
 
 
@@ -96,14 +102,8 @@ def _without_weights(config: PreTrainedConfig) -> PreTrainedModel:
     """The model on the meta device, where tensors have shapes alone."""
     auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     own_code = {"trust_remote_code": True} if type(config).__module__.startswith("transformers_modules") else {}
-    try:
-        with torch.device("meta"):
-            return auto.from_config(config, **own_code)
-    except Exception as error:  # whatever a class stumbles over
-        raise SettingsError(
-            f"MODEL_ID: the config of this {config.model_type} makes no model that can be planned for: {first_line(error)}. "
-            "Check its config.json, or choose another MODEL_ID."
-        ) from error
+    with torch.device("meta"):
+        return auto.from_config(config, **own_code)
 
 
 def _count(model: PreTrainedModel, config: PreTrainedConfig) -> ModelDimensions:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from torch import nn
 from transformers import PreTrainedConfig
@@ -43,15 +43,16 @@ def read_stack(part: nn.Module, head: nn.Module, config: PreTrainedConfig, side:
 
     head: the output layer, which is not counted. config: what that side's text has.
     """
-    blocks, heads = transformer_blocks(part), _first(config, (name.format(side) for name in HEADS))
+    blocks, heads = transformer_blocks(part) or _longest_list(part), _first(config, (name.format(side) for name in HEADS))
+    width = _first(config, ("hidden_size",)) or matrix(head).shape[1]
     chosen = NLLB_MOE if config.model_type == "nllb-moe" else _first(config, CHOSEN) or 1
-    size = _head_size(config, heads) if heads else 0
+    size = _head_size(config, width // heads) if heads else 0
     in_blocks = {layer for block in blocks for layer in all_linear(block).values()}
     around = [layer for layer in all_linear(part).values() if layer is not head and layer not in in_blocks]
     return Stack(
         layers=len(blocks),
-        width=config.hidden_size,
-        inner=max(_inner(block, config, chosen) for block in blocks),
+        width=width,
+        inner=max(_inner(block, config, width, chosen) for block in blocks),
         attention=max(heads * size, *(_channels(block, has_heads=bool(heads)) for block in blocks)),
         key_value=_key_value_heads(config, heads) * size,
         heads=heads,
@@ -72,14 +73,27 @@ def decays(part: nn.Module) -> list[nn.Parameter]:
 
 def _first(config: PreTrainedConfig, names: Iterable[str]) -> int:
     """The first of these fields that the config has; 0 if it has none."""
-    return next((size for name in names if isinstance(size := getattr(config, name, None), int)), 0)
+    return next((size for name in names if isinstance(size := _read(config, name), int)), 0)
 
 
-def _head_size(config: PreTrainedConfig, heads: int) -> int:
+def _read(config: PreTrainedConfig, name: str) -> Any:
+    """A field of the config, None if there is none; of one that differs between blocks, as in Gemma 4, the largest."""
+    try:
+        return getattr(config, name, None)
+    except RuntimeError:
+        return max(getattr(layer, name) for layer in config.per_layer_config)
+
+
+def _longest_list(part: nn.Module) -> list[nn.Module]:
+    """The blocks of models so old that transformers cannot recompute them: the longest list of modules."""
+    lists = [list(module) for module in part.modules() if isinstance(module, nn.ModuleList)]
+    return max(lists, key=len, default=[part])
+
+
+def _head_size(config: PreTrainedConfig, usual: int) -> int:
     """The widest of a head's query, key and value; DeepSeek's `head_dim` is that of the rotated part alone."""
-    usual = _first(config, ("head_dim", "d_kv")) or config.hidden_size // heads
     parts = _first(config, ("qk_nope_head_dim",)) + _first(config, ("qk_rope_head_dim",))
-    return max(usual, parts, _first(config, ("v_head_dim",)))
+    return max(_first(config, ("head_dim", "d_kv")) or usual, parts, _first(config, ("v_head_dim",)))
 
 
 def _key_value_heads(config: PreTrainedConfig, heads: int) -> int:
@@ -94,12 +108,12 @@ def _features(layer: nn.Module) -> tuple[int, int]:
     return (columns, rows) if isinstance(layer, nn.Linear) else (rows, columns)
 
 
-def _inner(block: nn.Module, config: PreTrainedConfig, chosen: int) -> int:
+def _inner(block: nn.Module, config: PreTrainedConfig, width: int, chosen: int) -> int:
     """Inputs of the feed-forward's last layer, and of those of as many experts as are chosen."""
     dense, one_expert = 0, 0
     for name, layer in all_linear(block).items():
         inputs, outputs = _features(layer)
-        if outputs == config.hidden_size and not is_mixing(name):
+        if outputs == width and not is_mixing(name):
             dense, one_expert = (dense, max(one_expert, inputs)) if is_expert(name) else (max(dense, inputs), one_expert)
     if any(is_expert(name) and parameter.dim() == 3 for name, parameter in block.named_parameters()):
         one_expert = _first(config, ("moe_intermediate_size", "expert_ffn_hidden_size", "intermediate_size"))

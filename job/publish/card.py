@@ -52,14 +52,15 @@ from transformers import AutoTokenizer, GenerationConfig
 
 folder = "path/to/this/folder"
 model = {auto_class}.from_pretrained(folder)
+model.get_base_model().generation_config = GenerationConfig.from_pretrained(folder)
 tokenizer = AutoTokenizer.from_pretrained(folder)
 inputs = {inputs}
-answer = model.generate(**inputs, generation_config=GenerationConfig.from_pretrained(folder))[0]
+answer = model.generate(**inputs)[0]
 print(tokenizer.decode(answer, skip_special_tokens={skip_special_tokens}))
 ```
 
 Prompt template: {template}
-
+{tokenizer}
 ## Limits
 
 Measured on rows like those it was trained on; other inputs may do worse than the base model. The base model's limits and
@@ -78,8 +79,8 @@ licence hold for the adapter too.
 def write_card(path: Path, facts: Mapping[str, Any], scores: Sequence[Score], settings: Mapping[str, str]) -> None:
     """Writes the card to `path`.
 
-    facts: title, base, data, train_rows, verdict, seq2seq, template, keeps_special_tokens, proof, versions; for an adapter that
-    was trained on chats `chat`, one that waits for an answer, and its `tools`.
+    facts: title, base, data, train_rows, verdict, seq2seq, template, tokenizer (what was added to it), keeps_special_tokens, proof,
+    versions; for an adapter that was trained on chats `chat`, one that waits for an answer, and its `tools`.
     settings: variables that differ from their default.
     """
     seq2seq, base = facts["seq2seq"], str(facts["base"])
@@ -90,6 +91,7 @@ def write_card(path: Path, facts: Mapping[str, Any], scores: Sequence[Score], se
         "auto_class": "AutoPeftModelForSeq2SeqLM" if seq2seq else "AutoPeftModelForCausalLM",
         "skip_special_tokens": not facts["keeps_special_tokens"],
         "inputs": _inputs(facts),
+        "tokenizer": "\n" + str(facts["tokenizer"]) + "\n" if facts["tokenizer"] else "",
         "template": "the chat template of the base model" if facts.get("chat") else f"`{facts['template']}`",
         "settings": _bullets(settings) or "All defaults.",
         "versions": _bullets(facts["versions"]),

@@ -76,7 +76,7 @@ def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, row: di
 def decode(answer: list[int], tokenizer: PreTrainedTokenizerBase, kept: list[int]) -> str:
     """The text of an answer, without special tokens but those that are `kept`."""
     marked = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
-    hidden = marked.union(tokenizer.all_special_ids).difference(kept)
+    hidden = marked.union(tokenizer.all_special_ids, tokenizer(text_target="").input_ids).difference(kept)
     return tokenizer.decode([token for token in answer if token not in hidden]).strip()
 
 

@@ -71,6 +71,31 @@ def test_a_type_that_cannot_hold_it_is_refused_and_nothing_is_left(run, run_job,
     assert json.loads(Path("output/r/status.json").read_text())["state"] == "done", "the run itself is as good as it was"
 
 
+@pytest.mark.parametrize(("gap", "code"), [(0.0005, 0), (0.002, 73)])
+def test_a_merged_model_that_answers_otherwise_is_refused_unless_two_tokens_were_as_likely(run, run_job, fresh_process, gap, code):
+    usual, asked = fresh_process["run"], []
+
+    def answer_otherwise(task: str):
+        asked.append(json.loads(task)["rows"])
+        ended = usual(task)
+        found = json.loads(ended.stdout)
+        found["outputs"][2] = "another"
+        found["gaps"][2] = dict.fromkeys(asked[0][2]["answers"], gap)
+        ended.stdout = json.dumps(found)
+        return ended
+
+    fresh_process["run"] = answer_otherwise
+    found, said = run_job("merge", **run)
+    expected = json.loads(Path("output/r/proof.json").read_text())["expected"]
+    assert found == code, said
+    assert [list(row["answers"].items()) for row in asked[0]] == [
+        [(text, ids)] for text, ids in zip(expected["outputs"], expected["ids"], strict=True)
+    ]
+    told = "7 of 8 answers the same, " + ("1 a near tie of two tokens" if not code else "1 differ: expected")
+    assert told in said
+    assert MERGED.exists() == (not code)
+
+
 def test_weights_that_overflow_half_precision_are_refused(run, run_job, t5_folder):
     """A trained T5's `wo` is not alone: where base plus BA is beyond 65504, float16 makes it infinite."""
     from safetensors.torch import save_file
@@ -100,7 +125,7 @@ def test_a_disk_without_room_for_the_model_is_told_before_it_is_loaded(run, run_
 
 
 def test_a_head_that_is_tied_to_the_decoders_embedding_stays_so(tmp_path):
-    """PEFT looks at the encoder's: without its head's weight, which is not saved twice, a T5Gemma would be loaded with a new one."""
+    """PEFT looks at the encoder's. The head's weight is not saved twice: untied, a T5Gemma would be loaded with a new one."""
     from transformers import T5GemmaConfig, T5GemmaForConditionalGeneration, T5GemmaModuleConfig
 
     from job.commands.merge import _save_merged

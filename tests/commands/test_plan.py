@@ -1,6 +1,7 @@
 """The command `plan`: a row a GPU, or one GPU in full from a simulated step, without a network and without a trace."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from job.plan.gpu_catalogue import Gpu, read_catalogue
 from job.plan.memory import peak_bytes
 from job.plan.model_catalogue import known_config
 from job.system.hardware import GIB
+from tests.zoo.families import build
 
 WORK = Workload(longest=(256, 56), mean=(150, 30), row_passes=5000, effective_batch_size=8)
 CARDS = read_catalogue()
@@ -145,3 +147,32 @@ def test_the_machines_own_gpu_is_the_last_row(run_job, capsys, monkeypatch):
     told = json.loads(capsys.readouterr().out)
     assert [entry["gpu_kind"] for entry in told] == [*CARDS, "T4"]
     assert told[-1]["gpu_memory_gib"] == pytest.approx(14.7, abs=0.01)
+
+
+def test_a_model_whose_step_cannot_be_simulated_is_planned_by_the_formula(run_job, capsys, write_rows, questions, tmp_path):
+    build("m2m100", tmp_path / "m2m")
+    asked = {"MODEL_ID": tmp_path / "m2m", "TRAIN_DATA": write_rows(questions), "SOURCE_LANGUAGE": "en", "TARGET_LANGUAGE": "de"}
+    code, said = run_job("plan", **asked, PLAN_GPU="T4")
+    assert code == 0, said
+    assert "PLAN_GPU: a step of this m2m_100 cannot be simulated" in said
+    table = capsys.readouterr().out
+    assert "fits" in table
+    assert "total by the formula" not in table
+
+
+@pytest.mark.parametrize("family", ["mamba", "jamba", "deepseek_v3", "gemma3_with_vision", "bart"])
+def test_models_of_other_shapes_are_planned(run_job, capsys, write_rows, questions, tmp_path, family):
+    build(family, tmp_path / family)
+    code, said = run_job("plan", MODEL_ID=tmp_path / family, TRAIN_DATA=write_rows(questions))
+    assert code == 0, said
+    told = capsys.readouterr().out
+    assert ("memory is an estimate" in told) == (family not in ("gemma3_with_vision", "bart"))
+    assert "does not fit" not in told
+
+
+def test_a_config_that_makes_no_model_is_one_line(run_job, llama_folder, tmp_path, write_rows, questions):
+    shutil.copytree(llama_folder, tmp_path / "odd")
+    config = json.loads((tmp_path / "odd" / "config.json").read_text())
+    (tmp_path / "odd" / "config.json").write_text(json.dumps(config | {"hidden_act": "nothing"}))
+    code, said = run_job("plan", MODEL_ID=tmp_path / "odd", TRAIN_DATA=write_rows(questions))
+    assert (code, "the config of this llama makes no model that can be planned for" in said) == (78, True), said

@@ -119,6 +119,15 @@ def test_inputs_are_cut_where_training_cut_and_never_in_silence(trained, run_job
     assert f"{longer} of 30 inputs are longer than 19 tokens and are truncated" in said
 
 
+def test_characters_that_the_tokenizer_lacks_are_told_of_new_rows_too(trained, run_job, write_rows):
+    variables = trained("t5_folder")
+    write_rows([{"input": "the 3 of May"}, {"input": "北 and\n12"}, {"input": "the  4"}], "odd.jsonl")
+    code, said = run_job("predict", "odd.jsonl", **variables)
+    assert code == 0
+    assert '1 of 3 inputs hold what the model\'s tokenizer lacks: line break, "北"; the first is row 2.' in said
+    assert "tokenizer lacks" not in run_job("predict", "new.jsonl", **variables)[1]
+
+
 def test_a_text_file_gets_the_answers_alone_even_with_confidences(trained, run_job):
     variables = trained("t5_folder")
     assert run_job("predict", "new.jsonl", "answers.txt", **variables | {"PREDICT_CONFIDENCE": "true"})[0] == 0

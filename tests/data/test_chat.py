@@ -18,11 +18,12 @@ TOOLS = [{"type": "function", "function": {"name": "weather", "description": "x"
 CALL = {"type": "function", "id": "abcdefghi", "function": {"name": "weather", "arguments": {"city": "Paris"}}}
 CALLED = {"role": "assistant", "tool_calls": [CALL]}
 RESULT = {"role": "tool", "content": "20 C", "tool_call_id": "abcdefghi"}
-ENDS = {
-    "CHATML": "<|im_end|>", "MARKED_CHATML": "<|im_end|>", "PARTS": "<|im_end|>", "QWEN2_5": "<|im_end|>", "QWEN3": "<|im_end|>",
-    "QWQ": "<|im_end|>", "DEEPSEEK_R1": "</s>", "LLAMA3_1": "<|eot_id|>", "MISTRAL": "</s>", "GEMMA2": "<end_of_turn>",
-    "GEMMA3": "<end_of_turn>", "PHI3": "<|end|>", "GPT_OSS": "<|return|>", "PLAIN": None,
-}  # fmt: skip
+ENDS = [
+    ("<|im_end|>", ("CHATML", "MARKED_CHATML", "PARTS", "QWEN2_5", "QWEN3", "QWQ")), ("</s>", ("DEEPSEEK_R1", "MISTRAL")),
+    ("<|eot_id|>", ("LLAMA3_1",)), ("<end_of_turn>", ("GEMMA2", "GEMMA3")), ("<|end|>", ("PHI3",)), ("<|return|>", ("GPT_OSS",)),
+    (None, ("PLAIN",)),
+]  # fmt: skip
+END_OF = {family: end for end, families in ENDS for family in families}
 
 
 def user(text: str) -> dict:
@@ -52,7 +53,7 @@ def rows_of(chat: Chat, tokenizer, every_answer: bool = True) -> list[dict]:
 def test_the_end_of_a_turn_is_the_token_that_the_template_writes_after_an_answer(family):
     tokenizer = make_tokenizer(getattr(families, family))
     end = end_of_turn(tokenizer)
-    assert (None if end is None else tokenizer.convert_ids_to_tokens(end)) == ENDS[family]
+    assert (None if end is None else tokenizer.convert_ids_to_tokens(end)) == END_OF[family]
     tokenizer.chat_template = None
     assert end_of_turn(tokenizer) is None
 
@@ -76,7 +77,7 @@ def test_only_the_assistants_turns_up_to_their_ends_are_in_the_loss(family):
     tokenizer = make_tokenizer(getattr(families, family))
     ids, labels = encode_chat(TURNS, tokenizer)
     assert ids == tokenizer.apply_chat_template(TURNS.messages, return_dict=False)
-    assert [text.lstrip() for text in trained_on(ids, labels, tokenizer)] == [f"no.{ENDS[family]}", f"yes.{ENDS[family]}"]
+    assert [text.lstrip() for text in trained_on(ids, labels, tokenizer)] == [f"no.{END_OF[family]}", f"yes.{END_OF[family]}"]
 
 
 @pytest.mark.parametrize("family", ["CHATML", "QWEN3", "LLAMA3_1", "MISTRAL", "GEMMA2", "PHI3", "GPT_OSS", "PLAIN", "PARTS"])
@@ -105,10 +106,10 @@ def test_an_answer_that_is_a_tool_call_is_right_if_it_is_as_the_template_writes_
     tokenizer = make_tokenizer(getattr(families, family))
     row = rows_of(Chat([user("weather?"), CALLED], TOOLS), tokenizer)[0]
     assert row["ground_truth"] == written
-    assert trained_on(row["source_ids"], row["target_ids"], tokenizer) == [row["ground_truth"] + ENDS[family]]
+    assert trained_on(row["source_ids"], row["target_ids"], tokenizer) == [row["ground_truth"] + END_OF[family]]
 
 
-@pytest.mark.parametrize("family", [family for family, end in ENDS.items() if end and family != "QWQ"])
+@pytest.mark.parametrize("family", [family for family, end in END_OF.items() if end and family != "QWQ"])
 @pytest.mark.parametrize("turns", [TURNS.messages, [user("weather?"), CALLED], [user("a?"), answer("ä {x} <b>\n\n- c ")]])
 def test_the_right_answer_is_what_decoding_makes_of_the_tokens_that_are_trained_on(family, turns):
     tokenizer = make_tokenizer(getattr(families, family))

@@ -14,7 +14,7 @@ from job.data.read import Source
 from job.data.rows import ColumnMapping
 from job.data.unknown_text import UnknownText
 from job.errors import DataError, SettingsError
-from tests.data.chat_templates import QWEN3, make_tokenizer
+from tests.data.chat_templates import CHATML, QWEN3, make_tokenizer
 
 SYSTEM = {"role": "system", "content": "be brief"}
 
@@ -135,6 +135,16 @@ def test_a_token_that_the_model_has_no_embedding_for_is_told_with_its_file_and_r
     with pytest.raises(DataError, match=rf'{file}: row 8: "<new>" is token {token}, and the model has {token} embeddings'):
         prepare(asked, replace(reader, tokenizer=tokenizer, embeddings=token), tmp_path / "data")
     assert len(prepare(asked, replace(reader, tokenizer=tokenizer, embeddings=token + 1), tmp_path / "data").train) == 40
+
+
+def test_chats_that_were_prepared_elsewhere_are_still_chats(request_, tmp_path, write_rows):
+    model = ModelSpec(make_tokenizer(CHATML), False, LengthLimits(256, 256, shared=True))
+    chats = [[SYSTEM, {"role": "user", "content": f"q {n}"}, {"role": "assistant", "content": "yes"}] for n in range(20)]
+    asked = replace(request_, train=Source("TRAIN_DATA", str(write_rows([{"messages": chat} for chat in chats], "a.jsonl"))))
+    there = prepare(asked, model, tmp_path / "laptop")
+    adopted = replace(asked, train=Source("TRAIN_DATA", str(tmp_path / "laptop" / "train")))
+    here = prepare(adopted, model, tmp_path / "data")
+    assert (here.chat, here.opening) == (there.chat, there.opening) == (True, {"messages": [SYSTEM], "tools": None})
 
 
 @pytest.fixture

@@ -46,6 +46,7 @@ def test_the_text_of_a_stop_token_ends_an_answer_and_is_read_in_an_input(t5):
     assert missing(t5, "yes</s>", is_answer=True) == ["</s>"]
     assert missing(t5, "yes</s> more", is_answer=False) is None
     assert missing(t5, "<pad>12") == ["<pad>"]
+    assert missing(tiny_tokenizers.lower_case(), "so [CLS] it is") == ["[CLS]"]
 
 
 def test_special_tokens_that_end_nothing_are_a_part_of_the_answer(t5):

@@ -89,6 +89,12 @@ def test_a_stop_token_in_an_answer_is_to_be_taken_out_of_it():
     assert 'Take "</s>" out of the answers, which end there, or set ADD_TOKENS=auto' in both.warnings("none")[0]
 
 
+def test_capitals_that_a_tokenizer_does_not_write_are_to_be_small():
+    found = UnknownText((), (UnknownPart(9, 1, 0, {"S": 1, "T": 1}, "row 2"), UnknownPart(1, 0)))
+    assert "Write the answers in small letters, as the tokenizer does, or choose a model" in found.warnings("none")[0]
+    assert "ADD_TOKENS" not in found.warnings("none")[0]
+
+
 def test_what_was_added_is_told_and_that_the_base_does_not_know_it():
     said = replace(UnknownText(), added=("{", "\n")).describe("auto")
     assert len(said) == 1

@@ -80,10 +80,13 @@ def test_with_added_tokens_answers_are_right_in_the_run_its_merged_model_and_pre
     assert code == 0
     assert "The base model is asked with the same tokenizer, but has never learned them." in said
     assert exact(Path("output/r")) > 0.9
-    assert "Added to the tokenizer" in Path("output/r/report.html").read_text()
+    for name in ("report.html", "adapter/README.md"):
+        assert "Added to the tokenizer" in (Path("output/r") / name).read_text()
     assert run_job("merge", **asked)[0] == 0
     Path("new.jsonl").write_text(json.dumps({"input": "Lunch at 8 am on March 3, 2030?"}) + "\n")
-    assert run_job("predict", "new.jsonl", "out.jsonl", **asked)[0] == 0
+    code, said = run_job("predict", "new.jsonl", "out.jsonl", **asked)
+    assert code == 0
+    assert "tokenizer lacks" not in said
     wanted = '{\n  "year": "2030"\n}'
     assert json.loads(Path("out.jsonl").read_text())["output"] == wanted
     for folder, auto in (("adapter", AutoPeftModelForSeq2SeqLM), ("merged", AutoModelForSeq2SeqLM)):

@@ -4,11 +4,13 @@ from collections import Counter
 
 import pytest
 import torch
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from job.model.checkpointing import checkpoint_blocks, transformer_blocks
 from job.model.objective import Objective
 from job.model.packing import padding_collator
 from tests.tiny_models import adapted, load, rows
+from tests.zoo.families import FAMILIES
 
 KINDS = {"t5_folder": ["encoder.block.0", "encoder.block.1", "decoder.block.0", "decoder.block.1"],
          "llama_folder": ["model.layers.0", "model.layers.1"]}  # fmt: skip
@@ -64,3 +66,20 @@ def test_no_blocks_leave_the_model_alone(kind, request):
     model = load(request.getfixturevalue(kind))
     checkpoint_blocks(model, 0)
     assert not model.is_gradient_checkpointing
+
+
+@pytest.mark.parametrize(
+    ("family", "blocks"),
+    [
+        ("gemma3_with_vision", ["model.language_model.layers.0", "model.language_model.layers.1"]),
+        ("t5gemma2", [f"model.{side}.layers.{number}" for side in ("encoder.text_model", "decoder") for number in (0, 1)]),
+        ("zamba2", ["model.layers.0", "model.layers.1"]),
+    ],
+)
+def test_blocks_are_those_that_text_passes_and_of_nested_ones_the_outer(family, blocks):
+    model, _ = FAMILIES[family]()
+    names = {module: name for name, module in model.named_modules()}
+    assert [names[block] for block in transformer_blocks(model)] == blocks
+    checkpoint_blocks(model, 1)
+    recomputed = [name for module, name in names.items() if getattr(module, "gradient_checkpointing", False)]
+    assert [name for name in recomputed if isinstance(model.get_submodule(name), GradientCheckpointingLayer)] == blocks[:1]

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from job.errors import OutOfMemory
-from job.model.packing import PACKED
+from job.model.packing import accepts_packed
 from job.pipeline import train as module
 from job.pipeline.records import AdapterRecord, PlanRecord, StatusRecord
 from job.pipeline.train import train
@@ -33,7 +33,7 @@ class Loop:
 
     def train(self, model, data, collate, config, micro_batch, surroundings) -> TrainingResult:
         self.data, self.config, self.micro_batch, self.surroundings = data, config, micro_batch, surroundings
-        self.supervision, self.packed = surroundings.supervision, model.get_base_model().config._attn_implementation == PACKED
+        self.supervision, self.packed = surroundings.supervision, accepts_packed(model)
         self.batch = collate([{name: data[0][0][name] for name in ("input_ids", "labels")}])
         return RESULT
 

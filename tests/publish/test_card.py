@@ -18,6 +18,7 @@ FACTS = {
     "seq2seq": True,
     "template": 'Say "{input}":\n',
     "keeps_special_tokens": False,
+    "tokenizer": "",
     "proof": "8 of 8 answers the same, losses within 1.0e-06",
     "versions": {"lora-job": "0.2.0", "torch": "2.10.0"},
 }
@@ -46,6 +47,12 @@ def test_the_card_holds_what_the_hub_reads_and_what_a_person_needs(tmp_path):
     assert "| loss | 2.0000 | 0.5000 |  | -1.5000 | -1.7000 to -1.3000 |" in text
     assert "- `LORA_R`: 8" in text
     assert "- `lora-job`: 0.2.0\n- `torch`: 2.10.0" in text
+
+
+def test_what_was_added_to_the_tokenizer_is_told_and_nothing_where_nothing_was(tmp_path):
+    for said, expected in (('Added: "{".', '\n\nAdded: "{".\n\n## Limits'), ("", "`\n\n## Limits")):
+        write_card(tmp_path / "README.md", FACTS | {"tokenizer": said}, SCORES, {})
+        assert expected in (tmp_path / "README.md").read_text()
 
 
 def test_the_code_in_the_card_is_python(tmp_path):

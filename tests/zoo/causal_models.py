@@ -34,8 +34,10 @@ def ministral3() -> Tiny:
 
 
 def qwen2() -> Tiny:
-    """Qwen 1.5, 2, 2.5, QwQ, instruct models."""
-    return causal("Qwen2", vocabularies.qwen())
+    """Qwen 1.5, 2, 2.5, QwQ, instruct models, which sample and punish repetition if nobody says otherwise."""
+    model, tokenizer = causal("Qwen2", vocabularies.qwen())
+    model.generation_config.update(do_sample=True, temperature=0.7, top_p=0.8, top_k=20, repetition_penalty=1.1)
+    return model, tokenizer
 
 
 def qwen2_base() -> Tiny:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.zoo import page
 from tests.zoo.families import FAMILIES, build
-from tests.zoo.runs import Run, answers, call, rows
+from tests.zoo.runs import OF_FAMILY, Run, answers, call, rows
 
 ROWS: dict[str, page.Row] = {}
 """Of the page, by family; each process of pytest-xdist hands its own to the one that started it."""
@@ -20,7 +20,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp(name)
     build(name, folder / "base")
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows()))
-    code, said = call(folder)
+    code, said = call(folder, **OF_FAMILY.get(name, {}))
     assert code == 0, said
     run = Run(name, folder, said, answers(folder / "output" / "finished" / "evaluation.csv"))
     yield run

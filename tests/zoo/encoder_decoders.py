@@ -94,9 +94,11 @@ def bart() -> Tiny:
 
 
 def bart_cnn() -> Tiny:
-    """bart-large-cnn and its kin, as published: one token more than embeddings, and it is never used."""
+    """bart-large-cnn and its kin, as published: one token more than embeddings, and ways of answering for summaries."""
     tokenizer = vocabularies.bart(mask=False)
-    return _bart("Bart", tokenizer, vocab_size=len(tokenizer) - 1, forced_bos_token_id=0, forced_eos_token_id=2)
+    model, _ = _bart("Bart", tokenizer, vocab_size=len(tokenizer) - 1, forced_bos_token_id=0, forced_eos_token_id=2)
+    model.generation_config.update(num_beams=4, min_length=9, no_repeat_ngram_size=3, length_penalty=2.0, early_stopping=True)
+    return model, tokenizer
 
 
 def mvp() -> Tiny:

@@ -55,8 +55,7 @@ def _layout(run: Run) -> str:
     """How the rows of a batch stood beside each other, and why so."""
     if run.read("plan.json")["padding_free"]:
         return "packed rows"
-    reason = next((line for line in run.said.splitlines() if line.startswith("PADDING_FREE")), "")
-    return f"padded rows: {reason}"
+    return f"padded rows: {run.why_padded().partition(' (loss')[0]}"
 
 
 def page(rows: Mapping[str, Row]) -> str:

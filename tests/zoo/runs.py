@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import random
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ VARIABLES = {
     "SAVE_STRATEGY": "no", "METRICS": "exact_match,loss", "MAX_NEW_TOKENS": 12, "PER_DEVICE_EVAL_BATCH_SIZE": HELD_OUT,
     "PREPROCESSING_NUM_WORKERS": 1, "REPORT_TO": "none",
 }  # fmt: skip
+
+OF_FAMILY = {"nllb_plain": {"SOURCE_LANGUAGE": "eng_Latn", "TARGET_LANGUAGE": "deu_Latn"}}
+"""What a family cannot do without."""
 
 
 def rows() -> list[dict[str, str]]:
@@ -68,9 +72,13 @@ class Run:
         with safe_open(self.output / "adapter" / "adapter_model.safetensors", "pt") as file:
             return {name.removeprefix("base_model.model.").split(".lora_")[0] for name in file.keys()}  # noqa: SIM118
 
+    def why_padded(self) -> str:
+        """The reason that the job gave for padding the rows of a batch."""
+        return re.search("are padded, not packed: (.*)", self.said)[1]
+
     def job(self, *arguments: str, stop_after: int | None = None, **variables: object) -> tuple[int, str]:
         """`call` for the same model, rows and settings."""
-        return call(self.folder, *arguments, stop_after=stop_after, **variables)
+        return call(self.folder, *arguments, stop_after=stop_after, **OF_FAMILY.get(self.family, {}) | variables)
 
 
 def call(folder: Path, *arguments: str, stop_after: int | None = None, **variables: object) -> tuple[int, str]:
