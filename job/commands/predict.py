@@ -20,9 +20,15 @@ from job.data.chat import encode_open_chats
 from job.data.chat_content import warn_of_changes
 from job.data.chat_rows import opening_of
 from job.data.chat_template import Chat
+from job.data.column_mapping import AUTO, ColumnMapping
+from job.data.parts import ALL
 from job.data.read import Source, Table, read_table
+<<<<<<< HEAD
 from job.data.round_trip import RoundTrip, is_lossy
 from job.data.rows import ColumnMapping, to_chats, to_prompts
+=======
+from job.data.rows import to_chats, to_prompts
+>>>>>>> t_shapes
 from job.data.token_range import check_prompts
 from job.data.tokenise import cut_source, encode_prompts
 from job.data.unknown_text import list_characters
@@ -90,7 +96,7 @@ def predict(settings: Settings, file: str, output: str | None = None) -> None:
         record = AdapterRecord.read(folder.adapter_record)
         base = base_model(settings, record.base_model)
         tokenizer, config = load_tokenizer(base, folder.adapter), load_config(base)
-        table = read_table(Source("FILE", file, settings.sheet))
+        table = read_table(Source("FILE", file, settings.sheet, split=ALL))
         prompts = _shorten(_prompts(settings, record, table, tokenizer), _limit(record, config, tokenizer), tokenizer)
         names = [f"{table.source}: {table.row_name(index)}" for index in range(len(prompts))]
         check_prompts(prompts, names, tokenizer, embeddings(config))
@@ -146,7 +152,7 @@ def _prompts(settings: Settings, record: AdapterRecord, table: Table, tokenizer:
     """Token ids of the rows as the adapter was trained to read them."""
     columns = replace(
         column_mapping(settings),
-        input=settings.input_column if "input_column" in settings.model_fields_set else record.input_column,
+        input=record.input_column if settings.input_column == AUTO else settings.input_column,
         messages=record.messages_column,
         template=record.prompt_template,
         preprocess=record.preprocess,

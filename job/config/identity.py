@@ -1,6 +1,7 @@
 """What makes two runs the same run, and what distinguishes runs in a table."""
 
 from job.config.settings import Settings
+from job.data.column_mapping import AUTO, INPUT, MESSAGES, TARGET, TEMPLATE
 
 DOES_NOT_CHANGE_THE_RESULT = {
     "hf_token", "hf_token_file", "hf_home", "output_dir", "logs_dir", "run_name", "overwrite", "log_level", "logging_steps",
@@ -19,6 +20,14 @@ SECRETS = {"hf_token", "hf_token_file"}
 USUALLY_VARIED = (
     "model_id", "train_data", "learning_rate", "num_train_epochs", "effective_batch_size", "lora_r", "lora_alpha", "seed",
 )  # fmt: skip
+
+BEFORE_AUTO = {"input_column": INPUT, "target_column": TARGET, "messages_column": MESSAGES, "prompt_template": TEMPLATE}
+"""What `auto` was called before it recognised more than that; the data's fingerprint tells the rest apart."""
+
+
+def is_same(name: str, before: object, now: object) -> bool:
+    """Whether a setting has the value that it was recorded with."""
+    return before == now or (now == AUTO and BEFORE_AUTO.get(name) == before)
 
 
 def identity(settings: Settings) -> dict[str, object]:

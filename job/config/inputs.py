@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from job.config.settings import DEMO, Settings
+from job.data.column_mapping import ColumnMapping
 from job.data.prepare import DataConfig
 from job.data.read import Source
-from job.data.rows import ColumnMapping
 from job.model.languages import Languages
 from job.model.load import BaseModel
 from job.system.user_function import load_function
@@ -64,7 +64,13 @@ def eval_source(settings: Settings) -> Source | None:
 def column_mapping(settings: Settings) -> ColumnMapping:
     """What to take from the table."""
     return ColumnMapping(
-        settings.input_column, settings.target_column, settings.messages_column, settings.prompt_template, settings.preprocess
+        settings.input_column,
+        settings.target_column,
+        settings.messages_column,
+        settings.prompt_template,
+        settings.preprocess,
+        settings.empty_rows,
+        (settings.source_language, settings.target_language),
     )
 
 
@@ -83,5 +89,6 @@ def data_config(settings: Settings) -> DataConfig:
         max_truncated_targets=settings.max_truncated_targets,
         max_unknown_targets=settings.max_unknown_targets,
         add_tokens=settings.add_tokens,
+        own_held_out="eval_fraction" not in settings.model_fields_set,
         num_proc=settings.preprocessing_num_workers or os.cpu_count() or 1,
     )

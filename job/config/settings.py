@@ -73,27 +73,29 @@ class Settings(BaseSettings):
     train_data: str = DEMO
     """xlsx, csv, tsv, jsonl, json, parquet or arrow file, folder, glob, hub dataset id, or "demo" for the embedded one."""
     eval_data: str | None = None
-    """Held-out rows, in any of the same forms. Without it EVAL_FRACTION of TRAIN_DATA is held out."""
+    """Held-out rows, in any of the same forms. Without it the validation or test part of TRAIN_DATA, else EVAL_FRACTION of it."""
     eval_fraction: float = Field(0.2, gt=0, lt=1)
-    """Share of the rows that is held out when there is no EVAL_DATA."""
-    input_column: str = "input"
-    """Column of the inputs."""
-    target_column: str = "output_ground_truth"
-    """Column of the right answers."""
-    messages_column: str = "messages"
-    """Column of chats (causal models), used where the table has it and has no INPUT_COLUMN. What it may hold: docs/chats.md."""
+    """Share of the rows that is held out when there is no EVAL_DATA. If it is set, a test part of TRAIN_DATA is not used."""
+    input_column: str = "auto"
+    """Column of the inputs, or a field inside one (translation.en); auto: by the usual names, see docs/data.md."""
+    target_column: str = "auto"
+    """Column of the right answers, or a field inside one (answers.text); auto: by the usual names, see docs/data.md."""
+    messages_column: str = "auto"
+    """Column of chats (causal models); auto: messages or conversations. What it may hold: docs/chats.md."""
+    empty_rows: Literal["error", "drop"] = "error"
+    """What happens to rows without an input or an answer: error names them, drop leaves them out. Blank rows are skipped."""
     sheet: str | None = None
     """Sheet of an xlsx file; the first one if not set."""
     train_split: str = "train"
-    """Split of TRAIN_DATA, where it is a hub dataset or a saved DatasetDict."""
+    """Split of TRAIN_DATA, where it is a hub dataset, a saved DatasetDict, or a folder with files for train and test."""
     eval_split: str = "test"
-    """Split of EVAL_DATA, where it is a hub dataset or a saved DatasetDict."""
+    """Split of EVAL_DATA, where it has several; "validation" where it has no "test"."""
     source_language: str | None = None
     """Language of the inputs, for models that know languages by name (mBART, NLLB, M2M100), such as en_XX, eng_Latn or en."""
     target_language: str | None = None
     """Language of the answers, for the same models."""
-    prompt_template: str = "Input: {input}"
-    """What the model reads. {input} is INPUT_COLUMN; {any other column} works too."""
+    prompt_template: str = "auto"
+    """What the model reads: {input} is INPUT_COLUMN, {any other column} works too, or Jinja; auto: that of the data's shape."""
     preprocess: FileFunction | None = None
     """Python function that rewrites a row (dict to dict) before the template, as file.py:function."""
     max_source_length: Length = "auto"

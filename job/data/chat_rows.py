@@ -90,7 +90,7 @@ def _up_to_answer(chat: Chat) -> Chat:
     """`chat` without what follows the last answer that is trained on."""
     last = chat.messages[-1]
     if last["role"] != "assistant" or not (last.get("tool_calls") or text_of(last["content"]).strip()):
-        raise DataError(f"{chat.where}: the last message must be the assistant's answer.")
+        raise DataError(f"{chat.where}: the last message must be the assistant's answer. Delete what follows it.")
     answers = trained_answers(chat)
     if not answers:
         raise DataError(f'{chat.where}: no answer of the assistant follows a message and has a "weight" other than 0.')

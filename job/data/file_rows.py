@@ -19,6 +19,8 @@ class FileRows:
     """What a person calls each row: in a spreadsheet the header is row 1, and blank rows count."""
     notes: tuple[str, ...] = ()
     """What a person should know of how they were read, a line each."""
+    held_out: "FileRows | None" = None
+    """Rows for the evaluation, where the file holds them apart: its validation part, or its test part where there is none."""
 
 
 def of_rows(names: list[str], rows: Iterable[tuple[int, Sequence]], notes: Sequence[str] = ()) -> FileRows:
@@ -32,10 +34,23 @@ def of_rows(names: list[str], rows: Iterable[tuple[int, Sequence]], notes: Seque
     return FileRows(columns, numbers, tuple(notes))
 
 
+def distinct(names: Sequence[str]) -> list[str]:
+    """`names`, the second "Comment" as "Comment (2)"."""
+    taken, found = set(names), []
+    numbers: Counter[str] = Counter()
+    for name in names:
+        free = name
+        while numbers[name] and free in taken:
+            numbers[name] += 1
+            free = f"{name} ({numbers[name]})"
+        numbers[name] += not numbers[name]
+        taken.add(free)
+        found.append(free)
+    return found
+
+
 def check_header(where: str, names: list[str]) -> None:
-    """Raises DataError for a name that two columns have, and where no column has a name."""
-    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
-        raise DataError(f'{where}: two columns are named "{twice}". Rename one of them.')
+    """Raises DataError where no column has a name."""
     if not any(name.strip() for name in names):
         raise DataError(f"{where}: no header. Put the names of the columns into the first row.")
 

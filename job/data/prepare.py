@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -17,19 +18,22 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from job.data.added_tokens import tokenise_adding
 from job.data.chat_content import warn_of_changes
 from job.data.chat_rows import chats_of, question_of, shared_opening
+from job.data.column_mapping import AUTO, ColumnMapping
 from job.data.cut import cut, list_cut_rows
 from job.data.lengths import LengthLimits, Truncation, check_truncation, choose_lengths, measure_truncation
 from job.data.read import Source, Table, read_table
-from job.data.rows import ColumnMapping, to_examples
-from job.data.split import check_overlap, digest_keys, split_rows
+from job.data.rows import shape_of, to_examples
+from job.data.split import check_overlap, digest_keys, own_held_out, split_rows
 from job.data.token_lengths import ROWS_AT_ONCE, answer_lengths, token_lengths
 from job.data.token_range import check_rows
 from job.data.tokenise import Encoding, assemble
 from job.data.unknown_text import UnknownText
 from job.errors import DataError, SettingsError
 
+log = logging.getLogger(__name__)
+
 SUMMARY, CUT_ROWS = "summary.json", "truncated.csv"
-NOT_IN_FINGERPRINT = ("train", "evaluation", "num_proc", "max_unknown_targets", "add_tokens")
+NOT_IN_FINGERPRINT = ("train", "evaluation", "num_proc", "max_unknown_targets", "add_tokens", "own_held_out")
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class DataConfig:
     num_proc: int
     max_unknown_targets: float = 0.01
     add_tokens: str = "none"
+    own_held_out: bool = True
+    """Whether rows that `train` itself holds apart are the held-out ones, where there is no `evaluation`."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,8 @@ class PreparedData:
     opening: dict[str, Any] | None = None
     """The `messages` and `tools` that all training chats begin with: a system message that each question was asked after."""
     unknown: UnknownText = field(default_factory=UnknownText)
+    columns: ColumnMapping = field(default_factory=lambda: ColumnMapping(AUTO, AUTO, AUTO, AUTO).without_auto())
+    """What was taken from the table."""
 
 
 def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | None = None) -> PreparedData:
@@ -89,7 +97,14 @@ def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | 
     expected: the fingerprint that a run was begun with. Raises SettingsError if the content has another, and leaves `folder` alone.
     """
     train = read_table(config.train)
-    evaluation = read_table(config.evaluation) if config.evaluation else None
+    if not _is_tokenised(train):
+        shape = shape_of(train, config.columns)
+        log.info("%s: %s", train.source, shape.describe())
+        config = replace(config, columns=shape.columns)
+    if config.evaluation:
+        evaluation: Table | None = read_table(config.evaluation)
+    else:
+        evaluation = own_held_out(train, config.columns.target) if config.own_held_out else None
     fingerprint = _fingerprint(config, model, [train, evaluation])
     if expected not in (None, fingerprint):
         raise SettingsError(
@@ -109,7 +124,8 @@ def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | 
                 check_rows(part, model.tokenizer, model.embeddings, train.source)
         else:
             prepared = _tokenise_and_cut(train, evaluation, config, model, work)
-        _save(replace(prepared, fingerprint=fingerprint), folder, work / CUT_ROWS)
+        prepared = replace(prepared, fingerprint=fingerprint, columns=config.columns.without_auto())
+        _save(prepared, folder, work / CUT_ROWS)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return read_prepared(folder)
@@ -137,6 +153,7 @@ def read_prepared(folder: Path) -> PreparedData:
         target_lengths=summary.get("target_lengths", {}),
         opening=summary.get("opening"),
         unknown=UnknownText.from_dict(summary.get("unknown", {})),
+        columns=ColumnMapping(**summary.get("columns") or vars(ColumnMapping(AUTO, AUTO, AUTO, AUTO).without_auto())),
     )
 
 
@@ -243,6 +260,7 @@ def _fingerprint(config: DataConfig, model: ModelSpec, tables: list[Table | None
     asked = {name: value for name, value in asdict(config).items() if name not in NOT_IN_FINGERPRINT}
     if config.add_tokens != "none":  # as everywhere before there was such a setting
         digest.update(config.add_tokens.encode())
+    asked["columns"] = config.columns.identity()
     limits = asdict(model.limits)
     if model.limits.hard_target == model.limits.hard:  # as everywhere before answers had positions of their own
         del limits["hard_target"]
@@ -283,6 +301,7 @@ def _save(prepared: PreparedData, folder: Path, cut_rows: Path) -> None:
         "target_lengths": prepared.target_lengths,
         "opening": prepared.opening,
         "unknown": asdict(prepared.unknown),
+        "columns": asdict(prepared.columns),
     }
     if cut_rows.exists():
         shutil.copy(cut_rows, partial)

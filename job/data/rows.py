@@ -1,57 +1,76 @@
 """Table -> examples: prompt and right answer as text, or a chat; every cell that is used is checked."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
-from datasets import Dataset
+from datasets import Dataset, Features, Value
 
+from job.data.cell_text import answer_of, is_one_of_several, shown
 from job.data.chat_rows import chat_examples, open_chats
+from job.data.chat_shapes import find_chats
 from job.data.chat_template import Chat
+from job.data.column_mapping import AUTO, ColumnMapping
+from job.data.empty_rows import find_empty, is_empty
+from job.data.fields import parsed, with_fields
 from job.data.read import Table, in_memory
+from job.data.shapes import Shape, no_column, recognise
 from job.data.template import Template
+from job.data.token_lengths import ROWS_AT_ONCE
 from job.errors import DataError, SettingsError
 from job.system.user_function import describe, load_function
 
+log = logging.getLogger(__name__)
 
-@dataclass(frozen=True)
-class ColumnMapping:
-    """What to take from a table."""
+Row = dict[str, Any]
 
-    input: str
-    target: str
-    messages: str
-    template: str
-    preprocess: str | None = None
-    """A function that rewrites a row, as file.py:function."""
+
+def shape_of(table: Table, columns: ColumnMapping) -> Shape:
+    """How `table` is read, after PREPROCESS if there is one: its first row shows the columns.
+
+    Raises DataError or SettingsError where that is not clear.
+    """
+    if columns.preprocess:
+        table = _preprocess(replace(table, rows=table.rows.select([0])), columns.preprocess)
+    shape = recognise(table, columns)
+    if columns.template != AUTO:
+        Template(columns.template, shape.columns.input).check_names(list(shape.found))
+    return shape
 
 
 def to_examples(table: Table, columns: ColumnMapping, cache: Path) -> Dataset:
     """The examples of `table`: columns `input`, `prompt`, `ground_truth`, or for chats `messages`, and `row`, its name for people.
 
     cache: file where they are kept, so that a table larger than the memory will do.
-    Raises DataError naming the row and the column of the first cell that is missing, empty or no text.
+    Raises DataError naming the rows without an input or an answer, unless EMPTY_ROWS leaves them out; a log line says how many.
     """
     if columns.preprocess:
         table = _preprocess(table, columns.preprocess)
-    if is_chat(table, columns):
-        return chat_examples(table, columns.messages, cache)
+    shape = recognise(table, columns)
+    columns = shape.columns
+    if shape.is_chat:
+        found = find_chats(table, columns.messages)
+        return chat_examples(found.table if found else table, columns.messages, cache)
     template = Template(columns.template, columns.input)
+    table = with_fields(table, [columns.input, columns.target, *template.columns])
     _check_columns(table, columns, template)
-    for name, variable in ((columns.input, "INPUT_COLUMN"), (columns.target, "TARGET_COLUMN")):
-        _check_text(table, name, variable)
-    for name in template.columns:
-        _check_filled(table, name)
-    used = list(dict.fromkeys([columns.input, columns.target, *template.columns]))
+    used = list(dict.fromkeys([columns.input, columns.target, *_read_by(template, table)]))
+    left_out = find_empty(table, _rows(table, used), template.columns, columns)
+    _tell_of_several(table, columns.target)
 
     def make(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
-        rows = [dict(zip(batch, cells, strict=True)) for cells in zip(*batch.values(), strict=True)]
+        kept = [(index, row) for index, row in zip(indices, _unpacked(batch, table), strict=True) if index not in left_out]
+        prompts = [_fill(template, row, table, index) for index, row in kept]
+        inputs = [shown(row[columns.input]) for _, row in kept]
         return {
-            "input": batch[columns.input],
-            "prompt": [template.fill(row) for row in rows],
-            "ground_truth": batch[columns.target],
-            "row": [table.row_name(index) for index in indices],
+            "input": [
+                prompt if template.is_jinja or is_empty(text) else text for prompt, text in zip(prompts, inputs, strict=True)
+            ],
+            "prompt": prompts,
+            "ground_truth": [answer_of(row[columns.target]) for _, row in kept],
+            "row": [table.row_name(index) for index, _ in kept],
         }
 
     return _mapped(table.rows.select_columns(used), make, cache)
@@ -62,39 +81,40 @@ def to_prompts(table: Table, columns: ColumnMapping) -> list[str]:
     if columns.preprocess:
         table = _preprocess(table, columns.preprocess)
     template = Template(columns.template, columns.input)
+    table = with_fields(table, template.columns)
     for name in template.columns:
         if name not in table.rows.column_names:
-            raise DataError(_no_column(table, name, "INPUT_COLUMN" if name == columns.input else "PROMPT_TEMPLATE"))
-        _check_filled(table, name)
-    return [template.fill(row) for row in table.rows.select_columns(list(template.columns))]
+            raise no_column(table, name, "INPUT_COLUMN" if name == columns.input else "PROMPT_TEMPLATE")
+    used = _read_by(template, table)
+    find_empty(table, _rows(table, used), template.columns, replace(columns, target="", empty_rows="error"))
+    return [_fill(template, row, table, index) for index, row in enumerate(_rows(table, used))]
 
 
 def to_chats(table: Table, columns: ColumnMapping, opening: Chat) -> list[Chat]:
     """The chats of a table that wait for an answer: its messages, or a cell of the input column after `opening`."""
     if columns.preprocess:
         table = _preprocess(table, columns.preprocess)
-    if not is_chat(table, columns):
-        if columns.input not in table.rows.column_names:
-            raise DataError(_no_column(table, columns.input, "INPUT_COLUMN"))
-        _check_filled(table, columns.input)
-        return [
-            Chat([*opening.messages, {"role": "user", "content": text}], opening.tools, f"{table.source}: {table.row_name(index)}")
-            for index, text in enumerate(table.cells(columns.input))
-        ]
-    return open_chats(table, columns.messages)
-
-
-def is_chat(table: Table, columns: ColumnMapping) -> bool:
-    """Whether the rows of `table` are chats."""
-    return columns.messages in table.rows.column_names and columns.input not in table.rows.column_names
+    found = find_chats(table, columns.messages)
+    if found and columns.input not in table.rows.column_names:
+        return open_chats(found.table, columns.messages)
+    table = with_fields(table, [columns.input])
+    if columns.input not in table.rows.column_names:
+        raise no_column(table, columns.input, "INPUT_COLUMN")
+    find_empty(table, _rows(table, [columns.input]), (columns.input,), replace(columns, target="", empty_rows="error"))
+    return [
+        Chat(
+            [*opening.messages, {"role": "user", "content": shown(cell)}], opening.tools, f"{table.source}: {table.row_name(index)}"
+        )
+        for index, cell in enumerate(table.cells(columns.input))
+    ]
 
 
 def _preprocess(table: Table, spec: str) -> Table:
     function = load_function(spec, "PREPROCESS")
     rows = [_call(function, row, table.row_name(index), spec) for index, row in enumerate(table.rows)]
     names = dict.fromkeys(name for row in rows for name in row)
-    made, odd_cells = in_memory({name: [row.get(name) for row in rows] for name in names})
-    return replace(table, rows=made, odd_cells=odd_cells)
+    made, kept_as_json = in_memory({name: [row.get(name) for row in rows] for name in names})
+    return replace(table, rows=made, kept_as_json=kept_as_json)
 
 
 def _call(function: Callable, row: Mapping, row_name: str, spec: str) -> Mapping:
@@ -109,53 +129,52 @@ def _call(function: Callable, row: Mapping, row_name: str, spec: str) -> Mapping
 
 def _check_columns(table: Table, columns: ColumnMapping, template: Template) -> None:
     found = table.rows.column_names
-    if columns.target not in found:
-        raise DataError(_no_column(table, columns.target, "TARGET_COLUMN"))
-    if columns.input not in found:
-        raise DataError(_no_column(table, columns.input, "INPUT_COLUMN"))
-    for name in template.columns:
+    wanted = [(columns.target, "TARGET_COLUMN"), (columns.input, "INPUT_COLUMN")]
+    for name, variable in [*wanted, *((name, "PROMPT_TEMPLATE") for name in template.columns)]:
         if name not in found:
-            raise DataError(_no_column(table, name, "PROMPT_TEMPLATE"))
+            raise no_column(table, name, variable)
+        if getattr(table.rows.features[name], "dtype", "").endswith("binary"):
+            raise DataError(f'{table.source}: column "{name}" holds bytes that are no text. Set {variable} to another column.')
 
 
-def _no_column(table: Table, column: str, variable: str) -> str:
-    found = ", ".join(f'"{name}"' for name in table.rows.column_names)
-    advice = (
-        "Name only columns that exist in PROMPT_TEMPLATE" if variable == "PROMPT_TEMPLATE" else f"Set {variable} to one of them"
-    )
-    if "conversations" in table.rows.column_names:
-        advice += ", or MESSAGES_COLUMN=conversations for chats"
-    return f'{table.source}: no column "{column}"; found {found}. {advice}.'
+def _read_by(template: Template, table: Table) -> list[str]:
+    return table.rows.column_names if template.reads_whole_row else list(template.columns)
 
 
-def _check_text(table: Table, column: str, variable: str) -> None:
-    """Raises DataError unless every cell of `column` is text that is not blank."""
-    _check_filled(table, column)
-    kind = table.rows.features[column].dtype if hasattr(table.rows.features[column], "dtype") else "list"
-    index = table.odd_cells.get(column, None if kind in ("string", "large_string") else 0)
-    if index is not None:
-        shown = str(table.rows[index][column])[:40]
-        raise DataError(
-            f'{table.source}: {table.row_name(index)}, column "{column}": found {shown}, no text. '
-            f"Make the cells of that column text (in a spreadsheet: format it as text), or set {variable} to another column."
-        )
+def _tell_of_several(table: Table, target: str) -> None:
+    """Logs how many rows have a list of different answers, of which the first is trained on."""
+    if several := sum(is_one_of_several(row[target]) for row in _rows(table, [target])):
+        log.warning('%s: %d rows have several answers in "%s": the first of each is the right one', table.source, several, target)
 
 
-def _check_filled(table: Table, column: str) -> None:
-    """Raises DataError if a cell of `column` is null or blank."""
-    cells = table.rows.data.column(column)
-    if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type):
-        empty = [index for index, cell in enumerate(table.cells(column)) if cell is None or not cell.strip()]
-    else:
-        empty = [index for index, cell in enumerate(table.cells(column)) if cell is None] if cells.null_count else []
-    if empty:
-        more = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
-        raise DataError(
-            f'{table.source}: {table.row_name(empty[0])}{more}, column "{column}": the cell is empty. Fill it in or delete the row.'
-        )
+def _fill(template: Template, row: Row, table: Table, index: int) -> str:
+    """The prompt of a row; nested cells stand in it as JSON, but in Jinja, which looks into them."""
+    try:
+        return template.fill(row if template.is_jinja else {name: shown(cell) for name, cell in row.items()})
+    except SettingsError as error:
+        raise SettingsError(f"{table.source}: {table.row_name(index)}: {error}") from None
+
+
+def _rows(table: Table, names: list[str]) -> Iterator[Row]:
+    """The rows of these columns, few of them in memory at once."""
+    for batch in table.rows.select_columns(names).iter(batch_size=ROWS_AT_ONCE):
+        yield from _unpacked(batch, table)
+
+
+def _unpacked(batch: dict[str, list], table: Table) -> Iterator[Row]:
+    """The rows of a batch; cells that are kept as JSON as what they say."""
+    cells = [map(parsed, cells) if name in table.kept_as_json else cells for name, cells in batch.items()]
+    yield from (dict(zip(batch, row, strict=True)) for row in zip(*cells, strict=True))
 
 
 def _mapped(rows: Dataset, make: Callable, cache: Path) -> Dataset:
     """What `make` makes of batches of `rows` and their indices, without the columns that were there."""
-    columns = rows.column_names
-    return rows.map(make, batched=True, with_indices=True, remove_columns=columns, cache_file_name=str(cache), desc="read")
+    return rows.map(
+        make,
+        batched=True,
+        with_indices=True,
+        remove_columns=rows.column_names,
+        features=Features({name: Value("string") for name in ("input", "prompt", "ground_truth", "row")}),
+        cache_file_name=str(cache),
+        desc="read",
+    )

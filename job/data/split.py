@@ -1,12 +1,15 @@
 """Training rows and held-out rows: the same on every machine, duplicates on one side."""
 
 import hashlib
+import logging
 from collections.abc import Iterable
 
 import numpy as np
 
 from job.data.read import Table
 from job.errors import DataError
+
+log = logging.getLogger(__name__)
 
 
 def digest_keys(keys: Iterable[str], seed: int) -> np.ndarray:
@@ -39,6 +42,26 @@ def split_rows(digests: np.ndarray, eval_fraction: float, table: Table) -> tuple
             "Add rows, or name held-out ones in EVAL_DATA."
         )
     return training, np.sort(held_out)
+
+
+def own_held_out(train: Table, target: str) -> Table | None:
+    """The rows that `train` holds apart; None, with a warning, where they have no answers, as the test rows of a competition.
+
+    target: the column of the answers.
+    """
+    held_out = train.held_out
+    if held_out is None or len(held_out.rows) == 0:
+        return None
+    is_there = target in held_out.rows.column_names
+    if target in train.rows.column_names and (not is_there or all(cell in (None, "") for cell in held_out.cells(target))):
+        log.warning(
+            '%s: %s and the other rows that are held apart have no "%s": EVAL_FRACTION of the training rows is held out instead',
+            train.source,
+            held_out.row_name(0),
+            target,
+        )
+        return None
+    return held_out
 
 
 def check_overlap(train_digests: np.ndarray, eval_digests: np.ndarray, train: Table, evaluation: Table) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from job.config.identity import without_evaluation
+from job.config.identity import is_same, without_evaluation
 from job.config.settings import Settings
 from job.errors import DiskFull, Interrupted, JobError, SettingsError
 from job.pipeline.run_folder import WRITTEN, RunFolder
@@ -120,7 +120,7 @@ def _check_settings(folder: RunFolder, settings: dict[str, object]) -> None:
         replace(folder.read_settings(), settings=settings, content={}).write(folder.settings)
         return
     before = folder.read_settings().settings
-    different = [name for name, value in settings.items() if name in before and before[name] != value]
+    different = [name for name, value in settings.items() if name in before and not is_same(name, before[name], value)]
     if different == [EPOCHS] and before[EPOCHS] < settings[EPOCHS] and not folder.adapter.exists():
         log.warning("NUM_TRAIN_EPOCHS was %g and is %g: the run trains to the new end", before[EPOCHS], settings[EPOCHS])
         update_settings(folder, settings)

@@ -15,7 +15,6 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -59,7 +58,7 @@ def _translate(error: BaseException, what: str) -> JobError | None:
         return InputMissing(f"{what} has no such repository, or it is private. Check the name; for a private one set HF_TOKEN.")
     if isinstance(error, HFValidationError):
         return InputMissing(f'{what} has no such name. A hub id looks like "google/flan-t5-base", a folder must exist.')
-    if constants.HF_HUB_OFFLINE and isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled):
+    if constants.HF_HUB_OFFLINE and isinstance(error, LocalEntryNotFoundError | ConnectionError):
         return InputMissing(f"{what} is not asked: HF_HUB_OFFLINE is set and the cache does not have it. Unset HF_HUB_OFFLINE.")
     status = error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else 0
     if status in DENIED:

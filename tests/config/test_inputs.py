@@ -18,8 +18,8 @@ from job.config.inputs import (
     train_source,
 )
 from job.config.settings import Settings
+from job.data.column_mapping import ColumnMapping
 from job.data.read import Source
-from job.data.rows import ColumnMapping
 from job.errors import SettingsError
 from job.model.load import BaseModel
 

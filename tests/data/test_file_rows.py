@@ -81,7 +81,9 @@ def test_a_sheet_is_chosen_by_its_name_and_is_else_the_first():
     path = workbook("a.xlsx", first=[("a",), ("x",)], second=[("a",), ("y",)])
     assert read_columns("", path, None)[0] == {"a": ["x"]}
     assert read_columns("", path, "second")[0] == {"a": ["y"]}
-    with pytest.raises(DataError, match=r'^TRAIN_DATA=a.xlsx: no sheet "third"; found "first", "second". Set SHEET to one of them.$'):
+    with pytest.raises(
+        DataError, match=r'^TRAIN_DATA=a.xlsx: no sheet "third"; found "first", "second". Set SHEET to one of them.$'
+    ):
         read_columns("X=a.xlsx", path, "third")
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from job.data import prepare as module
+from job.data.column_mapping import ColumnMapping
 from job.data.lengths import LengthLimits
 from job.data.prepare import DataConfig, ModelSpec, load_prepared, prepare
 from job.data.read import Source
-from job.data.rows import ColumnMapping
 from job.data.unknown_text import UnknownText
 from job.errors import DataError, SettingsError
 from tests.data.chat_templates import CHATML, QWEN3, make_tokenizer

@@ -6,8 +6,9 @@ import pytest
 from datasets import Dataset
 
 from job.data.chat_rows import chats_of
+from job.data.column_mapping import ColumnMapping
 from job.data.read import Source, Table
-from job.data.rows import ColumnMapping, to_examples
+from job.data.rows import to_examples
 from job.errors import DataError
 
 COLUMNS = ColumnMapping("question", "answer", "messages", "{instruction}: {input} ({{year {year}}})")

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from openpyxl import Workbook
 from openpyxl.utils.exceptions import IllegalCharacterError
 
+from job.data.column_mapping import ColumnMapping
 from job.data.lengths import LengthLimits
 from job.data.prepare import DataConfig, ModelSpec, load_prepared, prepare
 from job.data.read import Source
-from job.data.rows import ColumnMapping
 from job.errors import JobError
 from tests.data.chat_templates import CHATML, GEMMA2, GPT_OSS, LLAMA3_1, MISTRAL, QWEN3, make_tokenizer
 

@@ -1,0 +1,204 @@
+"""Which columns of a table are inputs and right answers: as a person says, else by the names that data usually has."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from job.data.chat_shapes import find_chats
+from job.data.column_mapping import AUTO, INPUT, MESSAGES, TARGET, TEMPLATE, ColumnMapping
+from job.data.fields import field, parsed
+from job.data.file_rows import quoted
+from job.data.header import is_data
+from job.data.read import Table
+from job.data.template import Template
+from job.data.usual_names import USUAL
+from job.errors import DataError
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a table is read."""
+
+    kind: str
+    columns: ColumnMapping
+    found: tuple[str, ...]
+    """The columns of the table."""
+    is_chat: bool = False
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The columns that are read, in the order of the table."""
+        if self.is_chat:
+            names = [self.columns.messages, "tools", "system"]
+        else:
+            template = Template(self.columns.template, self.columns.input)
+            names = [*template.columns, self.columns.target, *(self.found if template.reads_whole_row else ())]
+        roots = {name if name in self.found else name.partition(".")[0] for name in names}
+        return tuple(name for name in self.found if name in roots)
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The columns that nobody reads."""
+        return tuple(name for name in self.found if name not in self.used)
+
+    def describe(self) -> str:
+        """One line for a person: what was recognised, which columns are read, and which are not."""
+        if self.is_chat:
+            found = f"{self.kind}, from {quoted(self.used)}"
+        else:
+            prompt = Template(self.columns.template, self.columns.input).columns or self.used
+            found = f"{self.kind}: inputs from {quoted(prompt)}, right answers from {quoted([self.columns.target])}"
+        return f"{found}; not used: {quoted(self.unused)}" if self.unused else f"{found}; every column is used"
+
+
+def recognise(table: Table, columns: ColumnMapping) -> Shape:
+    """How `table` is read. Raises DataError where no shape fits, or several do and the person has not said which."""
+    names, found, chats = _by_usual_spelling(table), tuple(table.rows.column_names), find_chats(table, columns.messages)
+    chat = Shape(chats.form, replace(columns, messages=chats.column), found, is_chat=True) if chats else None
+    if columns.input != AUTO and (has_field(table, columns.input) or not chat):
+        given = replace(columns, target=_target(table, columns, names), template=_or(columns.template, TEMPLATE))
+        return Shape("as set", given, found)
+    if chat and (columns.input != AUTO or columns.messages != AUTO):
+        return chat
+    if INPUT in names and columns.target in (AUTO, TARGET) and TARGET in names:
+        return Shape("input and right answer", _filled(columns, names[INPUT], names[TARGET], TEMPLATE), found)
+    fits = _fits(table, columns, names) or _of_template(table, columns, names)
+    if len(fits) + bool(chat) > 1:
+        ways = [f"INPUT_COLUMN={fit.columns.input} with TARGET_COLUMN={fit.columns.target}" for fit in fits]
+        ways += [f"MESSAGES_COLUMN={chat.columns.messages}"] if chat else []
+        raise DataError(f"{table.source}: the columns can be read in {len(ways)} ways: {', or '.join(ways)}. Set what you mean.")
+    if fits and columns.template != AUTO and _means_column_input(columns.template, found):
+        return replace(fits[0], columns=replace(fits[0].columns, input=INPUT))
+    if fits or chat:
+        return fits[0] if fits else chat  # type: ignore[return-value]
+    if MESSAGES in found and columns.messages == AUTO:  # whose first cells are no chats: the rows will be told
+        return Shape("chats", replace(columns, messages=MESSAGES), found, is_chat=True)
+    raise DataError(f"{table.source}: {_advice(table, columns)}")
+
+
+def no_column(table: Table, column: str, variable: str) -> DataError:
+    """The error that `variable` names a column that `table` does not have."""
+    advice = (
+        "Name only columns that exist in PROMPT_TEMPLATE" if variable == "PROMPT_TEMPLATE" else f"Set {variable} to one of them"
+    )
+    if variable != "PROMPT_TEMPLATE" and is_data(table):
+        advice = "The first row looks like data: put a row with the names of the columns above it"
+    if "conversations" in table.rows.column_names:
+        advice += ", or MESSAGES_COLUMN=conversations for chats"
+    return DataError(f'{table.source}: no column "{column}"; found {quoted(table.rows.column_names)}. {advice}.')
+
+
+def _means_column_input(template: str, found: Sequence[str]) -> bool:
+    """Whether {input} in `template` is the column that is called so."""
+    return INPUT in found and INPUT in Template(template, INPUT).columns
+
+
+def has_field(table: Table, name: str) -> bool:
+    """Whether `name` is a column, or a field inside one."""
+    column, _, inside = name.partition(".")
+    found = table.rows.column_names
+    return name in found or bool(inside and column in found and any(_look(table, column, inside)))
+
+
+def _look(table: Table, column: str, inside: str) -> list:
+    """What the first cells have there."""
+    return [field(cell, inside.split(".")) is not None for cell in first_cells(table, column, 50)]
+
+
+def first_cells(table: Table, column: str, count: int) -> list:
+    """The first cells of a column, parsed where they are JSON text."""
+    return [parsed(cell) for cell in table.rows.select_columns([column])[:count][column]]
+
+
+def _fits(table: Table, columns: ColumnMapping, names: Mapping[str, str]) -> list[Shape]:
+    """The shapes that the names of the columns allow, without those that leave out what another takes."""
+    fits: dict[frozenset[str], Shape] = {frozenset(["translation"]): shape for shape in _translation(table, columns)}
+    for usual in USUAL:
+        inputs = usual.inputs_in(names)
+        targets = [columns.target] if columns.target != AUTO else [names.get(name, name) for name in usual.targets]
+        target = next((name for name in targets if has_field(table, name)), None)
+        if inputs and target and target not in inputs and columns.input in (AUTO, names[inputs[0]]):
+            main = names[usual.inputs[0]]
+            shape = Shape(usual.kind, _filled(columns, main, target, usual.template(names)), tuple(table.rows.column_names))
+            fits.setdefault(frozenset([*inputs, target]), shape)
+    return [shape for taken, shape in fits.items() if not any(taken < other for other in fits)]
+
+
+def _translation(table: Table, columns: ColumnMapping) -> list[Shape]:
+    """The shape of {"translation": {"en": ..., "de": ...}}. Raises DataError where it is not known which is which."""
+    if "translation" not in table.rows.column_names or AUTO not in (columns.input, columns.target):
+        return []
+    cell = next((cell for cell in first_cells(table, "translation", 50) if isinstance(cell, dict)), {})
+    keys = [_language(keys_of, cell) for keys_of in columns.languages]
+    source, target = keys if len(cell) > 1 else (None, None)
+    if len(cell) > 1 and (source is None or target is None):
+        pairs = [f"translation.{key}" for key in cell][:2]
+        raise DataError(
+            f"{table.source}: which language is the input? Set INPUT_COLUMN={pairs[0]} and TARGET_COLUMN={pairs[1]}, or the other "
+            "way round."
+        )
+    filled = _filled(columns, f"translation.{source}", f"translation.{target}", TEMPLATE)
+    return [Shape("translation", filled, tuple(table.rows.column_names))] if source else []
+
+
+def _language(code: str | None, cell: Mapping) -> str | None:
+    """The key of `cell` that a language code such as de_DE or deu_Latn means."""
+    return next((key for key in cell if code and code.lower().startswith(key.lower())), None)
+
+
+def _of_template(table: Table, columns: ColumnMapping, names: Mapping[str, str]) -> list[Shape]:
+    """The shape of a table whose inputs only PROMPT_TEMPLATE names; none where its answers are not known."""
+    if columns.template == AUTO:
+        return []
+    used = [names.get(name, name) for name in Template(columns.template, INPUT).columns]
+    known = {name for usual in USUAL for name in usual.targets} | {TARGET}
+    targets = [columns.target] if columns.target != AUTO else [names[name] for name in names if name in known]
+    left = [name for name in targets if name not in used]
+    if len(left) != 1 or not used or not all(has_field(table, name) for name in used):
+        return []
+    filled = _filled(columns, INPUT if INPUT in used else used[0], left[0], columns.template)
+    return [Shape("as PROMPT_TEMPLATE says", filled, tuple(table.rows.column_names))]
+
+
+def _target(table: Table, columns: ColumnMapping, names: Mapping[str, str]) -> str:
+    """The column of the right answers where that of the inputs is set."""
+    if columns.target != AUTO:
+        return columns.target
+    if not has_field(table, columns.input):
+        raise no_column(table, columns.input, "INPUT_COLUMN")
+    found = {names[TARGET]} if TARGET in names else {shape.columns.target for shape in _fits(table, columns, names)}
+    if len(found) == 1:
+        return found.pop()
+    raise DataError(f"{table.source}: {_advice(table, columns)}")
+
+
+def _advice(table: Table, columns: ColumnMapping) -> str:
+    found = f"found {quoted(table.rows.column_names)}"
+    if table.rows.column_names == ["text"]:
+        return (
+            'there is only a column "text". The job learns right answers to inputs and measures them; it does not go on with '
+            "pre-training on plain text. Split it into columns such as prompt and completion."
+        )
+    if is_data(table):
+        return f"the first row looks like data: {found}. Put a row with the names of the columns above it."
+    missing = [name for name, value in (("INPUT_COLUMN", columns.input), ("TARGET_COLUMN", columns.target)) if value == AUTO]
+    return f"no usual pair of input and right answer; {found}. Set {' and '.join(missing)}."
+
+
+def _filled(columns: ColumnMapping, source: str, target: str, template: str) -> ColumnMapping:
+    """`columns` with these in place of each AUTO."""
+    return replace(
+        columns, input=_or(columns.input, source), target=_or(columns.target, target), template=_or(columns.template, template)
+    )
+
+
+def _or(value: str, recognised: str) -> str:
+    return recognised if value == AUTO else value
+
+
+def _by_usual_spelling(table: Table) -> dict[str, str]:
+    """The columns by their names in small letters, with _ for spaces; as they are spelt, where two would be the same."""
+    spelt: dict[str, list[str]] = {}
+    for name in table.rows.column_names:
+        spelt.setdefault(re.sub(r"[\s\-_]+", "_", name.strip().lower()), []).append(name)
+    return {usual: usual if usual in names else names[0] for usual, names in spelt.items() if usual in names or len(names) == 1}
