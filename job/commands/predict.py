@@ -23,12 +23,8 @@ from job.data.chat_template import Chat
 from job.data.column_mapping import AUTO, ColumnMapping
 from job.data.parts import ALL
 from job.data.read import Source, Table, read_table
-<<<<<<< HEAD
 from job.data.round_trip import RoundTrip, is_lossy
-from job.data.rows import ColumnMapping, to_chats, to_prompts
-=======
 from job.data.rows import to_chats, to_prompts
->>>>>>> t_shapes
 from job.data.token_range import check_prompts
 from job.data.tokenise import cut_source, encode_prompts
 from job.data.unknown_text import list_characters

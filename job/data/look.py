@@ -17,7 +17,12 @@ class TableFacts:
     source: str
     rows: int
     kept: int
-    """Rows that became examples; the others are in `notes`."""
+    """Rows that became examples."""
+    left_out: tuple[str, ...] = ()
+    """Names of the first rows that did not, having no input or no answer."""
+    sheet: str | None = None
+    shape: str = ""
+    """What the table was recognised as."""
     used: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     files: tuple[tuple[str, int], ...] = ()
@@ -146,8 +151,8 @@ class Look:
             return ""
         one, other = self.shared.first
         return (
-            f"{self.shared.rows:,} of {self.held_out.rows:,} held-out inputs are those of training rows, but for case, white space, "
-            f"sentence marks or what was cut; the first: {one} is {other}. Their scores may be memory: leave one of each pair out."
+            f"{self.shared.rows:,} of {self.held_out.rows:,} held-out inputs are those of training rows but for case, white space, "
+            f"sentence marks or what was cut; the first: {one} is {other}. Their scores may be memory: take out one of each pair."
         )
 
     def _one_label(self) -> str:
@@ -163,7 +168,10 @@ class Look:
     def _alike(self) -> Iterable[str]:
         if self.answers.alike:
             groups = "; ".join(" and ".join(map(quote, group)) for group in self.answers.alike[:3])
-            yield f"Labels differ in case, white space or sentence marks alone: {groups}. Exact match tells them apart: write each one way."
+            yield (
+                f"Labels differ in nothing but case, white space or sentence marks: {groups}. Exact match tells them apart: write "
+                "each in one way."
+            )
 
     def _unseen(self) -> str:
         found = self.answers.unseen

@@ -17,7 +17,7 @@ from datasets import Dataset
 from job.data.look import Answers, Found, Label, PartCounts
 from job.data.token_lengths import ROWS_AT_ONCE
 
-SENTENCE_MARKS = re.compile(r"""[.,;:!?¡¿…"'`´“”„‘’‚«»‹›。，、；：！？「」『』।؟،؛]+(?!\d)""")
+SENTENCE_MARKS = re.compile(r"""[.,;:!?¡¿…"'`´“”„‘’‚«»‹›。，、；：！？「」『』।؟،؛]+(?!\d)""")  # noqa: RUF001
 """But where a digit follows: 3.5 is not 35."""
 MOST_LABELS = 50
 """Different answers that may still be labels."""
@@ -49,10 +49,10 @@ def count_part(rows: Dataset, seq2seq: bool) -> tuple[PartCounts, Hashes]:
     inputs = np.fromiter(_input_hashes(rows, seq2seq), np.int64, len(rows))
     answers, short, wordless = np.empty(len(rows), np.int64), [], []
     for start, batch in _batches(rows, ["input", "ground_truth"]):
-        texts = [text.strip() for text in batch["ground_truth"].to_pylist()]
+        texts = [(text or "").strip() for text in batch["ground_truth"].to_pylist()]
         answers[start : start + len(texts)] = [hash(text) for text in texts]
         wordless += [start + place for place, text in enumerate(texts) if not any(map(str.isalnum, text))]
-        short += [start + place for place, text in enumerate(batch["input"].to_pylist()) if len(text.strip()) < SHORT]
+        short += [start + place for place, text in enumerate(batch["input"].to_pylist()) if len((text or "").strip()) < SHORT]
     hashes = Hashes(inputs, answers)
     contradictory, repeated, reachable = _compare(rows, hashes)
     counts = PartCounts(len(rows), contradictory, reachable, repeated, _found(rows, short), _found(rows, wordless))
@@ -121,7 +121,8 @@ def count_answers(training: tuple[Dataset, Hashes], held_out: tuple[Dataset, Has
     order = np.lexsort((first, -counts))
     shown = order[:SHOWN_LABELS] if are_labels else order[:1][counts[order[:1]] >= FREQUENT * len(rows)]
     frequent = [
-        Label(_answer(rows, first[place]), int(counts[place]), int((other_hashes.answers == values[place]).sum())) for place in shown
+        Label(_answer(rows, first[place]), int(counts[place]), int((other_hashes.answers == values[place]).sum()))
+        for place in shown
     ]
     if not are_labels:
         return Answers(len(values), tuple(frequent))
@@ -153,17 +154,22 @@ def find_shared(pairs: Sequence[tuple[Hashed, Hashed]]) -> Found:
         if len(found) and not first:
             same = int((hashes == other_hashes[found[0]]).argmax())
             first = (row_name(others, found[0]), row_name(rows, same))
-        names.update(others[found]["row"] if "row" in others.column_names else (row_name(others, place) for place in found))
+        names.update(row_names(others, found))
     return Found(len(names), first)
+
+
+def row_names(rows: Dataset, indices: np.ndarray) -> list[str]:
+    """What a person calls these rows."""
+    return list(map(str, rows[indices]["row"])) if "row" in rows.column_names else [f"row {index + 1}" for index in indices]
 
 
 def row_name(rows: Dataset, index: int | np.integer) -> str:
     """What a person calls a row."""
-    return rows[int(index)]["row"] if "row" in rows.column_names else f"row {int(index) + 1}"
+    return row_names(rows, np.asarray([index]))[0]
 
 
 def _answer(rows: Dataset, index: int | np.integer) -> str:
-    return rows[int(index)]["ground_truth"].strip()
+    return (rows[int(index)]["ground_truth"] or "").strip()
 
 
 def _found(rows: Dataset, places: list[int]) -> Found:

@@ -15,7 +15,8 @@ from job.config.settings import Settings
 from job.data.added_tokens import add_tokens
 from job.data.chat import ends_of_turns
 from job.data.lengths import LengthLimits
-from job.data.prepare import ModelSpec, PreparedData, prepare, read_prepared
+from job.data.prepare import ModelSpec, prepare
+from job.data.prepared import PreparedData, read_prepared
 from job.data.special_tokens import special_tokens_in_answers
 from job.data.token_lengths import token_lengths
 from job.model.answering import answering_config, load_own_config

@@ -7,7 +7,7 @@ from statistics import median
 
 from job.config.identity import variables
 from job.config.inputs import published_model_id, train_source
-from job.data.prepare import PreparedData
+from job.data.prepared import PreparedData
 from job.data.token_lengths import expand_counts
 from job.evaluation.evaluate import read_csv
 from job.evaluation.metrics import LOWER_IS_BETTER

@@ -10,7 +10,8 @@ import pytest
 from job.data import prepare as module
 from job.data.column_mapping import ColumnMapping
 from job.data.lengths import LengthLimits
-from job.data.prepare import DataConfig, ModelSpec, load_prepared, prepare
+from job.data.prepare import DataConfig, ModelSpec, prepare
+from job.data.prepared import load_prepared
 from job.data.read import Source
 from job.data.unknown_text import UnknownText
 from job.errors import DataError, SettingsError

@@ -13,7 +13,8 @@ from openpyxl.utils.exceptions import IllegalCharacterError
 
 from job.data.column_mapping import ColumnMapping
 from job.data.lengths import LengthLimits
-from job.data.prepare import DataConfig, ModelSpec, load_prepared, prepare
+from job.data.prepare import DataConfig, ModelSpec, prepare
+from job.data.prepared import load_prepared
 from job.data.read import Source
 from job.errors import JobError
 from tests.data.chat_templates import CHATML, GEMMA2, GPT_OSS, LLAMA3_1, MISTRAL, QWEN3, make_tokenizer
