@@ -25,6 +25,7 @@ from job.data.prepared import PreparedData, load_prepared, read_prepared, save_p
 from job.data.read import Source, Table, read_table
 from job.data.row_counts import hash_normalised
 from job.data.rows import shape_of, to_examples
+from job.data.shapes import Shape
 from job.data.split import check_overlap, digest_keys, own_held_out, split_rows
 from job.data.token_lengths import ROWS_AT_ONCE, answer_lengths, token_lengths
 from job.data.token_range import check_rows
@@ -76,6 +77,7 @@ def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | 
     expected: the fingerprint that a run was begun with. Raises SettingsError if the content has another, and leaves `folder` alone.
     """
     train = read_table(config.train)
+    shape = None
     if not _is_tokenised(train):
         shape = shape_of(train, config.columns)
         log.info("%s: %s", train.source, shape.describe())
@@ -97,7 +99,7 @@ def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | 
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        if _is_tokenised(train):
+        if shape is None:
             prepared = _adopt(train, evaluation, config, fingerprint)
             parts = (prepared.train, prepared.evaluation)
             for part in parts:
@@ -106,7 +108,7 @@ def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | 
                 facts = [describe_table(table) for table in (train, evaluation) if table]
                 prepared = replace(prepared, look=make_look(parts, model.seq2seq, model.tokenizer, facts))
         else:
-            prepared = _tokenise_and_cut(train, evaluation, config, model, work)
+            prepared = _tokenise_and_cut((train, evaluation), shape, config, model, work)
         prepared = replace(prepared, fingerprint=fingerprint, columns=config.columns.without_auto())
         save_prepared(prepared, folder, work / CUT_ROWS)
     finally:
@@ -114,9 +116,14 @@ def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | 
     return read_prepared(folder)
 
 
-def _tokenise_and_cut(train: Table, evaluation: Table | None, config: DataConfig, model: ModelSpec, work: Path) -> PreparedData:
-    """work: folder of what is between the steps, on disk so that rows of any number take the same memory."""
-    examples, held_out, tables = _examples(train, evaluation, config, work)
+def _tokenise_and_cut(
+    read: tuple[Table, Table | None], shape: Shape, config: DataConfig, model: ModelSpec, work: Path
+) -> PreparedData:
+    """read: the tables of training and held-out rows. shape: of the first.
+
+    work: folder of what is between the steps, on disk so that rows of any number take the same memory.
+    """
+    examples, held_out, tables = _examples(*read, config, work)
     encoding = Encoding(model.tokenizer, model.seq2seq, model.answering.decoder_start_token_id, ends=_ends(model.answering))
     tokenised, unknown = tokenise_adding((examples, held_out), encoding, config.add_tokens, config.num_proc, work)
     unknown.check(config.max_unknown_targets, config.add_tokens)
@@ -148,7 +155,7 @@ def _tokenise_and_cut(train: Table, evaluation: Table | None, config: DataConfig
     tokenizer = add_tokens(model.tokenizer, unknown.added)
     questions = [(part, hash_normalised(_keys(part), len(part))) for part in (examples, held_out)]
     chats = count_chats(chain(chats_of(examples), chats_of(held_out))) if chat else None
-    facts = _facts(train, evaluation, (examples, held_out), config.columns)
+    facts = _facts(read, (examples, held_out), shape)
     look = make_look((train_rows, eval_rows), model.seq2seq, tokenizer, facts, (questions[0], questions[1]), chats)
     return PreparedData(train_rows, eval_rows, train_truncation, eval_truncation, "", chat, *counts, opening, unknown, look=look)
 
@@ -177,12 +184,13 @@ def _examples(
     return examples, held_out, (train, evaluation)
 
 
-def _facts(train: Table, evaluation: Table | None, examples: tuple[Dataset, Dataset], columns: ColumnMapping) -> list[TableFacts]:
+def _facts(read: tuple[Table, Table | None], examples: tuple[Dataset, Dataset], shape: Shape) -> list[TableFacts]:
     """What became of each table."""
+    train, evaluation = read
     if evaluation is None:
-        return [describe_table(train, examples, shape_of(train, columns))]
-    pairs = zip((train, evaluation), examples, strict=True)
-    return [describe_table(table, (part,), shape_of(table, columns)) for table, part in pairs]
+        return [describe_table(train, examples, shape)]
+    other = replace(shape_of(evaluation, shape.columns), kind=shape.kind)
+    return [describe_table(train, examples[:1], shape), describe_table(evaluation, examples[1:], other)]
 
 
 def _keys(examples: Dataset) -> Iterator[str]:
