@@ -65,8 +65,14 @@ def read_prepared(folder: Path) -> PreparedData:
         opening=summary.get("opening"),
         unknown=UnknownText.from_dict(summary.get("unknown", {})),
         look=Look.from_dict(summary.get("look")),
-        columns=ColumnMapping(**summary.get("columns") or vars(ColumnMapping(AUTO, AUTO, AUTO, AUTO).without_auto())),
+        columns=_columns(summary.get("columns")),
     )
+
+
+def _columns(kept: dict[str, Any] | None) -> ColumnMapping:
+    if kept is None:  # prepared before a shape was recognised
+        return ColumnMapping(AUTO, AUTO, AUTO, AUTO).without_auto()
+    return ColumnMapping(**{**kept, "languages": tuple(kept["languages"])})
 
 
 def save_prepared(prepared: PreparedData, folder: Path, cut_rows: Path) -> None:
