@@ -31,8 +31,9 @@ def as_text(cell: Any) -> Any:
 def text_rows(rows: Dataset) -> Dataset:
     """`rows` with text in all columns but those that nest; columns of text stay mapped from the disk."""
     rows = rows.flatten_indices() if rows._indices is not None else rows
-    arrays = {name: text_array(rows.data.column(name), rows.features.get(name)) for name in rows.column_names}
-    return Dataset(pa.table(arrays)) if any(arrays[name] is not rows.data.column(name) for name in arrays) else rows
+    columns = {name: rows.data.column(name) for name in rows.column_names}
+    texts = {name: text_array(cells, rows.features.get(name)) for name, cells in columns.items()}
+    return Dataset(pa.table(texts)) if any(texts[name] is not columns[name] for name in texts) else rows
 
 
 def text_array(cells: pa.ChunkedArray, feature: object = None) -> pa.ChunkedArray:

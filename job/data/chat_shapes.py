@@ -22,6 +22,8 @@ class FoundChats:
     column: str
     table: Table
     """The table with the chats in `column`."""
+    sources: tuple[str, ...]
+    """The columns that they are made of."""
 
 
 @dataclass(frozen=True)
@@ -40,20 +42,24 @@ def find_chats(table: Table, column: str) -> FoundChats | None:
     """The chats in `column`, or where `table` has them if it is AUTO; None if there are none."""
     names = table.rows.column_names
     if column in names:
-        return FoundChats("chats", column, _with_system(table, column))
+        return _in_column("chats", column, table)
     if column not in (AUTO, MESSAGES):
         return None
     usual = next((name for name in COLUMNS_OF_CHATS if name in names and _is_chat(first_cell(table, name))), None)
     if usual and column == AUTO:
-        return FoundChats("ShareGPT" if _is_sharegpt(first_cell(table, usual)) else "chats", usual, _with_system(table, usual))
+        return _in_column("ShareGPT" if _is_sharegpt(first_cell(table, usual)) else "chats", usual, table)
     prompt = first_cell(table, "prompt") if "prompt" in names else None
     if _is_chat(prompt):
-        return FoundChats("prompt and completion as messages", MESSAGES, _joined(table))
+        return FoundChats("prompt and completion as messages", MESSAGES, _joined(table), ("prompt", "completion", "tools"))
     if set(FLAT) <= set(names):
-        return FoundChats("tree of replies", MESSAGES, _paths(table, list(_flat(table))))
+        return FoundChats("tree of replies", MESSAGES, _paths(table, list(_flat(table))), FLAT)
     if isinstance(prompt, dict) and {"text", "role", "replies"} <= set(prompt):
-        return FoundChats("tree of replies", MESSAGES, _paths(table, list(_nested(table))))
+        return FoundChats("tree of replies", MESSAGES, _paths(table, list(_nested(table))), ("prompt",))
     return None
+
+
+def _in_column(form: str, column: str, table: Table) -> FoundChats:
+    return FoundChats(form, column, _with_system(table, column), (column, "tools", "system"))
 
 
 def first_cell(table: Table, column: str) -> Any:

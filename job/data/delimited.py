@@ -9,7 +9,7 @@ from pathlib import Path
 from openpyxl.utils import get_column_letter
 
 from job.data.encodings import Decoded, decode
-from job.data.file_rows import FileRows, check_header, distinct, of_rows
+from job.data.file_rows import FileRows, ambiguous, check_header, distinct, of_rows, printable
 from job.data.layout import DELIMITERS, QUOTES, WHOLE_LINE, Layout, find_layout, is_table
 from job.errors import DataError
 
@@ -44,17 +44,25 @@ def _read_table(where: str, path: Path, decoded: Decoded) -> FileRows:
     layout, rows = read_cells(where, decoded.text, find_layout(decoded.text, suffix))
     if not rows:
         raise DataError(f"{where}: {path.name} is blank. Put a header and some rows into it.")
-    (header_number, header), *below = rows
-    header = [name.strip().strip("\ufeff\u200b") for name in header]
+    (header_number, first), *below = rows
+    header = [name.strip().strip("\ufeff\u200b") for name in first]
     check_header(where, header)
     while not header[-1]:
         header.pop()
+    repetitions = [number for number, row in below if row == first]
+    below = [(number, row) for number, row in below if row != first]
     _check_width(where, header_number, header, below)
-    notes = [*decoded.notes, *_layout_notes(path.name, layout, USUAL.get(suffix), rows), *_cell_notes(path.name, header, below)]
+    again = [f"{path.name}: the header stands in {_listed(repetitions)} again, which is left out."] if repetitions else []
+    notes = [
+        *decoded.notes,
+        *again,
+        *_layout_notes(path.name, layout, USUAL.get(suffix), rows),
+        *_cell_notes(path.name, header, below),
+    ]
     places = [place for place, name in enumerate(header) if name or _filled(below, place)]
     names = distinct([header[place] or get_column_letter(place + 1) for place in places])
     cells = ((number, [row[place] or None if place < len(row) else None for place in places]) for number, row in below)
-    return of_rows(names, cells, notes)
+    return replace(of_rows(names, cells, notes), unusable=ambiguous(header))
 
 
 def read_cells(where: str, text: str, layout: Layout) -> tuple[Layout, Numbered]:
@@ -84,12 +92,12 @@ def _check_width(where: str, header_number: int, header: list[str], rows: Number
     cells = max(place for place, cell in enumerate(wide[0][1], 1) if cell.strip())
     if len(header) == 1 and len(wide) == len(rows):
         raise DataError(
-            f'{where}: row {header_number} ("{header[0][:40]}") is no header: the rows below have {cells} cells. '
+            f'{where}: row {header_number} ("{printable(header[0], 40)}") is no header: the rows below have {cells} cells. '
             "Delete what stands above the names of the columns."
         )
-    more = f" and {len(wide) - 1} more" if len(wide) > 1 else ""
+    have = f"and {len(wide) - 1} more have" if len(wide) > 1 else "has"
     raise DataError(
-        f"{where}: row {wide[0][0]}{more}: {cells} cells, the header has {len(header)}. "
+        f"{where}: row {wide[0][0]} {have} {cells} cells, the header has {len(header)}. "
         "Put text that contains the delimiter or a line break in double quotes, or name the further columns."
     )
 

@@ -24,8 +24,9 @@ def find_empty(table: Table, rows: Iterable[dict], inputs: Sequence[str], column
     """Indices of the rows to leave out: blank ones, and with EMPTY_ROWS=drop those without input or answer.
 
     rows: of `table`. inputs: columns that the prompt is made of; a row with one of them filled has an input.
-    Raises DataError for rows without input or answer, unless they are to be dropped.
+    Raises DataError for columns that cannot be used, and for rows without input or answer, unless they are to be dropped.
     """
+    table.check_usable([*inputs, columns.input, columns.target])
     blank, missing = [], {columns.target: [], columns.input: []}  # type: ignore[var-annotated]
     for index, row in enumerate(rows):
         no_input = bool(inputs) and all(is_empty(shown(row[name])) for name in inputs)
@@ -37,7 +38,7 @@ def find_empty(table: Table, rows: Iterable[dict], inputs: Sequence[str], column
     if blank and not columns.target:
         missing[columns.input] = sorted(blank + missing[columns.input])
     elif blank:
-        log.info("%s: %d blank rows are skipped: %s", table.source, len(blank), _names(table, blank))
+        log.info("%s: blank rows are skipped (%d): %s", table.source, len(blank), _names(table, blank))
     for column, indices in missing.items():
         if indices and columns.empty_rows == "error":
             raise DataError(

@@ -43,6 +43,8 @@ What charset-normalizer finds is right for other scripts (below), but it takes s
 """
 OTHER_SCRIPTS = ["cp1251", "koi8_r", "cp866", "cp1253", "cp1255", "cp1256", "cp874", "cp932", "gb18030", "big5", "cp949"]
 MARKS, MARKS_IN_WORDS = "€‚„…‘’“”–—•§°´«»¿¡©®™²³½·×\xa0\xad", "’·´–—\xa0\xad"
+BROKEN = re.compile("\ufffd|[\u00c2\u00c3][\u0080-\u00bf\u0152-\u0192\u2013-\u203a\u20ac\u2122]|\u00e2\u20ac")
+"""The sign of a letter that was lost, and UTF-8 that was read as cp1252: ü as Ã¼, ’ as â€™."""
 SAMPLE_BYTES, SAMPLE_WORDS = 100_000, 2_000
 
 
@@ -71,9 +73,13 @@ def decode(where: str, name: str, content: bytes) -> Decoded:
             raise DataError(_damaged(where, name, content, encoding, error.start + len(mark))) from None
         encoding, text = _decode_of_a_country(where, name, content)
         notes = (_told(name, encoding, text),)
+    text = text.rstrip("\x1a")  # DOS ended texts with it
     if nulls := text.count("\0"):
         text = text.replace("\0", "")
         notes += (f"{name}: {nulls} NUL characters are left out, which no text has; look whether the file is whole.",)
+    if broken := BROKEN.search(text):
+        shown = text[max(0, broken.start() - 10) : broken.end() + 10].split("\n")[0].strip()
+        notes += (f"{name}: letters were lost or garbled before it was saved, as in {shown!r}. Export it once more, as UTF-8.",)
     return Decoded(text, encoding, bool(mark), notes)
 
 

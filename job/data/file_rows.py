@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from job.errors import DataError
 
@@ -21,6 +21,8 @@ class FileRows:
     """What a person should know of how they were read, a line each."""
     held_out: "FileRows | None" = None
     """Rows for the evaluation, where the file holds them apart: its validation part, or its test part where there is none."""
+    unusable: dict[str, str] = field(default_factory=dict)
+    """Columns whose cells are not what they should be: what is wrong and what to do. No fault unless one of them is used."""
 
 
 def of_rows(names: list[str], rows: Iterable[tuple[int, Sequence]], notes: Sequence[str] = ()) -> FileRows:
@@ -49,6 +51,13 @@ def distinct(names: Sequence[str]) -> list[str]:
     return found
 
 
+def ambiguous(names: Iterable[str]) -> dict[str, str]:
+    """What is wrong with each name that several columns have."""
+    return {
+        name: f"{count} columns have that name: rename the others" for name, count in Counter(names).items() if name and count > 1
+    }
+
+
 def check_header(where: str, names: list[str]) -> None:
     """Raises DataError where no column has a name."""
     if not any(name.strip() for name in names):
@@ -56,5 +65,11 @@ def check_header(where: str, names: list[str]) -> None:
 
 
 def quoted(names: Iterable[str]) -> str:
-    """`"a", "b"`."""
-    return ", ".join(f'"{name}"' for name in names)
+    """`"a", "b"`, each on one line and not at any length."""
+    return ", ".join(f'"{printable(name, 80)}"' for name in names)
+
+
+def printable(text: str, longest: int = 200) -> str:
+    """`text` on one line, for a message: control characters and broken ones written out, long ones cut in the middle."""
+    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    return shown if len(shown) <= longest else f"{shown[: longest // 2]}...{shown[-longest // 2 :]}"

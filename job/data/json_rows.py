@@ -91,6 +91,8 @@ def _explain(error: json.JSONDecodeError) -> str:
         return "single quotes; JSON wants double ones"
     if here.startswith(("None", "True", "False")):
         return f"{here.split(',')[0].split('}')[0].strip()[:5]} is Python's; JSON writes null, true and false"
+    if error.msg.startswith("Invalid control character"):
+        return "a tab or a line break in a text; JSON writes \\t and \\n"
     return error.msg
 
 

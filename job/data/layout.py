@@ -13,7 +13,7 @@ WHOLE_LINE = "\0"
 """The delimiter of a table of one column, whose cells may hold all others: no text has it (see `encodings`)."""
 QUOTES = ("doubled", "backslash", "none")
 """How a double quote within a cell is written; "none" where quotes mean nothing."""
-SAMPLE_ROWS = 200
+SAMPLE_ROWS, SAMPLE_LETTERS = 200, 2**20
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[\t;,|]*(\r\n|\n|\r|$)', re.IGNORECASE)
 """The first line that tells Excel the delimiter, and that Excel doesn't show."""
 
@@ -42,7 +42,10 @@ class Layout:
 
     def sample(self, text: str) -> list[list[str]]:
         """The first rows that are not blank."""
-        return [row for row in islice(self.rows(text, strict=False), SAMPLE_ROWS) if any(map(str.strip, row))]
+        rows = list(islice(self.rows(text[:SAMPLE_LETTERS], strict=False), SAMPLE_ROWS))
+        if len(text) > SAMPLE_LETTERS and 1 < len(rows) < SAMPLE_ROWS:
+            rows.pop()  # it may be cut
+        return [row for row in rows if any(map(str.strip, row))]
 
 
 def _with_doubled_quotes(text: str) -> str:
@@ -80,11 +83,12 @@ def is_table(text: str) -> bool:
     return _is_even(rows) or (layout.delimiter == "\t" and _evenness(text, "\t")[1] > 0.5)
 
 
-def _evenness(text: str, delimiter: str) -> tuple[bool, float, int]:
-    """Whether the header has several cells, the share of the rows that have as many, and how many."""
+def _evenness(text: str, delimiter: str) -> tuple[bool, float, bool, int]:
+    """Whether the header has several cells, the share of the rows that have as many, whether no space follows, how many."""
     samples = [Layout(delimiter, quotes).sample(text) for quotes in ("doubled", "backslash")]
     columns = len(samples[0][0]) if samples[0] else 0
-    return columns > 1, max(map(_share, samples)), columns
+    spaced = any(cell.startswith(" ") for row in samples[0] for cell in row)  # as behind a comma in a sentence
+    return columns > 1, max(map(_share, samples)), not spaced, columns
 
 
 def _is_even(rows: list[list[str]]) -> bool:

@@ -5,6 +5,7 @@ import glob
 import hashlib
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
 from job.data.configurations import files_of_card
+from job.data.file_rows import printable
 from job.data.parts import sort_into_parts
 from job.data.unpack import inner_name, is_table_name
 from job.errors import DataError, InputMissing, first_line
@@ -40,12 +42,6 @@ class Found:
     def name(self, path: Path) -> str:
         """What a person calls one of the files."""
         return printable(str(path.relative_to(self.folder)) if self.folder and path.is_relative_to(self.folder) else path.name)
-
-
-def printable(text: str, longest: int = 200) -> str:
-    """`text` on one line, for a message: control characters and broken ones written out, long ones cut in the middle."""
-    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-    return shown if len(shown) <= longest else f"{shown[: longest // 2]}...{shown[-longest // 2 :]}"
 
 
 @contextmanager
@@ -116,8 +112,9 @@ def _without_ending(where: str, location: str, suffixes: Sequence[str]) -> tuple
     if path.is_symlink():
         raise InputMissing(f"{where}: a link to {printable(str(path.readlink()))}, which is not there. Put the file there.")
     beside = sorted(other for other in path.parent.iterdir() if not is_hidden(other)) if path.parent.is_dir() else []
-    meant = [other for other in beside if is_readable(other, suffixes) and bare_name(other).lower() == path.name.lower()]
-    if len(meant) == 1 and bare_name(path) == path.name:
+    wanted = _folded(path.name)
+    meant = [other for other in beside if is_readable(other, suffixes) and wanted in map(_folded, (other.name, bare_name(other)))]
+    if len(meant) == 1:
         return meant[0], (f"{printable(location)} is read as {printable(meant[0].name)}.",)
     is_hub_id = HUB_ID.fullmatch(location) and path.suffix.lower() not in suffixes
     if is_hub_id and not ("/" in location and path.parent.is_dir()) and not meant:
@@ -127,6 +124,11 @@ def _without_ending(where: str, location: str, suffixes: Sequence[str]) -> tuple
     there = f" {what_is_there(path, beside, suffixes)}".rstrip()
     windows = " Paths of Windows mean nothing here." if re.match(r"[A-Za-z]:[\\/]", location) else ""
     raise InputMissing(f"{where}: no such file.{there}{windows} Check the path; in a container it begins with /data/.")
+
+
+def _folded(name: str) -> str:
+    """`name`, alike however its letters are encoded (a Mac writes ü as two) and whether they are capitals."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def nearest(location: str, suffixes: Sequence[str]) -> list[str]:

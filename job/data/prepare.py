@@ -77,6 +77,7 @@ def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | 
     expected: the fingerprint that a run was begun with. Raises SettingsError if the content has another, and leaves `folder` alone.
     """
     train = read_table(config.train)
+    _tell(train)
     shape = None
     if not _is_tokenised(train):
         shape = shape_of(train, config.columns)
@@ -86,6 +87,8 @@ def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | 
         evaluation: Table | None = read_table(config.evaluation)
     else:
         evaluation = own_held_out(train, config.columns.target) if config.own_held_out else None
+    if evaluation:
+        _tell(evaluation)
     fingerprint = _fingerprint(config, model, [train, evaluation])
     if expected not in (None, fingerprint):
         raise SettingsError(
@@ -231,6 +234,11 @@ def _adopt(train: Table, evaluation: Table | None, config: DataConfig, fingerpri
 def _untruncated(rows: Dataset) -> Truncation:
     longest = int(token_lengths(rows, "input_ids").max()), int(token_lengths(rows, "labels").max())
     return Truncation(len(rows), *longest, 0, 0, 0, 0)
+
+
+def _tell(table: Table) -> None:
+    for note in table.notes:
+        log.info("%s: %s", table.source, note)
 
 
 def _fingerprint(config: DataConfig, model: ModelSpec, tables: list[Table | None]) -> str:

@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,14 @@ from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, l
 
 from job.data.cell_text import as_text, text_rows
 from job.data.delimited import read_delimited, read_text
-from job.data.file_rows import Cells, FileRows, quoted
+from job.data.file_rows import Cells, FileRows, printable, quoted
 from job.data.join import join
 from job.data.json_rows import read_json
 from job.data.parts import ALL, HELD_OUT, choose_splits, part_of
-from job.data.places import Found, find_files, listed, locate, nearest, place_errors, printable
+from job.data.places import Found, find_files, listed, locate, nearest, place_errors
 from job.data.token_lengths import ROWS_AT_ONCE
 from job.data.unpack import unpacked
-from job.data.workbook import read_workbook
+from job.data.workbook import WORKBOOKS, read_workbook
 from job.errors import DataError, InputMissing, first_line
 from job.system.hub import hub_errors
 
@@ -36,7 +36,7 @@ READERS = {
     ".ndjson": read_json,
     ".json": read_json,
 }
-SUFFIXES = (".xlsx", *READERS, *MAPPED)
+SUFFIXES = (*WORKBOOKS, *READERS, *MAPPED)
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,8 @@ class Table:
     """What a person should know of how they were read, a line each."""
     held_out: "Table | None" = None
     """Rows for the evaluation, where the source holds them apart: its validation part, or its test part where there is none."""
+    unusable: dict[str, str] = field(default_factory=dict)
+    """Columns whose cells are not what they should be: what is wrong and what to do. No fault unless one of them is used."""
     kept_as_json: frozenset[str] = frozenset()
     """Columns whose lists and objects are of different forms, which Arrow would change: each such cell is JSON text."""
 
@@ -81,6 +83,12 @@ class Table:
                 return f"{name} row {number}"
             before += rows
         return f"row {number}"
+
+    def check_usable(self, names: Iterable[str]) -> None:
+        """Raises DataError for the first of the columns `names` whose cells are not what they should be."""
+        for name in names:
+            if name in self.unusable:
+                raise DataError(f'{self.source}: column "{printable(name)}": {self.unusable[name]}.')
 
     def cells(self, column: str) -> Iterator[Any]:
         """The cells of a column, few of them in memory at once."""
@@ -104,8 +112,8 @@ def read_table(source: Source) -> Table:
         else:
             table = _read_hub(source)
     if len(table.rows) == 0:
-        names = f"the columns {quoted(table.rows.column_names[:5])} and " if table.rows.column_names else ""
-        raise DataError(f"{source}: {names}no rows. Put at least a header and some rows into it.")
+        below = f" below {quoted(table.rows.column_names[:5])}" if table.rows.column_names else ""
+        raise DataError(f"{source}: no rows{below}. Put at least a header and some rows into it.")
     return table
 
 
@@ -154,7 +162,8 @@ def _join(source: Source, found: Found, paths: list[Path]) -> Table:
     files = tuple((name, len(table.rows)) for name, table in tables.items())
     notes = (*notes, *(note for table in tables.values() for note in table.notes))
     kept_as_json = {name for table in tables.values() for name in (*table.kept_as_json, *_nested(table.rows))} - _nested(rows)
-    return Table(source, rows, numbers, files, notes, kept_as_json=frozenset(kept_as_json))
+    unusable = {column: f"{name}: {why}" for name, table in tables.items() for column, why in table.unusable.items()}
+    return Table(source, rows, numbers, files, notes, unusable=unusable, kept_as_json=frozenset(kept_as_json))
 
 
 def _nested(rows: Dataset) -> set[str]:
@@ -183,7 +192,7 @@ def _read_file(source: Source, path: Path, name: str | None) -> Table:
 
 def _of_file(source: Source, found: FileRows) -> Table:
     rows, kept_as_json = in_memory(found.columns)
-    return Table(source, rows, found.numbers, notes=found.notes, kept_as_json=kept_as_json)
+    return Table(source, rows, found.numbers, notes=found.notes, unusable=found.unusable, kept_as_json=kept_as_json)
 
 
 def _read_mapped(where: str, path: Path) -> Dataset:

@@ -13,6 +13,7 @@ from job.data.chat_rows import chat_examples, open_chats
 from job.data.chat_shapes import find_chats
 from job.data.chat_template import Chat
 from job.data.column_mapping import AUTO, ColumnMapping
+from job.data.column_names import as_spelt
 from job.data.empty_rows import find_empty, is_empty
 from job.data.fields import parsed, with_fields
 from job.data.read import Table, in_memory
@@ -80,6 +81,7 @@ def to_prompts(table: Table, columns: ColumnMapping) -> list[str]:
     """The prompts of a table without right answers."""
     if columns.preprocess:
         table = _preprocess(table, columns.preprocess)
+    columns = as_spelt(columns, table.rows.column_names)
     template = Template(columns.template, columns.input)
     table = with_fields(table, template.columns)
     for name in template.columns:
@@ -94,6 +96,7 @@ def to_chats(table: Table, columns: ColumnMapping, opening: Chat) -> list[Chat]:
     """The chats of a table that wait for an answer: its messages, or a cell of the input column after `opening`."""
     if columns.preprocess:
         table = _preprocess(table, columns.preprocess)
+    columns = as_spelt(columns, table.rows.column_names)
     found = find_chats(table, columns.messages)
     if found and columns.input not in table.rows.column_names:
         return open_chats(found.table, columns.messages)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from job.data.chat_shapes import find_chats
 from job.data.column_mapping import AUTO, INPUT, MESSAGES, TARGET, TEMPLATE, ColumnMapping
+from job.data.column_names import as_spelt
 from job.data.fields import field, parsed
 from job.data.file_rows import quoted
 from job.data.header import is_data
@@ -23,13 +24,19 @@ class Shape:
     columns: ColumnMapping
     found: tuple[str, ...]
     """The columns of the table."""
-    is_chat: bool = False
+    chat_columns: tuple[str, ...] = ()
+    """What chats are made of; nothing where the rows are none."""
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether the rows are chats."""
+        return bool(self.chat_columns)
 
     @property
     def used(self) -> tuple[str, ...]:
         """The columns that are read, in the order of the table."""
         if self.is_chat:
-            names = [self.columns.messages, "tools", "system"]
+            names = list(self.chat_columns)
         else:
             template = Template(self.columns.template, self.columns.input)
             names = [*template.columns, self.columns.target, *(self.found if template.reads_whole_row else ())]
@@ -53,12 +60,13 @@ class Shape:
 
 def recognise(table: Table, columns: ColumnMapping) -> Shape:
     """How `table` is read. Raises DataError where no shape fits, or several do and the person has not said which."""
+    columns = as_spelt(columns, table.rows.column_names)
     names, found, chats = _by_usual_spelling(table), tuple(table.rows.column_names), find_chats(table, columns.messages)
-    chat = Shape(chats.form, replace(columns, messages=chats.column), found, is_chat=True) if chats else None
+    chat = Shape(chats.form, replace(columns, messages=chats.column), found, chats.sources) if chats else None
     if columns.input != AUTO and (has_field(table, columns.input) or not chat):
         given = replace(columns, target=_target(table, columns, names), template=_or(columns.template, TEMPLATE))
         return Shape("as set", given, found)
-    if chat and (columns.input != AUTO or columns.messages != AUTO):
+    if chat and (columns.input != AUTO or columns.messages != AUTO or chats.column not in found):  # type: ignore[union-attr]
         return chat
     if INPUT in names and columns.target in (AUTO, TARGET) and TARGET in names:
         return Shape("input and right answer", _filled(columns, names[INPUT], names[TARGET], TEMPLATE), found)
@@ -72,7 +80,7 @@ def recognise(table: Table, columns: ColumnMapping) -> Shape:
     if fits or chat:
         return fits[0] if fits else chat  # type: ignore[return-value]
     if MESSAGES in found and columns.messages == AUTO:  # whose first cells are no chats: the rows will be told
-        return Shape("chats", replace(columns, messages=MESSAGES), found, is_chat=True)
+        return Shape("chats", replace(columns, messages=MESSAGES), found, (MESSAGES, "tools"))
     raise DataError(f"{table.source}: {_advice(table, columns)}")
 
 

@@ -16,6 +16,7 @@ from job.config.identity import (
     format_value,
     hparams,
     identity,
+    is_same,
     training_identity,
     variables,
     without_evaluation,
@@ -127,3 +128,12 @@ def test_the_variables_are_such_that_a_person_could_set_them(tmp_path):
 )  # fmt: skip
 def test_a_value_is_written_as_in_dotenv(value, text):
     assert format_value(value) == text
+
+
+def test_auto_is_what_the_names_of_before_were_and_nothing_else_is():
+    assert is_same("input_column", "input", "auto")
+    assert is_same("prompt_template", "Input: {input}", "auto")
+    assert not is_same("input_column", "question", "auto")
+    assert not is_same("input_column", "auto", "input")
+    assert not is_same("task", "input", "auto")
+    assert is_same("seed", 1, 1)

@@ -18,7 +18,7 @@ from job.config.inputs import (
     train_source,
 )
 from job.config.settings import Settings
-from job.data.column_mapping import ColumnMapping
+from job.data.column_mapping import AUTO, ColumnMapping
 from job.data.read import Source
 from job.errors import SettingsError
 from job.model.load import BaseModel
@@ -84,8 +84,10 @@ def test_the_rows_are_where_the_settings_say():
 
 
 def test_what_is_taken_from_the_table_is_what_the_settings_name():
-    settings = Settings(input_column="a", target_column="b", messages_column="c", prompt_template="{a}", preprocess="p.py:f")
-    assert column_mapping(settings) == ColumnMapping("a", "b", "c", "{a}", "p.py:f")
+    asked = {"input_column": "a", "target_column": "b", "messages_column": "c", "prompt_template": "{a}", "preprocess": "p.py:f"}
+    settings = Settings(**asked, empty_rows="drop", source_language="en", target_language="de")
+    assert column_mapping(settings) == ColumnMapping("a", "b", "c", "{a}", "p.py:f", "drop", ("en", "de"))
+    assert column_mapping(Settings()) == ColumnMapping(AUTO, AUTO, AUTO, AUTO)
 
 
 def test_the_data_is_prepared_as_the_settings_say():
@@ -97,6 +99,8 @@ def test_the_data_is_prepared_as_the_settings_say():
     assert (made.eval_fraction, made.seed, made.max_lengths, made.too_long) == (0.5, 3, ("p90", "7"), "drop")
     assert (made.max_truncated_targets, made.num_proc, made.evaluation) == (0.2, 3, None)
     assert data_config(Settings()).num_proc == os.cpu_count()
+    assert not made.own_held_out  # EVAL_FRACTION is asked for
+    assert data_config(Settings()).own_held_out
 
 
 def test_a_preprocess_function_that_is_missing_is_told_before_anything_is_read():

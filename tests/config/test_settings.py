@@ -22,7 +22,7 @@ def test_defaults_are_the_published_recipe():
     recipe = (settings.lora_r, settings.lora_alpha, settings.lora_dropout, settings.learning_rate, settings.num_train_epochs)
     assert recipe == (16, 32, 0.05, 1e-3, 5)
     assert (settings.effective_batch_size, settings.lr_scheduler_type, settings.eval_fraction) == (8, "linear", 0.2)
-    assert (settings.prompt_template, settings.report_to, settings.trust_remote_code) == ("Input: {input}", ("tensorboard",), False)
+    assert (settings.prompt_template, settings.report_to, settings.trust_remote_code) == ("auto", ("tensorboard",), False)
 
 
 @pytest.mark.parametrize(

@@ -201,3 +201,27 @@ def test_rows_of_tokens_cannot_be_given_further_ones(request_, reader, tmp_path)
     adopted = replace(request_, train=Source("TRAIN_DATA", str(tmp_path / "data" / "train")), add_tokens="auto")
     with pytest.raises(SettingsError, match=r"ADD_TOKENS=auto: the rows of .* are tokens already. Set ADD_TOKENS=none\."):
         prepare(adopted, reader, tmp_path / "other")
+
+
+def test_the_test_part_of_a_folder_is_what_is_held_out_and_is_not_trained_on(request_, reader, tmp_path):
+    """Another share that is held out changes nothing then, and own_held_out=False splits the training part alone."""
+    (tmp_path / "d").mkdir()
+    rows = Path(request_.train.location).read_text().splitlines()
+    (tmp_path / "d" / "train.csv").write_text("\n".join(rows[:15]) + "\n")
+    (tmp_path / "d" / "test.csv").write_text("\n".join([rows[0], *rows[15:18]]) + "\n")
+    asked = replace(request_, train=Source("TRAIN_DATA", str(tmp_path / "d")))
+    made = prepare(asked, reader, tmp_path / "data")
+    assert [row["input"] for row in made.evaluation] == [row.split(",")[0] for row in rows[15:18]]
+    assert len(made.train) == 14
+    split = prepare(replace(asked, own_held_out=False), reader, tmp_path / "split")
+    assert {row["input"] for row in split.evaluation} <= {row["input"] for row in made.train}
+    assert len(split.train) + len(split.evaluation) == 14
+
+
+def test_a_row_that_is_in_both_parts_of_a_folder_is_told_by_its_files(request_, reader, tmp_path):
+    (tmp_path / "d").mkdir()
+    rows = Path(request_.train.location).read_text()
+    (tmp_path / "d" / "train.csv").write_text(rows)
+    (tmp_path / "d" / "test.csv").write_text(rows + "x,y\n")
+    with pytest.raises(DataError, match=r"the first is test.csv row 2, which is train.csv row 2 of TRAIN_DATA="):
+        prepare(replace(request_, train=Source("TRAIN_DATA", str(tmp_path / "d"))), reader, tmp_path / "data")

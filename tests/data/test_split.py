@@ -1,12 +1,13 @@
 """Training rows and held-out rows."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from datasets import Dataset
 
 from job.data.read import Source, Table
-from job.data.split import digest_keys, split_rows
+from job.data.split import digest_keys, own_held_out, split_rows
 from job.errors import DataError
 
 TABLE = Table(Source("TRAIN_DATA", "a.csv"), Dataset.from_dict({"input": []}))
@@ -54,3 +55,17 @@ def test_a_huge_group_of_duplicates_does_not_swallow_the_training_rows():
 def test_one_question_cannot_be_split():
     with pytest.raises(DataError, match="1 different rows are too few"):
         split_rows(digest_keys(["same"] * 10, 42), 0.2, TABLE)
+
+
+def test_rows_that_a_table_keeps_apart_are_held_out_unless_they_have_no_answers(caplog):
+    def kept_apart(**columns: list) -> Table:
+        return Table(Source("TRAIN_DATA", "d"), Dataset.from_dict(columns), [2], (("test.csv", 1),))
+
+    train = Table(Source("TRAIN_DATA", "d"), Dataset.from_dict({"input": ["a"], "output": ["b"]}))
+    answered = kept_apart(input=["c"], output=["d"])
+    assert own_held_out(replace(train, held_out=answered), "output") is answered
+    assert own_held_out(train, "output") is None
+    assert caplog.records == []
+    for without in (kept_apart(input=["c"]), kept_apart(input=["c"], output=[None])):
+        assert own_held_out(replace(train, held_out=without), "output") is None
+        assert 'test.csv row 2 and the other rows that are held apart have no "output"' in caplog.messages[-1]

@@ -63,26 +63,31 @@ def test_an_empty_cell(run_job, t5_folder, write_rows, value):
     fail(run_job, t5_folder, 65, 'row 4, column "output_ground_truth": the cell is empty', TRAIN_DATA=write_rows(rows, "a.jsonl"))
 
 
-@pytest.mark.parametrize(("value", "shown"), [(42, "found 42"), (4.5, "found 4.5"), (["a"], "found ['a']"), (True, "found True")])
-def test_a_cell_that_is_no_text(run_job, t5_folder, write_rows, value, shown):
-    fail(run_job, t5_folder, 65, 'row 4, column "input"', shown, TRAIN_DATA=write_rows(changed(3, "input", value), "a.jsonl"))
+def test_columns_that_can_be_read_in_two_ways(run_job, t5_folder, write_rows):
+    rows = [{"question": f"q {number}", "answer": "a", "text": f"t {number}", "label": "b"} for number in range(20)]
+    wanted = "INPUT_COLUMN=question with TARGET_COLUMN=answer, or INPUT_COLUMN=text with TARGET_COLUMN=label. Set what you mean."
+    fail(run_job, t5_folder, 65, wanted, TRAIN_DATA=write_rows(rows))
 
 
-def test_a_column_of_numbers(run_job, t5_folder, write_rows):
-    rows = [row | {"output_ground_truth": number} for number, row in enumerate(GOOD)]
-    fail(run_job, t5_folder, 65, 'row 1, column "output_ground_truth"', "found 0", TRAIN_DATA=write_rows(rows, "a.jsonl"))
+def test_columns_of_no_usual_name(run_job, t5_folder, write_rows):
+    rows = [{"frage": f"q {number}", "antwort": "a"} for number in range(20)]
+    wanted = 'no usual pair of input and right answer; found "frage", "antwort". Set INPUT_COLUMN and TARGET_COLUMN.'
+    fail(run_job, t5_folder, 65, wanted, TRAIN_DATA=write_rows(rows))
 
 
-def test_a_number_in_a_spreadsheet_is_named_by_its_row_there(run_job, t5_folder):
-    book = Workbook()
-    for row in [("input", "output_ground_truth"), *[tuple(row.values()) for row in changed(3, "output_ground_truth", 42)]]:
-        book.active.append(row)
-    book.save("a.xlsx")
-    fail(run_job, t5_folder, 65, 'row 5, column "output_ground_truth": found 42, no text', TRAIN_DATA="a.xlsx")
+def test_a_template_that_fails_on_a_row(run_job, t5_folder, write_rows):
+    wanted = "row 1: PROMPT_TEMPLATE: UndefinedError: 'str object' has no attribute 'de'. Fix it."
+    fail(run_job, t5_folder, 78, wanted, TRAIN_DATA=write_rows(GOOD, "a.jsonl"), PROMPT_TEMPLATE="{{ input.de }}")
 
 
-def test_a_csv_that_is_not_utf_8(run_job, t5_folder):
-    Path("a.csv").write_bytes("input,output_ground_truth\na,b\ncafé,x\n".encode("latin-1"))
+def test_a_template_whose_input_may_be_two_columns(run_job, t5_folder, write_rows):
+    rows = [row | {"question": row["input"]} for row in GOOD]
+    wanted = '{input} may be the column "input" or INPUT_COLUMN=question'
+    fail(run_job, t5_folder, 78, wanted, TRAIN_DATA=write_rows(rows), INPUT_COLUMN="question", PROMPT_TEMPLATE="Say {input}")
+
+
+def test_a_csv_that_is_utf_8_but_for_a_line(run_job, t5_folder):
+    Path("a.csv").write_bytes("input,output_ground_truth\né,è\n".encode() + "café,x\n".encode("latin-1"))
     fail(run_job, t5_folder, 65, "line 3 is not UTF-8", "CSV UTF-8", TRAIN_DATA="a.csv")
 
 
@@ -97,8 +102,8 @@ def test_a_csv_with_an_open_quote(run_job, t5_folder):
 
 
 def test_a_csv_with_a_column_twice(run_job, t5_folder):
-    Path("a.csv").write_text("input,input\na,b\n")
-    fail(run_job, t5_folder, 65, 'two columns are named "input"', TRAIN_DATA="a.csv")
+    Path("a.csv").write_text("input,input,output_ground_truth\na,b,c\n")
+    fail(run_job, t5_folder, 65, 'column "input": 2 columns have that name', TRAIN_DATA="a.csv")
 
 
 def test_broken_json(run_job, t5_folder):
@@ -110,7 +115,7 @@ def test_broken_json(run_job, t5_folder):
 
 def test_json_that_holds_no_rows(run_job, t5_folder):
     Path("a.jsonl").write_text('"a"\n')
-    fail(run_job, t5_folder, 65, "row 1 is not an object", TRAIN_DATA="a.jsonl")
+    fail(run_job, t5_folder, 65, 'row 1 is "a", and no object', TRAIN_DATA="a.jsonl")
     Path("a.json").write_text("3")
     fail(run_job, t5_folder, 65, "a list of objects was expected", TRAIN_DATA="a.json")
 

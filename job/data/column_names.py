@@ -1,0 +1,28 @@
+"""The columns and sheets that a person means, among those that a file has."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from job.data.column_mapping import AUTO, ColumnMapping
+
+
+def find_name(names: Sequence[str], wanted: str) -> str | None:
+    """The one of `names` that is `wanted`; else the one that differs from it in spaces and case alone; None where several do."""
+    if wanted in names:
+        return wanted
+    alike = [name for name in names if _plain(name) == _plain(wanted)]
+    return alike[0] if len(alike) == 1 else None
+
+
+def as_spelt(columns: ColumnMapping, names: Sequence[str]) -> ColumnMapping:
+    """`columns` as the table spells them, whose columns are called `names`."""
+
+    def spelt(wanted: str) -> str:
+        return wanted if wanted == AUTO else find_name(names, wanted) or wanted
+
+    return replace(columns, input=spelt(columns.input), target=spelt(columns.target), messages=spelt(columns.messages))
+
+
+def _plain(name: str) -> str:
+    return " ".join(re.sub("[\u200b\u2060\ufeff]", "", name).split()).casefold()
