@@ -15,6 +15,7 @@ from job.errors import DataError
 DEEPEST = 50
 """Lists and objects inside one another that a cell may hold."""
 ROW = '{"input": "...", "output_ground_truth": "..."}'
+KINDS = {list: "a list", bool: "true or false", type(None): "null", str: "a text or a number"}
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -110,7 +111,7 @@ _DECODER = json.JSONDecoder(parse_float=Literal, parse_int=Literal, parse_consta
 def _of_records(where: str, records: list[Record], text: str) -> FileRows:
     odd = next(((number, record) for number, record in records if not isinstance(record, dict)), None)
     if odd is not None:
-        found = json.dumps(odd[1])[:40]
+        found = next(said for kind, said in KINDS.items() if isinstance(odd[1], kind))
         raise DataError(f"{where}: row {odd[0]} is {found}, and no object. Write each row as {ROW}.")
     if SURROGATE.search(text):
         _check_surrogates(where, records)

@@ -248,7 +248,7 @@ def _fingerprint(config: DataConfig, model: ModelSpec, tables: list[Table | None
         digest.update(config.add_tokens.encode())
     asked["columns"] = config.columns.identity()
     limits = asdict(model.limits)
-    if model.limits.hard_target == model.limits.hard:  # as everywhere before answers had positions of their own
+    if limits["hard_target"] in (None, limits["hard"]):  # says nothing new, and versions before did not have it
         del limits["hard_target"]
     digest.update(json.dumps([asked, limits, model.seq2seq], sort_keys=True).encode())
     digest.update(json.dumps(model.tokenizer.get_vocab(), sort_keys=True).encode())

@@ -24,7 +24,7 @@ MOST_LABELS = 50
 ROWS_A_LABEL = 4
 """How often each of them occurs at least, on average."""
 SHORT = 3
-SHOWN_LABELS = 10
+SHOWN_LABELS, SHOWN_LETTERS = 10, 200
 FREQUENT = 0.2
 """Share of the rows from which on an answer is shown, however many others there are."""
 
@@ -76,7 +76,7 @@ def _compare(rows: Dataset, hashes: Hashes) -> tuple[Found, Found, int]:
         firsts = np.where(several, np.minimum.reduceat(first_rows, groups), len(rows))
         begin = groups[firsts.argmin()]
         one, other = np.sort(first_rows[begin : begin + pairs_a_group[firsts.argmin()]])[:2]
-        examples = (row_name(rows, one), _answer(rows, one), row_name(rows, other), _answer(rows, other))
+        examples = (row_name(rows, one), _excerpt(rows, one), row_name(rows, other), _excerpt(rows, other))
     return Found(int(contradictory), examples), _repeated(rows, order, pairs), int(reachable)
 
 
@@ -121,7 +121,7 @@ def count_answers(training: tuple[Dataset, Hashes], held_out: tuple[Dataset, Has
     order = np.lexsort((first, -counts))
     shown = order[:SHOWN_LABELS] if are_labels else order[:1][counts[order[:1]] >= FREQUENT * len(rows)]
     frequent = [
-        Label(_answer(rows, first[place]), int(counts[place]), int((other_hashes.answers == values[place]).sum()))
+        Label(_excerpt(rows, first[place]), int(counts[place]), int((other_hashes.answers == values[place]).sum()))
         for place in shown
     ]
     if not are_labels:
@@ -131,7 +131,7 @@ def count_answers(training: tuple[Dataset, Hashes], held_out: tuple[Dataset, Has
         spellings[normalise(_answer(rows, first[place]))].append(_answer(rows, first[place]))
     alike = [tuple(texts) for text, texts in spellings.items() if text and len(texts) > 1]
     unseen = np.flatnonzero(~np.isin(other_hashes.answers, values))
-    names = (row_name(others, unseen[0]), _answer(others, unseen[0])) if len(unseen) else ()
+    names = (row_name(others, unseen[0]), _excerpt(others, unseen[0])) if len(unseen) else ()
     return Answers(len(values), tuple(frequent), tuple(alike), Found(len(unseen), names))
 
 
@@ -170,6 +170,11 @@ def row_name(rows: Dataset, index: int | np.integer) -> str:
 
 def _answer(rows: Dataset, index: int | np.integer) -> str:
     return (rows[int(index)]["ground_truth"] or "").strip()
+
+
+def _excerpt(rows: Dataset, index: int | np.integer) -> str:
+    text = _answer(rows, index)
+    return text if len(text) <= SHOWN_LETTERS else f"{text[:SHOWN_LETTERS]}…"
 
 
 def _found(rows: Dataset, places: list[int]) -> Found:

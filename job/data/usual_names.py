@@ -35,15 +35,15 @@ class Usual:
 
 
 OPTIONAL_PARTS = {
-    "system": "{% if system %}{{ system }}\n\n{% endif %}",
-    "history": "{% for turn in history or [] %}{{ turn[0] }}\n{{ turn[1] }}\n\n{% endfor %}",
-    "system_prompt": "{% if system_prompt %}{{ system_prompt }}\n\n{% endif %}",
+    "system": "{% if system %}{{ system }} {% endif %}",
+    "system_prompt": "{% if system_prompt %}{{ system_prompt }} {% endif %}",
+    "history": "{% for turn in history or [] %}{{ turn[0] }} {{ turn[1] }} {% endfor %}",
     "instruction": "{{ instruction }}",
     "question": "{{ question }}",
-    "input": "{% if input %}\n\n{{ input }}{% endif %}",
-    "context": "{% if context %}\n\n{{ context }}{% endif %}",
+    "input": "{% if input %} Input: {{ input }}{% endif %}",
+    "context": "{% if context %} Context: {{ context }}{% endif %}",
 }
-"""The prompt of instructions: what is empty leaves no trace."""
+"""The prompt of instructions: what is empty leaves no trace. Without line breaks, which the tokenizers of T5 lack."""
 ANSWERS = ("answers.text", "answers", "answer")
 CHOICES = ("choices", "options")
 LABELS = ("label", "labels")

@@ -27,9 +27,9 @@ def test_a_single_column_is_put_in_as_the_job_always_did_and_a_prompt_as_it_is()
 @pytest.mark.parametrize(
     ("row", "prompt"),
     [
-        ({"instruction": "Say it.", "input": "x"}, "Say it.\n\nx"),
+        ({"instruction": "Say it.", "input": "x"}, "Say it. Input: x"),
         ({"instruction": "Say it.", "input": ""}, "Say it."),
-        ({"instruction": "Say it.", "input": "", "system": "Be brief.", "history": [["a", "b"]]}, "Be brief.\n\na\nb\n\nSay it."),
+        ({"instruction": "Say it.", "input": "", "system": "Be brief.", "history": [["a", "b"]]}, "Be brief. a b Say it."),
         ({"instruction": "Say it.", "input": "", "system": None, "history": None}, "Say it."),
     ],
 )
@@ -46,7 +46,7 @@ def test_columns_are_read_as_the_table_spells_them():
     names = {"instruction": "Instruction", "context": "Context "}
     found = Template(BY_KIND["Dolly"].template(names), "Instruction")
     assert found.columns == ("Instruction", "Context ")
-    assert found.fill({"Instruction": "a", "Context ": "b"}) == "a\n\nb"
+    assert found.fill({"Instruction": "a", "Context ": "b"}) == "a Context: b"
 
 
 def test_a_question_with_choices_is_no_mere_question():

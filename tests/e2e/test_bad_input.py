@@ -115,7 +115,7 @@ def test_broken_json(run_job, t5_folder):
 
 def test_json_that_holds_no_rows(run_job, t5_folder):
     Path("a.jsonl").write_text('"a"\n')
-    fail(run_job, t5_folder, 65, 'row 1 is "a", and no object', TRAIN_DATA="a.jsonl")
+    fail(run_job, t5_folder, 65, "row 1 is a text or a number, and no object", TRAIN_DATA="a.jsonl")
     Path("a.json").write_text("3")
     fail(run_job, t5_folder, 65, "a list of objects was expected", TRAIN_DATA="a.json")
 
