@@ -141,9 +141,9 @@ class Look:
         name, part = list(found.items())[-1]
         one, answer, other, another = part.contradictory.first
         return (
-            f"{counts} rows have the input of another row and another answer, so exact match can reach {share(part)} on the {name} "
-            f"rows at most; the first: {one} says {quote(answer)}, {other} {quote(another)}. Give them the same answer, or say in "
-            "the input what makes the difference."
+            f"{counts} rows have the input of another row and another answer, so exact match can reach at most {share(part)} on "
+            f"the {name} rows; the first: {one} says {quote(answer)}, {other} {quote(another)}. Give them the same answer, or say "
+            "in the input what makes the difference."
         )
 
     def _shared(self) -> str:

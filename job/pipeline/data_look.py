@@ -12,6 +12,8 @@ from job.publish import plots
 from job.publish.data_page import DataPage, ShownRow, Table
 from job.publish.report import plot
 
+SHOWN_FILES = 5
+
 Fact = tuple[str, str]
 
 
@@ -68,8 +70,10 @@ def _tables(look: Look) -> Iterator[Fact]:
 
 def _described(table: TableFacts) -> str:
     sheet = f', sheet "{table.sheet}"' if table.sheet else ""
-    files = ", ".join(f"{name} ({rows:,})" for name, rows in table.files[:5]) + (" and more" if table.files[5:] else "")
-    return f"{table.source}{sheet}: {table.rows:,} rows" + (f" in {len(table.files)} files: {files}" if table.files else "")
+    files = ", ".join(f"{name} ({rows:,})" for name, rows in table.files[:SHOWN_FILES])
+    if table.files[SHOWN_FILES:]:
+        files += f" and {len(table.files) - SHOWN_FILES} more"
+    return f"{table.source}{sheet}: {table.rows:,} rows" + (f", of {files}" if files else "")
 
 
 def _listed(names: tuple[str, ...]) -> str:
@@ -102,7 +106,8 @@ def _counts(look: Look) -> Iterator[Fact]:
         roles = ", ".join(f"{role} {count:,}" for role, count in look.chats.roles.items())
         tools = f"; {look.chats.with_tools:,} chats with tools" if look.chats.with_tools else ""
         median = int(np.percentile(lengths, 50, method="lower"))
-        yield "chats", f"{lengths.min()} to {lengths.max()} messages, median {median}; messages by role: {roles}{tools}"
+        spread = f"{lengths.min()} to {lengths.max()} messages, median {median}" if np.ptp(lengths) else f"{median} messages each"
+        yield "chats", f"{spread}; messages by role: {roles}{tools}"
     yield "answers", f"{look.answers.different:,} different ones in the training rows"
 
 

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 from job.pipeline import prepare as step
 from tests.conftest import FINISHED
 
+ROOT = Path(__file__).parents[2]
 LEFT = {".lock", "data", "data.html", "plan.json", "settings.json", "status.json"}
 
 
@@ -72,7 +73,7 @@ def test_what_limits_the_scores_is_told(variables, run_job, write_rows, question
     questions[20] = questions[19] | {"output_ground_truth": "06-20"}
     code, said = run_job("prepare", **variables | {"TRAIN_DATA": write_rows(questions)})
     assert code == 0, said
-    assert "rows have the input of another row and another answer, so exact match can reach" in said
+    assert "rows have the input of another row and another answer, so exact match can reach at most" in said
     assert 'row 21 says "05-20", row 22 "06-20"' in " ".join(capsys.readouterr().out.split())
 
 
@@ -101,3 +102,11 @@ def test_overwrite_leaves_the_rows_alone_of_what_was_trained(finished_run, run_j
     variables, folder = finished_run
     assert run_job("prepare", **variables | {"OVERWRITE": "true"})[0] == 0
     assert {path.name for path in folder.iterdir()} == LEFT
+
+
+def test_the_look_in_the_docs_is_that_of_the_embedded_example(run_job, capsys):
+    assert run_job("prepare")[0] == 0
+    shown = capsys.readouterr().out.replace(f"{ROOT}/", "").splitlines()
+    section = (ROOT / "docs" / "data.md").read_text().partition("## A look before training")[2]
+    block = section[section.index("    demo: 960") :].partition("\nWhat is counted")[0].rstrip()
+    assert [line.removeprefix("    ") for line in block.splitlines()] == shown

@@ -36,7 +36,7 @@ def test_columns_that_nobody_reads_files_notes_and_rows_left_out_are_told(prepar
         files=(("a.csv", 30), ("b.csv", 10)), notes=("2 hidden rows are left out",),
     )  # fmt: skip
     facts = facts_of(replace(prepared, look=replace(prepared.look, tables=(table, table))))
-    assert facts["held-out data"].endswith('rows.csv, sheet "May": 40 rows in 2 files: a.csv (30), b.csv (10)')
+    assert facts["held-out data"].endswith('rows.csv, sheet "May": 40 rows, of a.csv (30), b.csv (10)')
     assert facts["not used"] == '"id", "date"'
     assert facts["left out"] == "7 rows without an input or an answer: row 3, row 7 and more"
     assert facts["note"] == "2 hidden rows are left out"
