@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 
 import torch
 from tqdm import tqdm
@@ -12,10 +11,10 @@ from transformers import BatchEncoding, GenerationConfig, PreTrainedModel, PreTr
 from job.data.special_tokens import special_token_ids
 from job.errors import OutOfMemory
 from job.labels import IGNORED
+from job.model.alone import must_answer_alone
 from job.model.answering import plain_decoding
 from job.model.loss import row_losses
 from job.model.packing import model_inputs, padding_collator
-from job.model.padding import sees_padding
 from job.model.positions import answer_room
 from job.model.sharding import is_sharded
 
@@ -53,7 +52,7 @@ def generate_ids(
 ) -> list[Ids]:
     """The same as token ids, each answer up to its end marker.
 
-    Prompts of one length alone share a batch where padding would change the answers, or the model's positions cut them short.
+    One that the model's positions cut short is computed alone; all are where the model's answers depend on what is beside a row.
     """
     answers: list[Ids] = [[]] * len(prompts)
     together = {"synced_gpus": True} if is_sharded(model) else {}
@@ -71,10 +70,10 @@ def generate_ids(
             end = next((number for number, token in enumerate(made, 1) if token in ends), len(made))
             answers[place] = made[:end]
 
-    lengths = [len(prompt) for prompt in prompts]
-    one_length = sees_padding(model, tokenizer.pad_token_id)
-    groups = [(tokens, length if one_length or tokens < max(room) else 0) for tokens, length in zip(room, lengths, strict=True)]
-    _in_batches(lengths, decoding, "generate", answer, groups)
+    widest = max(room, default=0)
+    alone = {place for place, tokens in enumerate(room) if tokens < widest}
+    decoding = replace(decoding, batch_size=1) if must_answer_alone(model, tokenizer.pad_token_id) else decoding
+    _in_batches([len(prompt) for prompt in prompts], decoding, "generate", answer, alone)
     return answers
 
 
@@ -131,19 +130,17 @@ def prompt_of(row: dict, seq2seq: bool) -> Ids:
 
 
 def _in_batches(
-    lengths: list[int], decoding: Decoding, name: str, compute: Callable[[list[int]], None], groups: Sequence[object] | None = None
+    lengths: list[int], decoding: Decoding, name: str, compute: Callable[[list[int]], None], alone: Collection[int] = ()
 ) -> None:
     """Calls `compute` with the places of all rows, the longest first; fewer at once where they do not fit the memory.
 
-    groups: what all rows of a batch have in common. Raises OutOfMemory if one row does not fit.
+    alone: places of the longest rows that are not computed with others. Raises OutOfMemory if one row does not fit.
     """
     batch_size = decoding.batch_size
     left = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     with tqdm(total=len(left), desc=name, unit="row", disable=None, leave=False) as bar:
         while left:
-            places = left[:batch_size]
-            if groups:
-                places = next([*places] for _, places in groupby(places, key=groups.__getitem__))
+            places = left[: 1 if left[0] in alone else batch_size]
             try:
                 compute(places)
             except torch.OutOfMemoryError as error:

@@ -21,7 +21,7 @@ from job.model.cpu_dropout import attend
 from job.model.packing import PackedRows, Packing
 from job.model.patches import own_attention, replace_attention, replace_bias, replace_forward
 
-ROW_LAYERS = {"full_attention", "sliding_attention", "chunked_attention", "moe"}
+ROW_LAYERS = {"full_attention", "sliding_attention", "chunked_attention", "moe", "mlp"}
 """Kinds of layers, in transformers' words, that see a token's own row through attention alone."""
 KNOWN_TENSORS = {"position_bias", "position_ids", "s_aux"}
 """Arguments of attention that are right for rows: made here, not used by it, or a number a head (sinks)."""

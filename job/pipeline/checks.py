@@ -15,6 +15,7 @@ from job.model.sharding import is_sharded
 from job.pipeline.context import RunContext
 from job.preflight.memory import longest_batch
 from job.preflight.packing import packing_is_faster, why_padded
+from job.preflight.padding import check_padding
 from job.preflight.precision import check_precision
 from job.system.durable import check_space
 from job.system.hardware import estimate_training_s, free_memory
@@ -32,7 +33,10 @@ OTHER_FILES_BYTES = 64 * 2**20
 
 
 def check_before_training(context: RunContext, model: PeftModel) -> None:
-    """Raises DiskFull or Diverged if disk or precision will not do; reports what is trained. Rank 0 checks for all."""
+    """Raises DiskFull, SettingsError or Diverged if disk, padding or precision will not do; reports what is trained.
+
+    Rank 0 checks for all.
+    """
     trainable, total = model.get_nb_trainable_parameters()
     if not context.ranks.is_main:
         return
@@ -42,7 +46,10 @@ def check_before_training(context: RunContext, model: PeftModel) -> None:
         _warn_of_cpu(context, total)
     if is_sharded(model):
         log.info("the base is sharded over %d processes: its precision is not compared with float32", context.ranks.world_size)
-    elif context.plan.precision != "fp32":
+        return
+    if context.plan.quantization != "int8":  # rounds a row by what else is in its batch
+        check_padding(model, context.prepared.train, context.tokenizer)
+    if context.plan.precision != "fp32":
         check_precision(model, longest_batch(model, context.prepared.train, context.tokenizer))
 
 

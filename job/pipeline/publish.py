@@ -56,6 +56,7 @@ def _card_facts(context: RunContext, adapter: AdapterRecord, proof: ProofRecord,
         "template": adapter.prompt_template,
         "tokenizer": context.prepared.unknown.describe_added(),
         "keeps_special_tokens": bool(adapter.kept_special_tokens),
+        "begins_with_language": context.answering.forced_bos_token_id is not None,
         "versions": versions(),
     } | (_chat_facts(context, adapter) if adapter.chat else {})
 

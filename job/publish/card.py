@@ -56,7 +56,7 @@ model.get_base_model().generation_config = GenerationConfig.from_pretrained(fold
 tokenizer = AutoTokenizer.from_pretrained(folder)
 inputs = {inputs}
 answer = model.generate(**inputs)[0]
-print(tokenizer.decode(answer, skip_special_tokens={skip_special_tokens}))
+print(tokenizer.decode({answer}, skip_special_tokens={skip_special_tokens}))
 ```
 
 Prompt template: {template}
@@ -79,8 +79,8 @@ licence hold for the adapter too.
 def write_card(path: Path, facts: Mapping[str, Any], scores: Sequence[Score], settings: Mapping[str, str]) -> None:
     """Writes the card to `path`.
 
-    facts: title, base, data, train_rows, verdict, seq2seq, template, tokenizer (what was added to it), keeps_special_tokens, proof,
-    versions; for an adapter that was trained on chats `chat`, one that waits for an answer, and its `tools`.
+    facts: title, base, data, train_rows, verdict, seq2seq, template, tokenizer (what was added to it), keeps_special_tokens,
+    begins_with_language, proof, versions; for an adapter that was trained on chats `chat`, one that waits for an answer, and its `tools`.
     settings: variables that differ from their default.
     """
     seq2seq, base = facts["seq2seq"], str(facts["base"])
@@ -89,6 +89,7 @@ def write_card(path: Path, facts: Mapping[str, Any], scores: Sequence[Score], se
         "metadata": _metadata(facts, scores).to_yaml(),
         "scores": "\n".join(_row(score) for score in scores),
         "auto_class": "AutoPeftModelForSeq2SeqLM" if seq2seq else "AutoPeftModelForCausalLM",
+        "answer": "answer[2:]" if facts["begins_with_language"] else "answer",
         "skip_special_tokens": not facts["keeps_special_tokens"],
         "inputs": _inputs(facts),
         "tokenizer": "\n" + str(facts["tokenizer"]) + "\n" if facts["tokenizer"] else "",

@@ -49,7 +49,7 @@ def rows_of(chat: Chat, tokenizer, every_answer: bool = True) -> list[dict]:
     return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
 
 
-@pytest.mark.parametrize("family", ENDS)
+@pytest.mark.parametrize("family", END_OF)
 def test_the_end_of_a_turn_is_the_token_that_the_template_writes_after_an_answer(family):
     tokenizer = make_tokenizer(getattr(families, family))
     end = end_of_turn(tokenizer)

@@ -52,7 +52,7 @@ def test_one_line_is_said_of_the_inputs_and_one_of_the_answers():
 
 def test_nothing_is_said_where_nothing_is_missing_or_nothing_is_known():
     for found in (UnknownText(), UnknownText((UnknownPart(9, 0),) * 2, (UnknownPart(9, 0),) * 2)):
-        assert found.describe("none") == []
+        assert (found.warnings("none"), found.describe_added()) == ([], "")
         found.check(0, "none")
 
 

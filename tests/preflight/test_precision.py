@@ -1,9 +1,13 @@
 """The check of the type: what it takes for float32 is float32, and what it rejects is wrong."""
 
+import copy
+
 import pytest
 import torch
+import transformers
 from peft import LoraConfig
 from transformers import BatchEncoding, LlamaForCausalLM, T5Config, T5ForConditionalGeneration, T5PreTrainedModel
+from transformers.models.t5gemma2.configuration_t5gemma2 import T5Gemma2Config
 
 from job.config.libraries import weight_format
 from job.errors import Diverged
@@ -80,6 +84,42 @@ def test_in_float32_a_half_model_computes_what_a_float32_model_of_the_same_weigh
         found = narrow(**BATCH).logits
     with torch.no_grad():
         expected = wide.eval()(**BATCH).logits
+    assert found.dtype == torch.float32
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def t5gemma2():
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = sizes | {"vocab_size": 400, "num_key_value_heads": 1, "head_dim": 8, "pad_token_id": 0, "query_pre_attn_scalar": 8}
+    encoder = {"text_config": text, "vision_config": sizes | {"image_size": 28, "patch_size": 14}, "mm_tokens_per_image": 4}
+    config = T5Gemma2Config(encoder=encoder, decoder=text, eoi_token_index=398, image_token_index=399)
+    return transformers.T5Gemma2ForConditionalGeneration(config)
+
+
+def falcon():
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 400}
+    return transformers.FalconForCausalLM(transformers.FalconConfig(**sizes))
+
+
+def jamba():
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
+    mamba = {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 4, "mamba_dt_rank": 4, "use_mamba_kernels": False}
+    config = transformers.JambaConfig(**sizes, **mamba, num_experts=2, vocab_size=400, pad_token_id=0)
+    return transformers.JambaForCausalLM(config)
+
+
+@pytest.mark.parametrize("make", [t5gemma2, falcon, jamba])
+def test_a_tied_embedding_and_a_product_that_is_not_a_linear_layers_are_widened_too(make):
+    torch.manual_seed(0)
+    narrow = make().to(torch.bfloat16).requires_grad_(False).eval()
+    wide = copy.deepcopy(narrow).float()
+    inputs = {"input_ids": torch.arange(3, 12)[None]} | (
+        {"decoder_input_ids": torch.arange(3, 8)[None]} if narrow.config.is_encoder_decoder else {}
+    )
+    with torch.no_grad(), in_float32(narrow):
+        found = narrow(**inputs).logits
+    with torch.no_grad():
+        expected = wide(**inputs).logits
     assert found.dtype == torch.float32
     assert torch.allclose(found, expected, atol=1e-5)
 

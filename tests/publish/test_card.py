@@ -18,6 +18,7 @@ FACTS = {
     "seq2seq": True,
     "template": 'Say "{input}":\n',
     "keeps_special_tokens": False,
+    "begins_with_language": False,
     "tokenizer": "",
     "proof": "8 of 8 answers the same, losses within 1.0e-06",
     "versions": {"lora-job": "0.2.0", "torch": "2.10.0"},

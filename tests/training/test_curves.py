@@ -8,6 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugin_util import markdown_to_safe_html
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import metadata
+from tensorboard.summary.writer import event_file_writer
 
 from job.training.curves import Curves, markdown_table, tag, write_final_scores
 
@@ -19,7 +20,9 @@ def read(folder) -> EventAccumulator:
 
 
 @pytest.fixture
-def curves(tmp_path) -> Curves:
+def curves(tmp_path, monkeypatch) -> Curves:
+    """Files of one second and process are read in the order of a counter's digits, which is not that of 9 and 10."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     return Curves(tmp_path, {"MODEL_ID": "demo", "PROMPT_TEMPLATE": "{a}|{b}"}, {"input": np.array([3, 4, 4, 9])})
 
 

@@ -41,7 +41,7 @@ def qwen2() -> Tiny:
 
 
 def qwen2_base() -> Tiny:
-    """Qwen 2 and 2.5, base models: <|im_end|> is no end marker."""
+    """Qwen 2 and 2.5, base models: what ends a turn of ChatML is not their end marker."""
     return causal("Qwen2", vocabularies.qwen(eos_token="<|endoftext|>"))
 
 

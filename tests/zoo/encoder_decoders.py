@@ -20,12 +20,12 @@ GEMMA_SIZES = {
 
 
 def t5() -> Tiny:
-    """The first T5 (t5-small to t5-11b), mT0's and T0's kin: the head is the embedding."""
+    """The first T5 (t5-small to t5-11b), CodeT5: the head is the embedding."""
     return _t5("T5", vocabularies.t5(), feed_forward_proj="relu", tie_word_embeddings=True)
 
 
 def flan_t5() -> Tiny:
-    """FLAN-T5 small to XXL, T5 v1.1, CodeT5+: a head of its own."""
+    """FLAN-T5 small to XXL, T5 v1.1, T0: a head of its own."""
     return _with_own_head(_t5("T5", vocabularies.t5(), feed_forward_proj="gated-gelu", tie_word_embeddings=False))
 
 
@@ -35,7 +35,7 @@ def flan_ul2() -> Tiny:
 
 
 def mt5() -> Tiny:
-    """mT5, mT0."""
+    """mT5, mT0, Aya-101."""
     return _with_own_head(_t5("MT5", vocabularies.t5(), feed_forward_proj="gated-gelu", tie_word_embeddings=False))
 
 
@@ -47,7 +47,7 @@ def byt5() -> Tiny:
 
 
 def umt5() -> Tiny:
-    """UMT5, Aya-101's tokenizer kin: each block has position biases of its own."""
+    """UMT5 small to XXL: each block has position biases of its own."""
     return _t5("UMT5", vocabularies.t5(), feed_forward_proj="gated-gelu", tie_word_embeddings=False)
 
 
@@ -89,7 +89,7 @@ def t5gemma2() -> Tiny:
 
 
 def bart() -> Tiny:
-    """BART base and large, DistilBART, BARTpho, BioBART."""
+    """BART base and large, DistilBART, BioBART."""
     return _bart("Bart", vocabularies.bart(), forced_eos_token_id=2)
 
 
@@ -102,7 +102,7 @@ def bart_cnn() -> Tiny:
 
 
 def mvp() -> Tiny:
-    """MVP and MTL-summarization, ...: BART again."""
+    """MVP and its models for single tasks: BART again."""
     return _bart("Mvp", vocabularies.bart("MvpTokenizer"))
 
 

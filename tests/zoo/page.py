@@ -51,6 +51,11 @@ def row_of(run: Run) -> Row:
             "merged": f"no: {refused}" if refused else "yes"}  # fmt: skip
 
 
+def row_of_refused(reason: str) -> Row:
+    """What there is to say of a family that the job refuses to train."""
+    return {"trained on": f"refused: {reason}", "adapted": "", "merged": ""}
+
+
 def _layout(run: Run) -> str:
     """How the rows of a batch stood beside each other, and why so."""
     if run.read("plan.json")["padding_free"]:

@@ -12,14 +12,18 @@ from transformers.pytorch_utils import Conv1D
 from job.model.objective import Objective
 from job.model.packed_attention import accept_packed
 from job.model.packing import PackingCollator, padding_collator
+from tests.zoo.exceptions import CANNOT
 from tests.zoo.plain import adapted_model, compared_rows, generated, load, loss_of_rows, printed_by_card, questions, with_gradient
 from tests.zoo.runs import STOPPED_AFTER, answers
 
-pytestmark = pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")  # of Marian's tokenizer
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Recommended. pip install sacremoses",  # of Marian's tokenizer
+    "ignore:Version v4.12.0 introduces a better way:FutureWarning",  # of encoder-decoders that were made of two encoders
+)
 
 OUTPUTS = ("base_output", "adapter_output")
 WEIGHTS = "adapter/adapter_model.safetensors"
-TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-4}
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
 """Of losses and gradients, relative: a row that sees another, or its own padding, is off by more than a hundred times that."""
 NEVER_ADAPTED = r"router|\bgate\b|expert|vision|embed|lm_head"
 """Parts of names of modules that "auto" leaves alone."""
@@ -60,12 +64,16 @@ def test_new_rows_get_the_answers_that_the_evaluation_found(run):
     (run.folder / "new.jsonl").write_text("".join(json.dumps({"input": text}) + "\n" for text in run.answers["input"]))
     code, said = run.job("predict", "new.jsonl", "predicted.jsonl")
     assert code == 0, said
-    predicted = [json.loads(line)["output"] for line in (run.folder / "predicted.jsonl").read_text().splitlines()]
-    assert predicted == run.answers["adapter_output"]
+    with (run.folder / "predicted.jsonl").open() as file:
+        assert [json.loads(line)["output"] for line in file] == run.answers["adapter_output"]
 
 
 def test_the_merged_model_answers_as_the_adapter_does(run):
     code, said = run.job("merge")
+    if refused := CANNOT.get(run.family, {}).get("merge"):
+        assert code == 73, said
+        assert refused in said
+        return
     assert code == 0, said
     for difference in run.read("merged/merge.json").values():
         assert difference["same_outputs"] == difference["rows"] == 8
