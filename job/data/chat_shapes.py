@@ -1,5 +1,6 @@
 """Chats that are not in a column of messages yet: prompt and completion as messages, and trees of replies."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -136,15 +137,16 @@ def _flat(table: Table) -> Iterator[_Message]:
 
 
 def _nested(table: Table) -> Iterator[_Message]:
-    """The messages of a table that has a tree in each row."""
+    """The messages of a table that has a tree in each row, named by numbers: their own names may be others' in another tree."""
+    names = map(str, itertools.count())
     for index, cell in enumerate(table.cells("prompt")):
         left: list[tuple[Any, str | None]] = [(parsed(cell), None)]
         while left:
             node, parent = left.pop()
             if isinstance(node, dict) and not node.get("deleted"):
-                name = str(node.get("message_id") or f"{index}.{len(left)}.{id(node)}")
+                name = next(names)
                 yield _Message(name, parent, str(node.get("role")), str(node.get("text") or ""), index)
-                left += [(reply, name) for reply in reversed(node.get("replies") or [])]
+                left += [(reply, name) for reply in reversed(_as_list(node.get("replies")))]
 
 
 def _paths(table: Table, messages: list[_Message]) -> Table:

@@ -31,7 +31,9 @@ def find_records(where: str, value: Any) -> Records:
     if wanted and held_out:
         train, apart = find_records(where, value[wanted]), find_records(where, value[held_out])
         said = f'rows under "{wanted}" are trained on, rows under "{held_out}" are kept apart for the evaluation.'
-        return Records(train.rows, (said, *train.notes), apart.rows, train.derived)
+        rest = [name for name in parts if name not in (wanted, held_out) and value[name]]
+        notes = (said, f"not used: the rows under {quoted(rest)}.") if rest else (said,)
+        return Records(train.rows, (*notes, *train.notes), apart.rows, train.derived)
     rows, note = _find(where, value)
     if rows is None:
         raise DataError(f'{where}: a list of objects was expected: [{{"input": "...", "output_ground_truth": "..."}}, ...].')
@@ -87,14 +89,18 @@ def _of_objects(objects: dict[str, dict]) -> tuple[list, str]:
 def _questions(article: dict) -> list[dict]:
     """The questions of an article of SQuAD, each with its context."""
     found = []
-    for paragraph in article["paragraphs"]:
-        for question in paragraph.get("qas", []) if isinstance(paragraph, dict) else []:
-            answers = [answer for answer in question.get("answers", []) if isinstance(answer, dict)]
+    for paragraph in _objects(article["paragraphs"]):
+        for question in _objects(paragraph.get("qas")):
+            answers = [answer.get("text") for answer in _objects(question.get("answers"))]
             found.append(
                 {"title": article.get("title"), "context": paragraph.get("context"), "question": question.get("question")}
-                | {"answers": {"text": [answer.get("text") for answer in answers]}, "id": question.get("id")}
+                | {"answers": {"text": answers}, "id": question.get("id")}
             )
     return found
+
+
+def _objects(part: Any) -> list[dict]:
+    return [item for item in part if isinstance(item, dict)] if isinstance(part, list) else []
 
 
 def _choose(where: str, keys: list[str]) -> str:

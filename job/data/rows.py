@@ -26,6 +26,7 @@ from job.system.user_function import describe, load_function
 log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
+TEXT = (Value("string"), Value("large_string"))
 
 
 def shape_of(table: Table, columns: ColumnMapping) -> Shape:
@@ -146,6 +147,8 @@ def _read_by(template: Template, table: Table) -> list[str]:
 
 def _tell_of_several(table: Table, target: str) -> None:
     """Logs how many rows have a list of different answers, of which the first is trained on."""
+    if table.rows.features[target] in TEXT and target not in table.kept_as_json:
+        return
     if several := sum(is_one_of_several(row[target]) for row in _rows(table, [target])):
         log.warning('%s: %d rows have several answers in "%s": the first of each is the right one', table.source, several, target)
 

@@ -15,6 +15,11 @@ from job.data.template import Template
 from job.data.usual_names import USUAL
 from job.errors import DataError
 
+ABOUT_TEXT = {"id", "meta", "metadata", "source", "url", "timestamp", "lang", "language"}
+"""Columns that stand beside plain text."""
+NAMED = 12
+"""Columns that a line names."""
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -55,7 +60,10 @@ class Shape:
         else:
             prompt = Template(self.columns.template, self.columns.input).columns or self.used
             found = f"{self.kind}: inputs from {quoted(prompt)}, right answers from {quoted([self.columns.target])}"
-        return f"{found}; not used: {quoted(self.unused)}" if self.unused else f"{found}; every column is used"
+        if not self.unused:
+            return f"{found}; every column is used"
+        more = f" and {len(self.unused) - NAMED} more" if len(self.unused) > NAMED else ""
+        return f"{found}; not used: {quoted(self.unused[:NAMED])}{more}"
 
 
 def recognise(table: Table, columns: ColumnMapping) -> Shape:
@@ -182,9 +190,9 @@ def _target(table: Table, columns: ColumnMapping, names: Mapping[str, str]) -> s
 
 def _advice(table: Table, columns: ColumnMapping) -> str:
     found = f"found {quoted(table.rows.column_names)}"
-    if table.rows.column_names == ["text"]:
+    if set(table.rows.column_names) - ABOUT_TEXT == {"text"}:
         return (
-            'there is only a column "text". The job learns right answers to inputs and measures them; it does not go on with '
+            "there is a text and no answer in it. The job learns right answers to inputs and measures them; it does not go on with "
             "pre-training on plain text. Split it into columns such as prompt and completion."
         )
     if is_data(table):

@@ -65,8 +65,9 @@ def test_a_tree_in_one_row_is_read_the_same():
     }
     for row in TREE[1:]:
         nodes[row["parent_id"]]["replies"].append(nodes[row["message_id"]])
-    found = chats(table({"message_tree_id": "1", "prompt": nodes["1"]}))
-    assert sorted(shown(chat).replace("*", "") for chat in found) == sorted(path.replace("*", "") for path in PATHS)
+    found = chats(table({"message_tree_id": "1", "prompt": nodes["1"]}, {"message_tree_id": "2", "prompt": nodes["1"]}))
+    assert sorted(shown(chat) for chat in found[:3]) == sorted(PATHS)
+    assert found[3:] == found[:3], "names that another tree has as well"
 
 
 def test_a_system_text_beside_a_chat_is_its_first_message():

@@ -55,13 +55,17 @@ def test_a_chat_is_a_row_and_its_messages_are_none():
 
 @pytest.mark.parametrize(
     ("parts", "held_out"),
-    [({"train": ROWS, "test": ROWS[:1]}, "test"), ({"test": ROWS[1:], "train": ROWS, "validation": ROWS[:1]}, "validation")],
+    [
+        ({"train": ROWS, "test": ROWS[:1]}, "test"),
+        ({"test": ROWS[1:], "train": ROWS, "validation": ROWS[:1]}, "validation"),
+    ],
 )
 def test_the_held_out_part_is_kept_apart_and_said(parts, held_out):
     found = find_records("TRAIN_DATA=a.json", parts)
     assert [record for _, record in found.rows] == ROWS
     assert [record for _, record in found.held_out] == ROWS[:1]
-    assert found.notes == (f'rows under "train" are trained on, rows under "{held_out}" are kept apart for the evaluation.',)
+    assert found.notes[0] == f'rows under "train" are trained on, rows under "{held_out}" are kept apart for the evaluation.'
+    assert found.notes[1:] == (('not used: the rows under "test".',) if len(parts) == 3 else ())
 
 
 def test_the_questions_of_squad_are_rows_with_their_context():

@@ -62,6 +62,11 @@ def test_one_line_says_what_was_recognised_and_what_nobody_reads():
     assert shape(table(id="1", messages=CHAT, tools=[])).describe() == 'chats, from "messages", "tools"; not used: "id"'
 
 
+def test_of_many_columns_that_nobody_reads_a_dozen_are_named():
+    found = shape(named("question", "answer", *(f"c{number}" for number in range(20)))).describe()
+    assert found.endswith('"c10", "c11" and 8 more')
+
+
 def test_squad_takes_context_and_question_to_the_text_of_the_answers():
     found = shape(table(id="7", question="Who?", context="Ann.", answers={"text": ["Ann"], "answer_start": [0]}))
     assert pair(found) == ("question", "answers.text")
@@ -142,8 +147,9 @@ def test_nothing_usual_is_told_with_the_columns_and_what_to_set():
 
 
 def test_plain_text_is_told_apart():
-    with pytest.raises(DataError, match=r'there is only a column "text"\. The job learns right answers to inputs'):
-        shape(named("text"))
+    for found in (named("text"), named("text", "url", "timestamp")):
+        with pytest.raises(DataError, match=r"there is a text and no answer in it\. The job learns right answers to inputs"):
+            shape(found)
 
 
 def test_what_was_recognised_is_recognised_again_as_the_same():

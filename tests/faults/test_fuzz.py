@@ -77,7 +77,7 @@ keys = st.sampled_from(
     ["input", "output", "output_ground_truth", "question", "answer", "answers", "text", "label", "instruction", "messages",
      "prompt", "conversations", "completion", "translation", "train", "test", "data", "columns", "rows", "row", "row_idx",
      "paragraphs", "qas", "role", "content", "from", "value", "message_id", "parent_id", "replies", "system", "tools", "de",
-     "0", "1", ", "]
+     "0", "1", "", "a.b"]
 )  # fmt: skip
 leaves = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), texts_of_any_kind, st.sampled_from(["user", "assistant", "\x00@"])
