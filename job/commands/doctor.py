@@ -14,6 +14,7 @@ from job.config.inputs import base_model
 from job.config.settings import Settings
 from job.errors import DiskFull, JobError, OutOfMemory, OutputError
 from job.model.load import is_seq2seq, load_config
+from job.pipeline.data_look import data_warnings
 from job.pipeline.plan import plan_for_machine
 from job.pipeline.prepare import model_spec, prepare_data
 from job.pipeline.workload import measure_workload
@@ -137,7 +138,8 @@ def _data(settings: Settings) -> str:
     plan = plan_for_machine(settings, detect(settings.device), config, workload)
     weights = plan.precision if plan.quantization == "none" else f"{plan.quantization} beside {plan.precision}"
     found = f"{prepared.train_truncation.describe('training rows')}; {weights}, micro-batch of {plan.micro_batch} rows"
-    return ". ".join([found, *prepared.unknown.describe(settings.add_tokens)])
+    told = [*data_warnings(prepared, settings.add_tokens), *filter(None, [prepared.unknown.describe_added()])]
+    return " ".join([f"{found}.", *told]) if told else found
 
 
 def _line(result: CheckResult) -> str:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from job.config.inputs import base_model
 from job.config.settings import Settings
-from job.data.prepare import load_prepared
+from job.data.prepared import load_prepared
 from job.errors import InputMissing, OutOfMemory, VerificationFailed
 from job.evaluation.generate import Decoding, decode, generate_ids, measure_losses
 from job.model.answering import read_answering_config

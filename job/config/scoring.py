@@ -3,7 +3,7 @@
 import sys
 
 from job.config.settings import Settings
-from job.data.prepare import PreparedData
+from job.data.prepared import PreparedData
 from job.data.token_lengths import answer_lengths
 from job.errors import SettingsError
 from job.evaluation.evaluate import Scoring

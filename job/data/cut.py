@@ -22,7 +22,7 @@ def cut(tokenised: Dataset, assembled: Dataset, longest: tuple[int, int], too_lo
         names = tuple(assembled[int(index)]["row"] for index in np.flatnonzero(dropped))
         cost = replace(cost, dropped=names, rows=int((~dropped).sum()))
         assembled = assembled.select(np.flatnonzero(~dropped))
-    return assembled.remove_columns(["row", "label_count"]), cost
+    return assembled.remove_columns(["label_count"]), cost
 
 
 def list_cut_rows(path: Path, parts: dict[str, Dataset], longest: tuple[int, int]) -> None:

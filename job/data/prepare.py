@@ -3,36 +3,38 @@
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from datasets import Dataset, load_from_disk
+from datasets import Dataset
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from job.data.added_tokens import tokenise_adding
+from job.data.added_tokens import add_tokens, tokenise_adding
 from job.data.chat_content import warn_of_changes
 from job.data.chat_rows import chats_of, question_of, shared_opening
-from job.data.column_mapping import AUTO, ColumnMapping
+from job.data.column_mapping import ColumnMapping
 from job.data.cut import cut, list_cut_rows
 from job.data.lengths import LengthLimits, Truncation, check_truncation, choose_lengths, measure_truncation
+from job.data.look import TableFacts
+from job.data.make_look import count_chats, describe_table, has_texts, make_look
+from job.data.prepared import PreparedData, load_prepared, read_prepared, save_prepared
 from job.data.read import Source, Table, read_table
+from job.data.row_counts import hash_normalised
 from job.data.rows import shape_of, to_examples
+from job.data.shapes import Shape
 from job.data.split import check_overlap, digest_keys, own_held_out, split_rows
 from job.data.token_lengths import ROWS_AT_ONCE, answer_lengths, token_lengths
 from job.data.token_range import check_rows
 from job.data.tokenise import Encoding, assemble
-from job.data.unknown_text import UnknownText
 from job.errors import DataError, SettingsError
 
 log = logging.getLogger(__name__)
 
-SUMMARY, CUT_ROWS = "summary.json", "truncated.csv"
+CUT_ROWS = "truncated.csv"
 NOT_IN_FINGERPRINT = ("train", "evaluation", "num_proc", "max_unknown_targets", "add_tokens", "own_held_out")
 
 
@@ -69,28 +71,6 @@ class ModelSpec:
     """How many tokens the model has embeddings for; None where its config does not say."""
 
 
-@dataclass(frozen=True)
-class PreparedData:
-    """Columns of both datasets: `input`, `ground_truth` (text), `input_ids`, `labels`, `length` (tokens of both sides)."""
-
-    train: Dataset
-    evaluation: Dataset
-    train_truncation: Truncation
-    eval_truncation: Truncation
-    fingerprint: str
-    """sha256 of everything that the rows depend on."""
-    chat: bool = False
-    """Whether the rows are chats in the model's own template."""
-    source_lengths: dict[str, int] = field(default_factory=dict)
-    """Tokens of an input before the cut -> training rows; empty where that is not known."""
-    target_lengths: dict[str, int] = field(default_factory=dict)
-    opening: dict[str, Any] | None = None
-    """The `messages` and `tools` that all training chats begin with: a system message that each question was asked after."""
-    unknown: UnknownText = field(default_factory=UnknownText)
-    columns: ColumnMapping = field(default_factory=lambda: ColumnMapping(AUTO, AUTO, AUTO, AUTO).without_auto())
-    """What was taken from the table."""
-
-
 def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | None = None) -> PreparedData:
     """The prepared data in `folder`, made if it is not there yet for this very content. Raises DataError and its like.
 
@@ -98,6 +78,7 @@ def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | 
     """
     train = read_table(config.train)
     _tell(train)
+    shape = None
     if not _is_tokenised(train):
         shape = shape_of(train, config.columns)
         log.info("%s: %s", train.source, shape.describe())
@@ -121,48 +102,31 @@ def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | 
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        if _is_tokenised(train):
+        if shape is None:
             prepared = _adopt(train, evaluation, config, fingerprint)
-            for part in (prepared.train, prepared.evaluation):
+            parts = (prepared.train, prepared.evaluation)
+            for part in parts:
                 check_rows(part, model.tokenizer, model.embeddings, train.source)
+            if all(has_texts(part) for part in parts):
+                facts = [describe_table(table) for table in (train, evaluation) if table]
+                prepared = replace(prepared, look=make_look(parts, model.seq2seq, model.tokenizer, facts))
         else:
-            prepared = _tokenise_and_cut(train, evaluation, config, model, work)
+            prepared = _tokenise_and_cut((train, evaluation), shape, config, model, work)
         prepared = replace(prepared, fingerprint=fingerprint, columns=config.columns.without_auto())
-        _save(prepared, folder, work / CUT_ROWS)
+        save_prepared(prepared, folder, work / CUT_ROWS)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return read_prepared(folder)
 
 
-def load_prepared(folder: Path) -> PreparedData | None:
-    """What `prepare` left in `folder`, memory-mapped; None if there is nothing complete."""
-    return read_prepared(folder) if (folder / SUMMARY).exists() else None
+def _tokenise_and_cut(
+    read: tuple[Table, Table | None], shape: Shape, config: DataConfig, model: ModelSpec, work: Path
+) -> PreparedData:
+    """read: the tables of training and held-out rows. shape: of the first.
 
-
-def read_prepared(folder: Path) -> PreparedData:
-    """The same of a folder that is known to be complete."""
-    summary = json.loads((folder / SUMMARY).read_text())
-    train_truncation, eval_truncation = (
-        Truncation(**{**summary[name], "dropped": tuple(summary[name]["dropped"])}) for name in ("train_cut", "eval_cut")
-    )
-    return PreparedData(
-        train=load_from_disk(str(folder / "train")),
-        evaluation=load_from_disk(str(folder / "eval")),
-        train_truncation=train_truncation,
-        eval_truncation=eval_truncation,
-        fingerprint=summary["fingerprint"],
-        chat=summary.get("chat", False),
-        source_lengths=summary.get("source_lengths", {}),
-        target_lengths=summary.get("target_lengths", {}),
-        opening=summary.get("opening"),
-        unknown=UnknownText.from_dict(summary.get("unknown", {})),
-        columns=ColumnMapping(**summary.get("columns") or vars(ColumnMapping(AUTO, AUTO, AUTO, AUTO).without_auto())),
-    )
-
-
-def _tokenise_and_cut(train: Table, evaluation: Table | None, config: DataConfig, model: ModelSpec, work: Path) -> PreparedData:
-    """work: folder of what is between the steps, on disk so that rows of any number take the same memory."""
-    examples, held_out, tables = _examples(train, evaluation, config, work)
+    work: folder of what is between the steps, on disk so that rows of any number take the same memory.
+    """
+    examples, held_out, tables = _examples(*read, config, work)
     encoding = Encoding(model.tokenizer, model.seq2seq, model.answering.decoder_start_token_id, ends=_ends(model.answering))
     tokenised, unknown = tokenise_adding((examples, held_out), encoding, config.add_tokens, config.num_proc, work)
     unknown.check(config.max_unknown_targets, config.add_tokens)
@@ -191,7 +155,12 @@ def _tokenise_and_cut(train: Table, evaluation: Table | None, config: DataConfig
         shared = shared_opening(chats_of(examples))
         opening = {"messages": shared.messages, "tools": shared.tools} if shared else None
     counts = _counted(sources[0]), _counted(targets[0])
-    return PreparedData(train_rows, eval_rows, train_truncation, eval_truncation, "", chat, *counts, opening, unknown)
+    tokenizer = add_tokens(model.tokenizer, unknown.added)
+    questions = [(part, hash_normalised(_keys(part), len(part))) for part in (examples, held_out)]
+    chats = count_chats(chain(chats_of(examples), chats_of(held_out))) if chat else None
+    facts = _facts(read, (examples, held_out), shape)
+    look = make_look((train_rows, eval_rows), model.seq2seq, tokenizer, facts, (questions[0], questions[1]), chats)
+    return PreparedData(train_rows, eval_rows, train_truncation, eval_truncation, "", chat, *counts, opening, unknown, look=look)
 
 
 def _ends(answering: GenerationConfig) -> tuple[int, ...]:
@@ -216,6 +185,15 @@ def _examples(
     held_out = to_examples(evaluation, config.columns, work / "eval.arrow")
     check_overlap(digests, digest_keys(_keys(held_out), config.seed), train, evaluation)
     return examples, held_out, (train, evaluation)
+
+
+def _facts(read: tuple[Table, Table | None], examples: tuple[Dataset, Dataset], shape: Shape) -> list[TableFacts]:
+    """What became of each table."""
+    train, evaluation = read
+    if evaluation is None:
+        return [describe_table(train, examples, shape)]
+    other = replace(shape_of(evaluation, shape.columns), kind=shape.kind)
+    return [describe_table(train, examples[:1], shape), describe_table(evaluation, examples[1:], other)]
 
 
 def _keys(examples: Dataset) -> Iterator[str]:
@@ -292,27 +270,3 @@ def _content(rows: Dataset) -> bytes:
     for batch in rows.with_format("arrow").iter(batch_size=ROWS_AT_ONCE):
         digest.update(json.dumps(batch.to_pydict(), default=str).encode())
     return digest.digest()
-
-
-def _save(prepared: PreparedData, folder: Path, cut_rows: Path) -> None:
-    """Writes `folder`, with the list of cut rows if there is one, beside its place and moves it there whole."""
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    prepared.train.save_to_disk(str(partial / "train"))
-    prepared.evaluation.save_to_disk(str(partial / "eval"))
-    summary = {
-        "fingerprint": prepared.fingerprint,
-        "train_cut": prepared.train_truncation.as_dict(),
-        "eval_cut": prepared.eval_truncation.as_dict(),
-        "chat": prepared.chat,
-        "source_lengths": prepared.source_lengths,
-        "target_lengths": prepared.target_lengths,
-        "opening": prepared.opening,
-        "unknown": asdict(prepared.unknown),
-        "columns": asdict(prepared.columns),
-    }
-    if cut_rows.exists():
-        shutil.copy(cut_rows, partial)
-    (partial / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)

@@ -58,10 +58,6 @@ class UnknownText:
         lines = (_describe("inputs", self.inputs, add_tokens), _describe("answers", self.answers, add_tokens))
         return [line for line in lines if line]
 
-    def describe(self, add_tokens: str) -> list[str]:
-        """The warnings, and what was added."""
-        return [*self.warnings(add_tokens), *filter(None, [self.describe_added()])]
-
     def describe_added(self) -> str:
         """One line about the characters that were added, empty if none were."""
         if not self.added:

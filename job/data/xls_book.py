@@ -38,10 +38,10 @@ def _text(book: xlrd.Book, cell: xlrd.sheet.Cell) -> str:
     if cell.ctype == xlrd.XL_CELL_TEXT:
         return str(cell.value).replace("\r\n", "\n").replace("\r", "\n")
     if cell.ctype in (xlrd.XL_CELL_NUMBER, xlrd.XL_CELL_DATE):
-        number_format = book.format_map.get(book.xf_list[cell.xf_index].format_key)
-        return number_text(cell.value, number_format.format_str if number_format else "General", bool(book.datemode))
+        number_format = book.format_map.get(book.xf_list[cell.xf_index or 0].format_key)
+        return number_text(float(cell.value), number_format.format_str if number_format else "General", bool(book.datemode))
     if cell.ctype == xlrd.XL_CELL_BOOLEAN:
         return "TRUE" if cell.value else "FALSE"
     if cell.ctype == xlrd.XL_CELL_ERROR:
-        return NoValue(xlrd.error_text_from_code.get(cell.value, "#ERROR"))
+        return NoValue(xlrd.error_text_from_code.get(int(cell.value), "#ERROR"))
     return ""

@@ -11,7 +11,7 @@ from typing import Any
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from job.config.settings import Settings
-from job.data.prepare import PreparedData
+from job.data.prepared import PreparedData
 from job.evaluation.evaluate import Scoring
 from job.model.load import BaseModel
 from job.pipeline.records import PlanRecord

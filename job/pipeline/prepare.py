@@ -15,7 +15,8 @@ from job.config.settings import Settings
 from job.data.added_tokens import add_tokens
 from job.data.chat import ends_of_turns
 from job.data.lengths import LengthLimits
-from job.data.prepare import ModelSpec, PreparedData, prepare, read_prepared
+from job.data.prepare import ModelSpec, prepare
+from job.data.prepared import PreparedData, read_prepared
 from job.data.special_tokens import special_tokens_in_answers
 from job.data.token_lengths import token_lengths
 from job.model.answering import answering_config, load_own_config
@@ -26,10 +27,12 @@ from job.model.positions import read_positions, usual_length
 from job.model.sharding import shard_base
 from job.pipeline.claim import check_content
 from job.pipeline.context import RunContext, timed
+from job.pipeline.data_look import data_page, data_warnings, length_plots
 from job.pipeline.plan import choose_eval_batch_size, plan_run
 from job.pipeline.run_folder import RunFolder
 from job.pipeline.status import write_stage
 from job.pipeline.workload import measure_workload
+from job.publish.data_page import write_data_page
 from job.system.hardware import DTYPES, Hardware, check_computes, check_quantization, choose_precision, detect
 from job.system.ranks import Ranks, this_rank
 
@@ -76,10 +79,12 @@ def _shared_data(settings: Settings, spec: ModelSpec, base: BaseModel, folder: R
         check_content(folder, {TRAINING_DATA: prepared.fingerprint, BASE_MODEL: fingerprint(base)})
         log.info(prepared.train_truncation.describe("training rows"))
         log.info(prepared.eval_truncation.describe("held-out rows"))
-        for warning in prepared.unknown.warnings(settings.add_tokens):
+        for warning in data_warnings(prepared, settings.add_tokens):
             log.warning(warning)
         if added := prepared.unknown.describe_added():
             log.info(added)
+        page = data_page(folder.name, prepared, settings.add_tokens)
+        write_data_page(folder.data_page, page, length_plots(prepared))
         local_copy(folder.data, ranks)
         return prepared
     return read_prepared(local_copy(folder.data, ranks))

@@ -7,12 +7,12 @@ from statistics import median
 
 from job.config.identity import variables
 from job.config.inputs import published_model_id, train_source
-from job.data.prepare import PreparedData
-from job.data.token_lengths import expand_counts
+from job.data.prepared import PreparedData
 from job.evaluation.evaluate import read_csv
 from job.evaluation.metrics import LOWER_IS_BETTER
 from job.evaluation.verdict import MetricComparison, Verdict, describe, is_share, name, number, signed
 from job.pipeline.context import RunContext
+from job.pipeline.data_look import data_warnings, length_plots
 from job.pipeline.records import PlanRecord, ProofRecord, versions
 from job.publish import plots
 from job.publish.report import marked, numbered, plot, shell_command
@@ -40,8 +40,10 @@ def report_facts(context: RunContext, verdict: Verdict, proof: ProofRecord) -> d
         "score_plots": _score_plots(verdict),
         "curves": _curves(history),
         "costs": _costs(context, PlanRecord.read(folder.plan), history),
-        "data": _data_lines(prepared, context.settings.add_tokens),
-        "lengths": _lengths(context),
+        "data": _data_lines(prepared),
+        "data_warnings": data_warnings(prepared, context.settings.add_tokens),
+        "data_page": folder.data_page.name,
+        "lengths": length_plots(prepared),
         "best": better,
         "worst": worse,
         "settings": changed,
@@ -127,21 +129,9 @@ def _costs(context: RunContext, plan: PlanRecord, history: list[dict]) -> dict[s
     return costs
 
 
-def _data_lines(prepared: PreparedData, add_tokens: str) -> list[str]:
+def _data_lines(prepared: PreparedData) -> list[str]:
     lines = [prepared.train_truncation.describe("Training rows"), prepared.eval_truncation.describe("Held-out rows")]
-    return [*lines, *prepared.unknown.describe(add_tokens)]
-
-
-def _lengths(context: RunContext) -> list[dict]:
-    prepared, made = context.prepared, []
-    for side, counts, longest in (
-        ("input", prepared.source_lengths, prepared.train_truncation.max_source_length),
-        ("answer", prepared.target_lengths, prepared.train_truncation.max_target_length),
-    ):
-        if counts:
-            caption = f"Training rows by tokens an {side}, before the cut"
-            made.append(plot(plots.histogram(expand_counts(counts), longest, f"tokens an {side}"), caption))
-    return made
+    return [*lines, *filter(None, [prepared.unknown.describe_added()])]
 
 
 def _changes(path: Path, headline: MetricComparison) -> tuple[list[dict], list[dict]]:

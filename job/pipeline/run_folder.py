@@ -9,9 +9,9 @@ from job.errors import InputMissing
 from job.pipeline.records import SettingsRecord, StatusRecord
 
 WRITTEN = (
-    "status.json", "adapter", "adapter.partial", "checkpoints", "data", "data.partial", "data.work", "evaluation.csv",
-    "history.json", "merged", "merged.partial", "plan.json", "predictions", "proof.json", "report.html", "settings.json",
-    "verdict.json",
+    "status.json", "adapter", "adapter.partial", "checkpoints", "data", "data.html", "data.partial", "data.work",
+    "evaluation.csv", "history.json", "merged", "merged.partial", "plan.json", "predictions", "proof.json", "report.html",
+    "settings.json", "verdict.json",
 )  # fmt: skip
 """What a run writes to its folder, status.json first: a folder that is half deleted is not a finished run."""
 
@@ -36,6 +36,10 @@ class RunFolder:
     @property
     def data(self) -> Path:
         return self.path / "data"
+
+    @property
+    def data_page(self) -> Path:
+        return self.path / "data.html"
 
     @property
     def checkpoints(self) -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from job.config.settings import Settings
-from job.data.prepare import PreparedData
+from job.data.prepared import PreparedData
 from job.data.token_lengths import token_lengths
 from job.model.packing import PAD_TO_MULTIPLE_OF
 from job.plan.choose import Workload

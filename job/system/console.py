@@ -4,7 +4,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TextIO
 
 log = logging.getLogger("job")
 
@@ -32,6 +33,18 @@ def tabulate(rows: Sequence[Sequence[str]]) -> str:
     """`rows` of cells as lines whose columns are aligned; the last cell of a line is not padded."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def takes_colour(stream: TextIO) -> bool:
+    """Whether `stream` is a terminal whose user has not said no to colours."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Prints `lines`; a character that the terminal's encoding lacks is a question mark."""
+    encoding = sys.stdout.encoding or "utf-8"
+    for line in lines:
+        print(line.encode(encoding, "replace").decode(encoding), flush=True)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

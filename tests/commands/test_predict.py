@@ -156,7 +156,7 @@ def test_a_causal_models_answers_are_as_long_as_answers_not_as_rows(trained):
     assert json.loads(Path("output/r/adapter/job.json").read_text())["max_new_tokens"] == 6
     from job.config.scoring import make_scoring
     from job.config.settings import Settings
-    from job.data.prepare import load_prepared
+    from job.data.prepared import load_prepared
 
     prepared = load_prepared(Path("output/r/data"))
     longest = max(sum(label >= 0 for label in labels) for labels in prepared.evaluation["labels"])

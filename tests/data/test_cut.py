@@ -28,7 +28,7 @@ TOKENISED = Dataset.from_dict(
 def test_rows_are_left_out_if_that_is_wanted_or_if_no_label_is_left(too_long, counts, left, dropped):
     assembled = Dataset.from_dict({"row": TOKENISED["row"], "label_count": counts, "number": [0, 1, 2]})
     rows, cost = cut(TOKENISED, assembled, (4, 5), too_long)
-    assert rows.to_dict() == {"number": left}
+    assert rows.to_dict() == {"row": [TOKENISED["row"][place] for place in left], "number": left}
     assert (cost.rows, cost.dropped) == (len(left), dropped)
     assert (cost.sources_cut, cost.source_tokens_cut, cost.targets_cut, cost.target_tokens_cut) == (1, 5, 1, 2)
 

@@ -10,7 +10,9 @@ import pytest
 from job.data import prepare as module
 from job.data.column_mapping import ColumnMapping
 from job.data.lengths import LengthLimits
-from job.data.prepare import DataConfig, ModelSpec, load_prepared, prepare
+from job.data.look import Found
+from job.data.prepare import DataConfig, ModelSpec, prepare
+from job.data.prepared import SUMMARY, load_prepared
 from job.data.read import Source
 from job.data.unknown_text import UnknownText
 from job.errors import DataError, SettingsError
@@ -187,7 +189,7 @@ def test_added_tokens_are_prepared_anew_and_the_limit_is_not(lossy, reader, tmp_
 
 def test_a_summary_of_before_says_nothing_of_unknown_text(lossy, reader, tmp_path):
     prepare(lossy, reader, tmp_path / "data")
-    path = tmp_path / "data" / module.SUMMARY
+    path = tmp_path / "data" / SUMMARY
     summary = json.loads(path.read_text())
     del summary["unknown"]
     path.write_text(json.dumps(summary))
@@ -224,3 +226,42 @@ def test_a_row_that_is_in_both_parts_of_a_folder_is_told_by_its_files(request_, 
     (tmp_path / "d" / "test.csv").write_text(rows + "x,y\n")
     with pytest.raises(DataError, match=r"the first is test.csv row 2, which is train.csv row 2 of TRAIN_DATA="):
         prepare(replace(request_, train=Source("TRAIN_DATA", str(tmp_path / "d"))), reader, tmp_path / "data")
+
+
+def test_the_look_is_that_of_the_rows_that_are_trained_on(request_, reader, write_rows, questions, tmp_path):
+    questions[5] = questions[4] | {"output_ground_truth": "none"}
+    questions[6] = questions[6] | {"output_ground_truth": ""}
+    asked = replace(
+        request_, train=Source("TRAIN_DATA", str(write_rows(questions))), columns=replace(request_.columns, empty_rows="drop")
+    )
+    made = prepare(asked, reader, tmp_path / "data")
+    look = made.look
+    assert look == load_prepared(tmp_path / "data").look
+    (table,) = look.tables
+    assert (table.rows, table.kept, table.left_out) == (40, 39, ("row 8",))
+    assert (look.training.rows, look.held_out.rows) == (len(made.train), len(made.evaluation))
+    contradictory = look.training.contradictory, look.held_out.contradictory
+    assert sum(found.rows for found in contradictory) == 2, "both on one side"
+    assert next(found.first for found in contradictory if found.rows) == ("row 6", "05-05", "row 7", "none")
+    assert [row.name for row in look.first] == made.train["row"][:3]
+    assert look.first[0].pieces[0].text == f"Input: {made.train[0]['input']}</s>"
+
+
+def test_near_duplicates_of_held_out_rows_are_found_by_their_prompts(request_, reader, write_rows, questions, tmp_path):
+    held_out = [{"input": f"The {number} of may.", "output_ground_truth": "x"} for number in (3, 50)]
+    asked = replace(request_, evaluation=Source("EVAL_DATA", str(write_rows(held_out, "eval.csv"))))
+    look = prepare(asked, reader, tmp_path / "data").look
+    assert look.shared == Found(1, ("row 2", "row 4"))
+    assert [table.source.rpartition("/")[2] for table in look.tables] == ["rows.csv", "eval.csv"]
+
+
+def test_rows_that_were_tokenised_before_are_looked_at_too(request_, reader, tmp_path):
+    first = prepare(request_, reader, tmp_path / "data")
+    adopted = replace(request_, train=Source("TRAIN_DATA", str(tmp_path / "data" / "train")))
+    look = prepare(adopted, reader, tmp_path / "other").look
+    assert look.training.rows + look.held_out.rows == len(first.train)
+    assert look.tables[0].used == ("input_ids", "labels")
+    without = first.train.remove_columns(["input", "ground_truth"])
+    without.save_to_disk(str(tmp_path / "bare"))
+    bare = prepare(replace(request_, train=Source("TRAIN_DATA", str(tmp_path / "bare"))), reader, tmp_path / "third")
+    assert bare.look is None

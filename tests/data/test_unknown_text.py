@@ -52,7 +52,7 @@ def test_one_line_is_said_of_the_inputs_and_one_of_the_answers():
 
 def test_nothing_is_said_where_nothing_is_missing_or_nothing_is_known():
     for found in (UnknownText(), UnknownText((UnknownPart(9, 0),) * 2, (UnknownPart(9, 0),) * 2)):
-        assert found.describe("none") == []
+        assert (found.warnings("none"), found.describe_added()) == ([], "")
         found.check(0, "none")
 
 
@@ -96,10 +96,9 @@ def test_capitals_that_a_tokenizer_does_not_write_are_to_be_small():
 
 
 def test_what_was_added_is_told_and_that_the_base_does_not_know_it():
-    said = replace(UnknownText(), added=("{", "\n")).describe("auto")
-    assert len(said) == 1
-    assert '"{", line break' in said[0]
-    assert "The base model is asked with the same tokenizer, but has never learned them." in said[0]
+    said = replace(UnknownText(), added=("{", "\n")).describe_added()
+    assert '"{", line break' in said
+    assert "The base model is asked with the same tokenizer, but has never learned them." in said
 
 
 def test_characters_that_cannot_be_seen_are_named_and_no_more_than_a_dozen_shown():

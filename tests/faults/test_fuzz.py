@@ -17,7 +17,8 @@ from openpyxl.utils.exceptions import IllegalCharacterError
 
 from job.data.column_mapping import AUTO, ColumnMapping
 from job.data.lengths import LengthLimits
-from job.data.prepare import DataConfig, ModelSpec, load_prepared, prepare
+from job.data.prepare import DataConfig, ModelSpec, prepare
+from job.data.prepared import load_prepared
 from job.data.read import Source, read_table
 from job.data.rows import shape_of, to_prompts
 from job.errors import JobError

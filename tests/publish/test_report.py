@@ -62,7 +62,9 @@ def test_a_runs_report_is_whole_and_fetches_nothing(run_job, t5_folder, write_ro
     tags.feed(text)
     assert tags.open == []
     assert "script" not in tags.seen
-    assert all(address.startswith("#") for address in tags.addresses)
+    assert all(address.startswith("#") or address == "data.html" for address in tags.addresses)
+    assert tags.addresses.count("data.html") == 1
+    assert Path("output/r/data.html").exists()
     assert tags.seen.count("svg") == 6, "differences of scores and of loss, loss, learning rate, two histograms"
     for expected in ("held-out rows", "exact match", "Learning rate", "MAX_STEPS", "python entrypoint.py run", "transformers"):
         assert expected in text

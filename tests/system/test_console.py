@@ -1,5 +1,6 @@
 """What reaches the terminal."""
 
+import io
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from job.system.console import tabulate
+from job.system.console import print_lines, tabulate, takes_colour
 
 ROOT = Path(__file__).parents[2]
 SAY = """
@@ -73,3 +74,33 @@ def test_a_tables_columns_are_aligned_and_no_line_ends_in_spaces():
 
 def test_a_table_without_rows_is_empty():
     assert tabulate([]) == ""
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "variables", "takes"),
+    [
+        (Terminal(), {}, True),
+        (Terminal(), {"NO_COLOR": "1"}, False),
+        (Terminal(), {"TERM": "dumb"}, False),
+        (io.StringIO(), {}, False),
+    ],
+)
+def test_colours_are_for_a_terminal_whose_user_wants_them(monkeypatch, stream, variables, takes):
+    for name in ("NO_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert takes_colour(stream) is takes
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("utf-8", "a⏎ \u0645"), ("ascii", "a? ?")])
+def test_what_a_terminal_cannot_write_stops_nothing(monkeypatch, encoding, shown):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+    print_lines(["a⏎ \u0645", "b"])
+    assert written.getvalue().decode(encoding).splitlines() == [shown, "b"]
