@@ -155,4 +155,4 @@ def test_what_limits_the_scores_stands_beside_them_with_a_link_to_the_look(facts
     assert (facts()["data_warnings"], facts()["data_page"]) == ([], "data.html")
     look = replace(prepared.look, shared=Found(3, ("row 9", "row 4")))
     (line,) = facts(prepared=replace(prepared, look=look))["data_warnings"]
-    assert "row 9 is row 4" in line
+    assert "held-out row 9 is training row 4" in line
