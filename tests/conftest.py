@@ -33,7 +33,7 @@ CHAT_TEMPLATE = (
 
 ERRORS = [kind for kind in JobError.__subclasses__() if kind.__module__ == errors.__name__]
 """The classes of the tree; RankFailed of system/launcher.py hands on the code of one of them."""
-OF_OTHER_PROGRAMS = {"HF_HUB_OFFLINE", "HF_ENDPOINT"}
+OF_OTHER_PROGRAMS = {"HF_HUB_OFFLINE", "HF_ENDPOINT", "NO_COLOR"}
 """Variables that tests set for other programs than the job."""
 
 

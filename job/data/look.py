@@ -152,7 +152,8 @@ class Look:
         one, other = self.shared.first
         return (
             f"{self.shared.rows:,} of {self.held_out.rows:,} held-out inputs are those of training rows but for case, white space, "
-            f"sentence marks or what was cut; the first: {one} is {other}. Their scores may be memory: take out one of each pair."
+            f"sentence marks or what was cut; the first: held-out {one} is training {other}. Their scores may be "
+            "memory: take out one of each pair."
         )
 
     def _one_label(self) -> str:

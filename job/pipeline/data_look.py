@@ -93,7 +93,7 @@ def _counts(look: Look) -> Iterator[Fact]:
     yield "repeated rows", _both(parts, "repeated", "the same input, the same answer")
     shared = look.shared
     told = (
-        f"{shared.rows:,} held-out inputs are in training too, the first: {shared.first[0]} is {shared.first[1]}"
+        f"{shared.rows:,} held-out inputs are in training too, the first: held-out {shared.first[0]} is training {shared.first[1]}"
         if shared.rows
         else "none"
     )

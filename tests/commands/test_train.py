@@ -31,7 +31,7 @@ def test_it_leaves_an_adapter_and_no_evaluation(run_job, t5_folder, write_rows, 
     assert code == 0, said
     left = {path.name for path in Path("output/r").iterdir()}
     assert left == {
-        ".lock", "adapter", "data", "history.json", "plan.json", "settings.json", "status.json",
+        ".lock", "adapter", "data", "data.html", "history.json", "plan.json", "settings.json", "status.json",
     }  # fmt: skip
     assert "adapter: output/r/adapter" in said
     assert json.loads(Path("output/r/status.json").read_text())["state"] != "done"

@@ -38,7 +38,7 @@ def test_contradictions_are_told_with_what_they_leave_to_be_reached():
 def test_held_out_rows_that_are_training_rows_are_told_with_the_first_pair():
     line = only(replace(FINE, shared=Found(3, ("row 9", "row 4"))))
     assert line.startswith("3 of 200 held-out inputs are those of training rows")
-    assert "row 9 is row 4" in line
+    assert "held-out row 9 is training row 4" in line
 
 
 @pytest.mark.parametrize(("rows", "is_told"), [(760, False), (761, True), (800, True)])

@@ -54,7 +54,9 @@ def test_counts_that_matter_are_told_with_their_first_row(prepared):
     assert facts["repeated rows"] == "2 of 32 training rows (the first: row 9): the same input, the same answer"
     assert facts["short inputs"] == "1 of 32 training rows (the first: row 5): one or two characters"
     assert facts["wordless answers"] == "3 of 32 training rows (the first: row 6): no letter and no digit"
-    assert facts["near-duplicates"].startswith("1 held-out inputs are in training too, the first: row 30 is row 2")
+    assert facts["near-duplicates"].startswith(
+        "1 held-out inputs are in training too, the first: held-out row 30 is training row 2"
+    )
     assert facts["chats"] == "2 to 6 messages, median 2; messages by role: user 6, assistant 6; 2 chats with tools"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from job import __version__
+from job.data.look import Found
 from job.evaluation.verdict import MetricComparison, Verdict, read_verdict
 from job.pipeline.records import PlanRecord, ProofRecord
 from job.pipeline.report import data_name, report_facts
@@ -37,7 +38,7 @@ def write_scores(path, metric: str, pairs: list[tuple[float, float]]) -> None:
 
 
 def test_scores_are_the_means_of_the_table(facts, finished_context):
-    with finished_context.folder.evaluation.open(newline="") as file:
+    with finished_context.folder.evaluation.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     shown = {row["name"]: row for row in facts()["scores"]}
     means = {column: np.mean([float(row[column]) for row in rows]) for column in rows[0] if column not in HEADER}
@@ -147,3 +148,11 @@ def test_title_data_and_rows_are_those_of_the_run(facts, finished_context, t5_fo
     assert [plot["caption"] for plot in found["lengths"]] == [
         f"Training rows by tokens an {side}, before the cut" for side in ("input", "answer")
     ]
+
+
+def test_what_limits_the_scores_stands_beside_them_with_a_link_to_the_look(facts, finished_context):
+    prepared = finished_context.prepared
+    assert (facts()["data_warnings"], facts()["data_page"]) == ([], "data.html")
+    look = replace(prepared.look, shared=Found(3, ("row 9", "row 4")))
+    (line,) = facts(prepared=replace(prepared, look=look))["data_warnings"]
+    assert "held-out row 9 is training row 4" in line
