@@ -105,8 +105,8 @@ def prepare(config: DataConfig, model: ModelSpec, folder: Path, expected: str | 
         if shape is None:
             prepared = _adopt(train, evaluation, config, fingerprint)
             parts = (prepared.train, prepared.evaluation)
-            for part in parts:
-                check_rows(part, model.tokenizer, model.embeddings, train.source)
+            for table in filter(None, (train, evaluation)):
+                check_rows(table.rows, model.tokenizer, model.embeddings, table.source)
             if all(has_texts(part) for part in parts):
                 facts = [describe_table(table) for table in (train, evaluation) if table]
                 prepared = replace(prepared, look=make_look(parts, model.seq2seq, model.tokenizer, facts))

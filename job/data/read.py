@@ -1,5 +1,6 @@
 """One table from any format: spreadsheets, text tables, JSON, parquet, arrow, saved datasets, the hub."""
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -268,8 +269,9 @@ def _exact(cells: list) -> pa.Array:
     if all(isinstance(cell, str | None) for cell in cells):
         return pa.array(cells, pa.string())
     array = pa.array(cells)
-    if pa.types.is_nested(array.type) and json.dumps(array.to_pylist()) != json.dumps(cells):
-        raise pa.ArrowInvalid("cells of different forms")
+    with contextlib.suppress(TypeError):  # what PREPROCESS may return and JSON has no form for: bytes, arrays
+        if pa.types.is_nested(array.type) and json.dumps(array.to_pylist()) != json.dumps(cells):
+            raise pa.ArrowInvalid("cells of different forms")
     return array
 
 
