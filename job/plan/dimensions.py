@@ -2,6 +2,7 @@
 
 import contextlib
 from dataclasses import dataclass
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -89,21 +90,22 @@ def read_dimensions(config: PreTrainedConfig) -> ModelDimensions:
     key = f"{type(config)} {config.to_json_string(use_diff=False)}"
     if key not in _read:
         try:
-            _read[key] = _count(_without_weights(config), config)
+            model = without_weights(config)
         except Exception as error:  # whatever a model's own code stumbles over
             raise SettingsError(
                 f"MODEL_ID: the config of this {config.model_type} makes no model that can be planned for: {first_line(error)}. "
                 "Check its config.json, or choose another MODEL_ID."
             ) from error
+        _read[key] = _count(model, config)
     return _read[key]
 
 
-def _without_weights(config: PreTrainedConfig) -> PreTrainedModel:
-    """The model on the meta device, where tensors have shapes alone."""
+def without_weights(config: PreTrainedConfig, **options: Any) -> PreTrainedModel:
+    """The model on the meta device, where tensors have shapes alone; `options` are from_config's."""
     auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     own_code = {"trust_remote_code": True} if type(config).__module__.startswith("transformers_modules") else {}
     with torch.device("meta"):
-        return auto.from_config(config, **own_code)
+        return auto.from_config(config, **own_code, **options)
 
 
 def _count(model: PreTrainedModel, config: PreTrainedConfig) -> ModelDimensions:
