@@ -116,7 +116,7 @@ def _count(model: PreTrainedModel, config: PreTrainedConfig) -> ModelDimensions:
     encoder = (
         read_stack(model.get_encoder(), head, _text_config(config, "encoder"), "encoder") if config.is_encoder_decoder else None
     )
-    decoder = read_stack(model.get_decoder(), head, _text_config(config, "decoder"), "decoder")
+    decoder = read_stack(_decoder(model), head, _text_config(config, "decoder"), "decoder")
     own_head = matrix(head).numel() if config.model_type in OWN_HEAD and config.is_gated_act else 0
     tables = {id(matrix(table)): matrix(table).numel() for table in (model.get_input_embeddings(), head)}
     return ModelDimensions(
@@ -152,7 +152,7 @@ def head_is_last(model: PreTrainedModel) -> bool:
     ids = torch.ones(1, 1, dtype=torch.long, device=matrix(head).device)
     hidden = MoEModelOutputWithPastAndCrossAttentions(last_hidden_state=matrix(head)[None, :1])
     inputs = {"input_ids": ids} | ({"decoder_input_ids": ids} if model.config.is_encoder_decoder else {})
-    parts = {model.get_encoder(), model.get_decoder()} if model.config.is_encoder_decoder else {model.get_decoder()}
+    parts = {model.get_encoder(), _decoder(model)} if model.config.is_encoder_decoder else {_decoder(model)}
     handle = head.register_forward_hook(lambda _, __, logits: seen.append(logits))
     try:
         with torch.no_grad(), contextlib.ExitStack() as replaced:
@@ -164,6 +164,12 @@ def head_is_last(model: PreTrainedModel) -> bool:
         return False
     finally:
         handle.remove()
+
+
+def _decoder(model: PreTrainedModel) -> nn.Module:
+    """The stack that the answer passes. ModernBERT calls its output layer `decoder`, which transformers then takes for it."""
+    found: nn.Module = model.get_decoder()
+    return model.base_model if found is model.get_output_embeddings() else found
 
 
 def _text_config(config: PreTrainedConfig, side: str) -> PreTrainedConfig:

@@ -209,7 +209,15 @@ def test_what_was_not_measured_is_counted_generously_and_called_an_estimate(fami
 
 @pytest.mark.parametrize(
     ("family", "is_last"),
-    [("flan_t5", True), ("llama", True), ("gemma3", True), ("bart", False), ("gemma2", False), ("cohere", False)],
+    [
+        ("flan_t5", True),
+        ("llama", True),
+        ("gemma3", True),
+        ("bart", False),
+        ("gemma2", False),
+        ("cohere", False),
+        ("modernbert_decoder", True),
+    ],
 )
 def test_logits_that_the_model_adds_to_caps_or_scales_are_there_all_at_once(family, is_last):
     """As the objective finds by trying it on the weights."""
