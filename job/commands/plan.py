@@ -86,7 +86,7 @@ def _simulated(
     batch = Batch(chosen.micro_batch, *workload.longest)
     try:
         step = simulate_training_step(config, adapt, DTYPES[chosen.precision], batch, chosen.checkpointed_blocks)
-    except (RuntimeError, NotImplementedError) as error:  # such as code that looks at the values of tensors
+    except (RuntimeError, TypeError, AttributeError, ValueError) as error:  # such as code that looks at the values of tensors
         log.warning(
             "PLAN_GPU: a step of this %s cannot be simulated (%s); its memory is the formula's",
             config.model_type,

@@ -53,20 +53,20 @@ _running: ContextVar[PackedStack | None] = ContextVar("running", default=None)
 def accept_packed(model: PreTrainedModel) -> Callable[[], None]:
     """Makes `model` take packed batches, beside padded ones; the result undoes it. Raises CannotPack."""
     _check_layers(model)
-    undo = contextlib.ExitStack()
-    undo.callback(replace_attention(model, packed_attention, row_mask))
-    stacks: dict[nn.Module, bool] = {model: False}
-    if model.config.is_encoder_decoder:
-        undo.callback(replace_forward(model, _run_model))
-        stacks = {model.get_encoder(): False, model.get_decoder(): True}
-    for stack, is_decoder in stacks.items():
-        undo.callback(replace_forward(stack, partial(_run, is_decoder=is_decoder)))
-        for name, module in stack.named_modules():
-            if name.endswith("embed_positions") and "position_ids" not in inspect.signature(stack.forward).parameters:
-                undo.callback(replace_forward(module, _row_positions))
-            if hasattr(module, "compute_bias"):
-                undo.callback(replace_bias(module, _row_bias))
-    return undo.close
+    with contextlib.ExitStack() as undo:
+        undo.callback(replace_attention(model, packed_attention, row_mask))
+        stacks: dict[nn.Module, bool] = {model: False}
+        if model.config.is_encoder_decoder:
+            undo.callback(replace_forward(model, _run_model))
+            stacks = {model.get_encoder(): False, model.get_decoder(): True}
+        for stack, is_decoder in stacks.items():
+            undo.callback(replace_forward(stack, partial(_run, is_decoder=is_decoder)))
+            for name, module in stack.named_modules():
+                if name.endswith("embed_positions") and "position_ids" not in inspect.signature(stack.forward).parameters:
+                    undo.callback(replace_forward(module, _row_positions))
+                if hasattr(module, "compute_bias"):
+                    undo.callback(replace_bias(module, _row_bias))
+        return undo.pop_all().close
 
 
 def _check_layers(model: PreTrainedModel) -> None:

@@ -45,7 +45,7 @@ def check_before_training(context: RunContext, model: PeftModel) -> None:
     if context.hardware.device == "cpu":
         _warn_of_cpu(context, total)
     if is_sharded(model):
-        log.info("the base is sharded over %d processes: its precision is not compared with float32", context.ranks.world_size)
+        log.info("the base is sharded over %d processes: neither precision nor padding is checked", context.ranks.world_size)
         return
     if context.plan.quantization != "int8":  # rounds a row by what else is in its batch
         check_padding(model, context.prepared.train, context.tokenizer)
@@ -83,7 +83,8 @@ def _why_padded(context: RunContext, model: PeftModel) -> str | None:
     if reason is not None:
         return reason
     undo = accept_packed(model.get_base_model())
-    is_open = settings.padding_free == "auto" and not settings.full_determinism and not context.folder.is_begun
+    is_begun = context.ranks.broadcast(context.folder.is_begun)  # on another machine the folder may be an empty one
+    is_open = settings.padding_free == "auto" and not settings.full_determinism and not is_begun
     if context.hardware.device == "cpu" or not is_open:
         return None
     if _agreed(context, model, lambda: packing_is_faster(model, rows, tokenizer, context.plan.micro_batch)):

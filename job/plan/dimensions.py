@@ -2,6 +2,7 @@
 
 import contextlib
 from dataclasses import dataclass
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -89,21 +90,22 @@ def read_dimensions(config: PreTrainedConfig) -> ModelDimensions:
     key = f"{type(config)} {config.to_json_string(use_diff=False)}"
     if key not in _read:
         try:
-            _read[key] = _count(_without_weights(config), config)
+            model = without_weights(config)
         except Exception as error:  # whatever a model's own code stumbles over
             raise SettingsError(
                 f"MODEL_ID: the config of this {config.model_type} makes no model that can be planned for: {first_line(error)}. "
                 "Check its config.json, or choose another MODEL_ID."
             ) from error
+        _read[key] = _count(model, config)
     return _read[key]
 
 
-def _without_weights(config: PreTrainedConfig) -> PreTrainedModel:
-    """The model on the meta device, where tensors have shapes alone."""
+def without_weights(config: PreTrainedConfig, **options: Any) -> PreTrainedModel:
+    """The model on the meta device, where tensors have shapes alone; `options` are from_config's."""
     auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     own_code = {"trust_remote_code": True} if type(config).__module__.startswith("transformers_modules") else {}
     with torch.device("meta"):
-        return auto.from_config(config, **own_code)
+        return auto.from_config(config, **own_code, **options)
 
 
 def _count(model: PreTrainedModel, config: PreTrainedConfig) -> ModelDimensions:
@@ -114,7 +116,7 @@ def _count(model: PreTrainedModel, config: PreTrainedConfig) -> ModelDimensions:
     encoder = (
         read_stack(model.get_encoder(), head, _text_config(config, "encoder"), "encoder") if config.is_encoder_decoder else None
     )
-    decoder = read_stack(model.get_decoder(), head, _text_config(config, "decoder"), "decoder")
+    decoder = read_stack(_decoder(model), head, _text_config(config, "decoder"), "decoder")
     own_head = matrix(head).numel() if config.model_type in OWN_HEAD and config.is_gated_act else 0
     tables = {id(matrix(table)): matrix(table).numel() for table in (model.get_input_embeddings(), head)}
     return ModelDimensions(
@@ -150,7 +152,7 @@ def head_is_last(model: PreTrainedModel) -> bool:
     ids = torch.ones(1, 1, dtype=torch.long, device=matrix(head).device)
     hidden = MoEModelOutputWithPastAndCrossAttentions(last_hidden_state=matrix(head)[None, :1])
     inputs = {"input_ids": ids} | ({"decoder_input_ids": ids} if model.config.is_encoder_decoder else {})
-    parts = {model.get_encoder(), model.get_decoder()} if model.config.is_encoder_decoder else {model.get_decoder()}
+    parts = {model.get_encoder(), _decoder(model)} if model.config.is_encoder_decoder else {_decoder(model)}
     handle = head.register_forward_hook(lambda _, __, logits: seen.append(logits))
     try:
         with torch.no_grad(), contextlib.ExitStack() as replaced:
@@ -162,6 +164,12 @@ def head_is_last(model: PreTrainedModel) -> bool:
         return False
     finally:
         handle.remove()
+
+
+def _decoder(model: PreTrainedModel) -> nn.Module:
+    """The stack that the answer passes. ModernBERT calls its output layer `decoder`, which transformers then takes for it."""
+    found: nn.Module = model.get_decoder()
+    return model.base_model if found is model.get_output_embeddings() else found
 
 
 def _text_config(config: PreTrainedConfig, side: str) -> PreTrainedConfig:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from peft import PeftModel
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from job.model.checkpointing import checkpoint_blocks
 from job.model.objective import chunked_cross_entropy, headless
 from job.model.patches import fuse_gelu
-from job.plan.dimensions import head_is_last
+from job.plan.dimensions import head_is_last, without_weights
 from job.plan.fake_tensors import FakeTensorMode, StorageTracker, cuda_kernels, make_fake
 from job.plan.memory import Batch
 
@@ -39,8 +39,7 @@ def simulate_training_step(
     adapt: puts the adapter on the model. Nothing is quantised; beside float16, T5's `wo` is float32, as in a run.
     """
     with torch.device("meta"):
-        auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        model = auto.from_config(config, dtype=dtype).requires_grad_(False)
+        model = without_weights(config, dtype=dtype).requires_grad_(False)
         fuse_gelu(model)
         model = adapt(model)
     by_chunks = head_is_last(model)

@@ -31,6 +31,10 @@ TOLERANCES = 1e-4, 1e-3
 HALF_TOLERANCES = 0.01, 0.1
 """The same in half precision, beside ROUNDING times what padded rows are off from float32."""
 ROUNDING = 2
+LEAST = torch.finfo(torch.float32).tiny
+"""What is divided by where a loss or a gradient is 0: equal ones are then no distance apart, others an endless one."""
+CPU_LOGITS_BYTES = 2**30
+"""Of the logits of all telling rows: a CPU that runs out of memory ends the job, instead of raising what could be caught."""
 TIMED_BATCHES, ROUNDS = 3, 4
 
 
@@ -44,8 +48,8 @@ class Measured:
 
     def distance(self, other: "Measured") -> tuple[float, float]:
         """How far loss and gradient are off from the other's."""
-        turned = (self.gradient - other.gradient).norm() / other.gradient.norm()
-        return abs(self.loss / other.loss - 1), turned.item()
+        turned = (self.gradient - other.gradient).norm() / other.gradient.norm().clamp(min=LEAST)
+        return abs(self.loss - other.loss) / max(abs(other.loss), LEAST), turned.item()
 
 
 def why_padded(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> str | None:
@@ -54,7 +58,7 @@ def why_padded(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBa
     They are if a few rows, the longest among them, have the loss and the gradient packed that the model, as it was loaded, has for
     them padded: in float32, and in the type of its weights no further from that. Afterwards the model is as it was.
     """
-    was_training, chosen = model.training, telling_rows(rows)
+    was_training, chosen = model.training, telling_rows(model, rows)
     model.eval()
     try:
         for places in (chosen, [chosen[0], chosen[-1]]):
@@ -62,16 +66,24 @@ def why_padded(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBa
                 return _why_padded(model, _ids(rows, places), tokenizer)
             except torch.OutOfMemoryError:
                 free_memory()
-        return "two rows do not fit the memory at once"
+        in_half = _is_half(model) and not is_sharded(model)
+        return "a float32 comparison does not fit the memory" if in_half else "two rows do not fit the memory at once"
     finally:
         model.train(was_training)
 
 
-def telling_rows(rows: Dataset) -> list[int]:
-    """The places of the row with the longest input, the one with the longest answer, one of middling length and the shortest."""
-    longest = [int(token_lengths(rows, name).argmax()) for name in ("input_ids", "labels")]
+def telling_rows(model: PeftModel, rows: Dataset) -> list[int]:
+    """The places of the row with the longest input, the one with the longest answer, one of middling length and the shortest.
+
+    On a CPU the first and the last of these alone, where the logits of all, padded, would take more than CPU_LOGITS_BYTES.
+    """
+    lengths = {name: token_lengths(rows, name) for name in ("input_ids", "labels")}
     order = np.argsort(rows["length"][:]).tolist()
-    chosen = list(dict.fromkeys([*longest, order[len(order) // 2], order[0]]))
+    chosen = list(dict.fromkeys([*(int(found.argmax()) for found in lengths.values()), order[len(order) // 2], order[0]]))
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    logits_bytes = 4 * len(chosen) * int(lengths["labels"].max()) * vocabulary
+    if model.device.type == "cpu" and logits_bytes > CPU_LOGITS_BYTES:
+        chosen = list(dict.fromkeys([chosen[0], chosen[-1]]))
     return chosen if len(chosen) > 1 else chosen * 2
 
 
@@ -109,7 +121,7 @@ def _difference(packed: Measured, padded: Measured, exact: Measured) -> str | No
 
 def _measure(model: PeftModel, batch: BatchEncoding) -> list[Measured]:
     """What `batch` gives in float32, unless the model is sharded, and in the type of the model's weights if that is narrower."""
-    half, sharded = any(parameter.dtype in HALF for parameter in model.parameters()), is_sharded(model)
+    half, sharded = _is_half(model), is_sharded(model)
     measured = []
     if not sharded:
         with in_float32(model):
@@ -117,6 +129,10 @@ def _measure(model: PeftModel, batch: BatchEncoding) -> list[Measured]:
     if half or sharded:
         measured.append(Measured(*loss_and_gradient(model, batch)[:2], HALF_TOLERANCES if half else TOLERANCES))
     return measured
+
+
+def _is_half(model: PeftModel) -> bool:
+    return any(parameter.dtype in HALF for parameter in model.parameters())
 
 
 def packing_is_faster(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase, micro_batch: int) -> bool:

@@ -1,6 +1,7 @@
 """Whether the type of a base's weights is sound for this model and this data: the longest row in it, against float32."""
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,9 @@ from transformers import BatchEncoding
 from job.errors import Diverged
 from job.model.loss import count_labels, summed_cross_entropy
 from job.model.packing import model_inputs
+from job.system.hardware import free_memory
+
+log = logging.getLogger(__name__)
 
 LOSS_TOLERANCE, LEAST_COSINE = 0.05, 0.9
 """What rounding to half precision stays well within, for a sound model; an overflow is off by its whole size."""
@@ -27,7 +31,8 @@ def check_precision(model: PeftModel, batch: BatchEncoding) -> None:
     """Raises Diverged if loss or gradient of `batch` are not what they are in float32, naming the layer that overflows first.
 
     batch: `input_ids`, `attention_mask` and `labels` of one row or more, (rows, length). The same weights are used in float32,
-    a layer at a time, so that no second model is in memory. Quantised layers stay quantised and compute in float32.
+    a layer at a time, so that no second model is in memory but for fused experts, which are widened as a whole; where that does
+    not fit nothing is compared. Quantised layers stay quantised and compute in float32.
     """
     was_training = model.training
     model.eval()  # no dropout: both sides see the same
@@ -35,6 +40,9 @@ def check_precision(model: PeftModel, batch: BatchEncoding) -> None:
         loss, gradient, overflowing = loss_and_gradient(model, batch)
         with in_float32(model):
             expected_loss, expected, _ = loss_and_gradient(model, batch)
+    except torch.OutOfMemoryError:
+        log.warning("precision: a float32 comparison of the longest row does not fit the memory; %s is not checked", model.dtype)
+        return free_memory()
     finally:
         model.train(was_training)
     cosine = F.cosine_similarity(gradient, expected, dim=0).item()
@@ -85,7 +93,11 @@ def _first_overflow(model: nn.Module) -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def in_float32(model: nn.Module) -> Iterator[None]:
-    """While this holds, `model` computes in float32 with the weights that it has; large products widen theirs for a moment only."""
+    """While this holds, `model` computes in float32 with the weights that it has.
+
+    Linear layers widen theirs for a moment only; all other weights, fused experts among them, are widened until the end. Raises
+    torch.OutOfMemoryError.
+    """
     frozen = [parameter for parameter in model.parameters() if parameter.dtype in HALF and not parameter.requires_grad]
     matrices = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
     small = {parameter: parameter.data for parameter in frozen if id(parameter) not in matrices}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import T5Config
 
+from job.commands import plan as command
 from job.commands.plan import _simulated
 from job.config.settings import Settings
 from job.pipeline.records import PlanRecord
@@ -151,13 +152,25 @@ def test_the_machines_own_gpu_is_the_last_row(run_job, capsys, monkeypatch):
 
 def test_a_model_whose_step_cannot_be_simulated_is_planned_by_the_formula(run_job, capsys, write_rows, questions, tmp_path):
     build("m2m100", tmp_path / "m2m")
-    asked = {"MODEL_ID": tmp_path / "m2m", "TRAIN_DATA": write_rows(questions), "SOURCE_LANGUAGE": "en", "TARGET_LANGUAGE": "de"}
+    data = write_rows([row | {"output_ground_truth": row["output_ground_truth"][-2:]} for row in questions])  # it has no "-"
+    asked = {"MODEL_ID": tmp_path / "m2m", "TRAIN_DATA": data, "SOURCE_LANGUAGE": "en", "TARGET_LANGUAGE": "de"}
     code, said = run_job("plan", **asked, PLAN_GPU="T4")
     assert code == 0, said
     assert "PLAN_GPU: a step of this m2m_100 cannot be simulated" in said
     table = capsys.readouterr().out
     assert "fits" in table
     assert "total by the formula" not in table
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, NotImplementedError, TypeError, AttributeError, ValueError])
+def test_whatever_a_models_code_stumbles_over_on_fake_tensors_leaves_the_formula(monkeypatch, caplog, kind):
+    def stumble(*_: object) -> None:
+        raise kind("no values here\nand more")
+
+    monkeypatch.setattr(command, "simulate_training_step", stumble)
+    estimate = choose(read_dimensions(flan("base")), CARDS["V100-16GB"], WORK, PlanConstraints())
+    assert _simulated(Settings(model_id="google/flan-t5-base"), flan("base"), WORK, estimate) == (estimate, {})
+    assert "a step of this t5 cannot be simulated (no values here); its memory is the formula's" in caplog.text
 
 
 @pytest.mark.parametrize("family", ["mamba", "jamba", "deepseek_v3", "gemma3_with_vision", "bart"])

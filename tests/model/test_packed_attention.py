@@ -141,6 +141,20 @@ def test_packed_rows_have_the_loss_and_gradient_of_rows_one_at_a_time(name):
     assert a_row_at_a_time(name, model, data)[0] == pytest.approx(expected_loss, rel=tolerance), "the model is as it was"
 
 
+def test_a_change_that_fails_midway_leaves_none_of_the_earlier_ones(monkeypatch):
+    model = adapted("t5", torch.float32).get_base_model()
+    before = attention_implementation(model), [vars(module).get("forward") for module in model.modules()]
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("injected")
+
+    monkeypatch.setattr("job.model.packed_attention.replace_bias", fail)
+    with pytest.raises(RuntimeError, match="injected"):
+        accept_packed(model)
+    assert (attention_implementation(model), [vars(module).get("forward") for module in model.modules()]) == before
+    assert not accepts_packed(model)
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_model_that_takes_packed_rows_computes_padded_ones_as_before(name, tokenizer):
     model = adapted(name, torch.float32).eval()

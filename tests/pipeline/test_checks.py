@@ -14,6 +14,7 @@ from job.pipeline import checks as module
 from job.pipeline.checks import check_before_training, check_disk, check_generation, choose_padding_free
 from job.preflight.memory import longest_row
 from job.system import durable
+from job.system.ranks import Ranks
 
 
 def leave_free(monkeypatch, free: int) -> None:
@@ -134,6 +135,33 @@ def test_time_decides_on_a_gpu_alone_and_only_where_the_choice_is_open(context, 
     changed = replace(context, settings=settings, hardware=replace(context.hardware, device=device))
     assert choose_padding_free(changed, model) is not timed
     assert calls == ([8] if timed else [])
+
+
+@pytest.mark.parametrize(("begun", "found", "heard"), [(True, True, 2), (False, False, 3), (False, True, 3)])
+def test_a_rank_that_does_not_see_the_folder_takes_the_branch_of_rank_0(context, model, monkeypatch, begun, found, heard):
+    """Else it waits for a message that rank 0 never sends, or leaves one that it does: it hears why rows are padded, then that
+    the run is begun, then, of a new one alone, what is faster."""
+    said, asked = [None, begun, found], []
+
+    class Second(Ranks):
+        def broadcast(self, value):
+            asked.append(value)
+            return said[len(asked) - 1]
+
+    monkeypatch.setattr(module, "why_padded", lambda *_: pytest.fail("rank 0 alone does that"))
+    monkeypatch.setattr(module, "packing_is_faster", lambda *_: pytest.fail("rank 0 alone does that"))
+    second = replace(context, ranks=Second(1, 2, 0), hardware=replace(context.hardware, device="cuda"))
+    assert choose_padding_free(second, model) is found
+    assert len(asked) == heard
+
+
+def test_of_a_sharded_base_a_line_says_that_neither_precision_nor_padding_is_checked(context, model, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(module, "is_sharded", lambda _: True)
+    for name in ("check_precision", "check_padding"):
+        monkeypatch.setattr(module, name, lambda *_: pytest.fail("it was checked"))
+    check_before_training(replace(context, plan=replace(context.plan, precision="bf16")), model)
+    assert "the base is sharded over 1 processes: neither precision nor padding is checked" in caplog.messages
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from job.model.checkpointing import transformer_blocks
 from job.model.objective import frozen_last_head
 from job.model.targets import choose_targets
 from job.plan import dimensions as counted
-from job.plan.dimensions import head_is_last, read_dimensions
+from job.plan.dimensions import head_is_last, read_dimensions, without_weights
 from job.plan.model_catalogue import known_config
 from tests.zoo.families import FAMILIES
 
@@ -153,7 +153,7 @@ def test_every_family_has_the_parameters_adapter_and_kind_of_its_tiny_model(fami
     dimensions, everything = read_dimensions(model.config), sum(parameter.numel() for parameter in model.parameters())
     assert dimensions.parameters == everything + own_head
     assert dimensions.seq2seq == model.config.is_encoder_decoder
-    assert dimensions.blocks == len(transformer_blocks(model)) > 0
+    assert dimensions.blocks == (len(transformer_blocks(model)) or model.config.num_hidden_layers) > 0
     adapted = get_peft_model(model, LoraConfig(task_type=kind, r=3, target_modules=targets, fan_in_fan_out=family in CONV1D))
     assert dimensions.adapter(3) == adapted.get_nb_trainable_parameters()[0]
 
@@ -171,12 +171,27 @@ def test_a_config_that_makes_no_model_is_told_in_one_line():
     assert "\n" not in str(raised.value)
 
 
+def test_an_error_of_the_count_itself_is_not_taken_for_one_of_the_config(monkeypatch):
+    monkeypatch.setattr(counted, "_read", {})
+    monkeypatch.setattr(counted, "read_stack", lambda *_: max([]))
+    with pytest.raises(ValueError, match="empty"):
+        read_dimensions(LlamaConfig(**SMALL["llama"]))
+
+
+def test_a_model_with_code_of_its_own_is_made_with_that_code(monkeypatch):
+    own, asked = type("OwnConfig", (LlamaConfig,), {"__module__": "transformers_modules.mine"}), []
+    monkeypatch.setattr(AutoModelForCausalLM, "from_config", lambda config, **options: asked.append(options))
+    without_weights(own(**SMALL["llama"]), dtype=torch.float16)
+    without_weights(LlamaConfig(**SMALL["llama"]))
+    assert asked == [{"trust_remote_code": True, "dtype": torch.float16}, {}]
+
+
 def test_a_model_is_made_once_for_one_config_and_again_for_another():
     config, calls = LlamaConfig(**SMALL["llama"]), []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(counted, "_read", {})
-        make = counted._without_weights
-        patch.setattr(counted, "_without_weights", lambda config: calls.append(config) or make(config))
+        make = counted.without_weights
+        patch.setattr(counted, "without_weights", lambda config: calls.append(config) or make(config))
         assert read_dimensions(config) is read_dimensions(copy.deepcopy(config))
         config.num_hidden_layers += 1
         assert read_dimensions(config).blocks == 4
@@ -194,7 +209,15 @@ def test_what_was_not_measured_is_counted_generously_and_called_an_estimate(fami
 
 @pytest.mark.parametrize(
     ("family", "is_last"),
-    [("flan_t5", True), ("llama", True), ("gemma3", True), ("bart", False), ("gemma2", False), ("cohere", False)],
+    [
+        ("flan_t5", True),
+        ("llama", True),
+        ("gemma3", True),
+        ("bart", False),
+        ("gemma2", False),
+        ("cohere", False),
+        ("modernbert_decoder", True),
+    ],
 )
 def test_logits_that_the_model_adds_to_caps_or_scales_are_there_all_at_once(family, is_last):
     """As the objective finds by trying it on the weights."""

@@ -145,8 +145,24 @@ def test_an_error_of_packed_rows_is_the_reason_in_one_line(llama_folder, monkeyp
 def test_the_rows_that_tell_are_the_longest_input_and_answer_a_middling_one_and_the_shortest():
     lengths = [(5, 5), (9, 2), (4, 8), (1, 1), (3, 4)]
     table = [{"input_ids": [1] * source, "labels": [1] * target, "length": source + target} for source, target in lengths]
-    assert telling_rows(Dataset.from_list(table)) == [1, 2, 0, 3]
-    assert telling_rows(Dataset.from_list(table[:1])) == [0, 0], "a row beside itself: two can see each other"
+    assert telling_rows(on("cpu"), Dataset.from_list(table)) == [1, 2, 0, 3]
+    assert telling_rows(on("cpu"), Dataset.from_list(table[:1])) == [0, 0], "a row beside itself: two can see each other"
+
+
+def on(device: str) -> SimpleNamespace:
+    """What is asked of a model with 384 tokens."""
+    return SimpleNamespace(device=torch.device(device), get_input_embeddings=lambda: nn.Embedding(384, 2))
+
+
+@pytest.mark.parametrize(
+    ("device", "room", "expected"), [("cpu", 0, [1, 2, 0, 3]), ("cpu", -1, [1, 3]), ("cuda", -1, [1, 2, 0, 3])]
+)
+def test_on_a_cpu_two_rows_tell_where_the_logits_of_four_would_take_too_much(monkeypatch, device, room, expected):
+    """Four rows padded to answers of eight tokens, 384 logits each, four bytes a logit."""
+    lengths = [(5, 5), (9, 2), (4, 8), (1, 1), (3, 4)]
+    table = [{"input_ids": [1] * source, "labels": [1] * target, "length": source + target} for source, target in lengths]
+    monkeypatch.setattr(packing, "CPU_LOGITS_BYTES", 4 * 8 * 384 * 4 + room)
+    assert telling_rows(on(device), Dataset.from_list(table)) == expected
 
 
 def test_the_faster_way_is_found_by_the_clock(t5_folder, monkeypatch):
@@ -183,6 +199,12 @@ def test_two_rows_that_do_not_fit_at_once_are_the_reason(t5_folder, monkeypatch)
     assert model.training, "as it was"
 
 
+def test_where_only_float32_may_not_fit_that_is_the_reason(t5_folder, monkeypatch):
+    monkeypatch.setattr("job.preflight.packing.loss_and_gradient", out_of_memory)
+    model = with_adapter(load(t5_folder, torch.bfloat16))
+    assert reason(model, t5_folder, causal=False) == "a float32 comparison does not fit the memory"
+
+
 def test_padded_rows_that_do_not_fit_where_packed_ones_may_are_packed(t5_folder, monkeypatch):
     model = adapted(load(t5_folder))
     accept_packed(model.get_base_model())
@@ -194,6 +216,13 @@ def test_padded_rows_that_do_not_fit_where_packed_ones_may_are_packed(t5_folder,
 def test_a_loss_that_is_off_by_more_than_float32_rounds_is_not_exact(t5_folder, monkeypatch, off, exact):
     gradient = torch.ones(3)
     found = iter([(2.0, gradient, None), (2.0 * (1 + off), gradient, None)])
+    monkeypatch.setattr("job.preflight.packing.loss_and_gradient", lambda *_: next(found))
+    assert (reason(adapted(load(t5_folder)), t5_folder, causal=False) is None) is exact
+
+
+@pytest.mark.parametrize(("loss", "gradient", "exact"), [(0.0, 0.0, True), (1e-3, 0.0, False), (0.0, 1e-3, False)])
+def test_a_loss_and_a_gradient_of_0_can_be_compared(t5_folder, monkeypatch, loss, gradient, exact):
+    found = iter([(0.0, torch.zeros(3), None), (loss, torch.full((3,), gradient), None)])
     monkeypatch.setattr("job.preflight.packing.loss_and_gradient", lambda *_: next(found))
     assert (reason(adapted(load(t5_folder)), t5_folder, causal=False) is None) is exact
 

@@ -5,7 +5,7 @@ import torch
 from datasets import Dataset
 
 from job.errors import SettingsError
-from job.preflight.padding import check_padding
+from job.preflight.padding import check_padding, unlike_rows
 from tests.tiny_models import adapted, load, rows
 
 
@@ -31,3 +31,48 @@ def _moved(forward, decoder_input_ids, inputs):
     output = forward(decoder_input_ids=decoder_input_ids, **inputs)
     output.logits[..., 5] += decoder_input_ids.shape[1]  # as ProphetNet's, whose buckets depend on the length
     return output
+
+
+def table(*lengths: tuple[int, int]) -> Dataset:
+    """Rows of inputs and answers so long."""
+    return Dataset.from_list([{"input_ids": [7] * source, "labels": [9] * target} for source, target in lengths])
+
+
+def test_answers_of_one_length_do_not_hide_a_model_that_sees_its_padded_inputs(t5_folder, tokenizer, monkeypatch):
+    """A row beside itself would be the same whatever the model does."""
+    model = adapted(load(t5_folder))
+    usual = model.forward
+
+    def forward(input_ids, **inputs):
+        output = usual(input_ids=input_ids, **inputs)
+        output.logits[..., 5] += input_ids.shape[1]
+        return output
+
+    monkeypatch.setattr(model, "forward", forward)
+    with pytest.raises(SettingsError, match="another loss beside longer ones"):
+        check_padding(model, table((9, 4), (5, 4), (12, 4)), tokenizer)
+
+
+def test_a_short_input_with_the_longest_answer_does_not_hide_a_model_that_sees_padded_answers(t5_folder, tokenizer, monkeypatch):
+    model = adapted(load(t5_folder))
+    usual = model.forward
+    monkeypatch.setattr(model, "forward", lambda decoder_input_ids, **inputs: _moved(usual, decoder_input_ids, inputs))
+    with pytest.raises(SettingsError, match="another loss beside longer ones"):
+        check_padding(model, table((5, 12), (9, 4), (12, 4)), tokenizer)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_as_few_rows_as_there_are_will_do(t5_folder, tokenizer, count):
+    check_padding(adapted(load(t5_folder)), table((9, 4), (5, 4), (12, 4)).select(range(count)), tokenizer)
+
+
+@pytest.mark.parametrize(("lengths", "expected"), [
+    ([(5, 5), (9, 2), (4, 8), (1, 1), (3, 4)], [3, 1, 2]),
+    ([(9, 4), (5, 4), (12, 4), (7, 4)], [1, 2, 0]),
+    ([(1, 20), (9, 2), (4, 8), (12, 9)], [0, 3, 2]),  # the longest answer is that of the shortest input: the next one
+    ([(5, 3), (5, 1), (5, 2)], [1, 0, 2]),
+    ([(9, 4), (5, 4)], [1, 0]),
+    ([(9, 4)], [0]),
+])  # fmt: skip
+def test_the_rows_that_are_compared_are_three_as_unlike_as_there_are(lengths, expected):
+    assert unlike_rows(table(*lengths)) == expected

@@ -13,6 +13,7 @@ from job.config.libraries import weight_format
 from job.errors import Diverged
 from job.model.load import BaseModel, load_base
 from job.model.lora import add_lora
+from job.preflight import precision
 from job.preflight.precision import check_precision, in_float32
 
 BATCH = BatchEncoding({
@@ -135,6 +136,25 @@ def test_what_overflows_even_in_the_jobs_way_is_rejected_by_name(t5):
     with pytest.raises(Diverged, match=r"DenseReluDense\S* is the first layer that overflows. Set PRECISION=fp32"):
         check_precision(adapted(t5 / "middle", "fp16"), T5_BATCH)
     check_precision(adapted(t5 / "middle", "bf16"), T5_BATCH)
+
+
+def test_where_float32_does_not_fit_the_memory_a_line_says_that_nothing_was_checked(t5, monkeypatch, caplog):
+    """As of the fused experts of a large mixture, which are widened as a whole."""
+    model, measure, tried = adapted(t5 / "plain", "fp16").train(), precision.loss_and_gradient, []
+    norm = model.get_encoder().final_layer_norm
+
+    def small_memory(model, batch):
+        tried.append(norm.weight.dtype)
+        if tried[-1] == torch.float32:
+            raise torch.OutOfMemoryError("injected")
+        return measure(model, batch)
+
+    monkeypatch.setattr(precision, "loss_and_gradient", small_memory)
+    check_precision(model, T5_BATCH)
+    assert tried == [torch.float16, torch.float32]
+    assert (model.training, norm.weight.dtype) == (True, torch.float16), "as it was"
+    (line,) = caplog.messages
+    assert "a float32 comparison of the longest row does not fit the memory" in line
 
 
 def test_a_run_probes_its_type_before_the_first_step(run_job, t5, tokenizer, write_rows, questions):
