@@ -27,6 +27,7 @@ from job.data.token_range import check_rows
 from job.data.tokenise import Encoding, assemble
 from job.data.unknown_text import UnknownText
 from job.errors import DataError, SettingsError
+from job.labels import end_tokens
 
 SUMMARY, CUT_ROWS = "summary.json", "truncated.csv"
 NOT_IN_FINGERPRINT = ("train", "evaluation", "num_proc", "max_unknown_targets", "add_tokens")
@@ -143,7 +144,8 @@ def read_prepared(folder: Path) -> PreparedData:
 def _tokenise_and_cut(train: Table, evaluation: Table | None, config: DataConfig, model: ModelSpec, work: Path) -> PreparedData:
     """work: folder of what is between the steps, on disk so that rows of any number take the same memory."""
     examples, held_out, tables = _examples(train, evaluation, config, work)
-    encoding = Encoding(model.tokenizer, model.seq2seq, model.answering.decoder_start_token_id, ends=_ends(model.answering))
+    ends = tuple(end_tokens(model.answering.eos_token_id))
+    encoding = Encoding(model.tokenizer, model.seq2seq, model.answering.decoder_start_token_id, ends=ends)
     tokenised, unknown = tokenise_adding((examples, held_out), encoding, config.add_tokens, config.num_proc, work)
     unknown.check(config.max_unknown_targets, config.add_tokens)
     if chat := "messages" in examples.column_names:
@@ -172,11 +174,6 @@ def _tokenise_and_cut(train: Table, evaluation: Table | None, config: DataConfig
         opening = {"messages": shared.messages, "tools": shared.tools} if shared else None
     counts = _counted(sources[0]), _counted(targets[0])
     return PreparedData(train_rows, eval_rows, train_truncation, eval_truncation, "", chat, *counts, opening, unknown)
-
-
-def _ends(answering: GenerationConfig) -> tuple[int, ...]:
-    ends = answering.eos_token_id
-    return tuple(ends) if isinstance(ends, list) else () if ends is None else (ends,)
 
 
 def _counted(lengths: np.ndarray) -> dict[str, int]:
