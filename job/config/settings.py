@@ -89,9 +89,10 @@ class Settings(BaseSettings):
     eval_split: str = "test"
     """Split of EVAL_DATA, where it is a hub dataset or a saved DatasetDict."""
     source_language: str | None = None
-    """Language of the inputs, for models that know languages by name (mBART, NLLB, M2M100), such as en_XX, eng_Latn or en."""
+    """Language of the inputs, for models that know languages by name (mBART, NLLB, M2M100), such as en_XX, eng_Latn or en.
+    Unset, it is the tokenizer's own, mostly English; the log names it."""
     target_language: str | None = None
-    """Language of the answers, for the same models."""
+    """Language of the answers, for the same models. Unset, it is the tokenizer's own or the model's, if it has one; see the log."""
     prompt_template: str = "Input: {input}"
     """What the model reads. {input} is INPUT_COLUMN; {any other column} works too."""
     preprocess: FileFunction | None = None
