@@ -89,10 +89,9 @@ class Settings(BaseSettings):
     eval_split: str = "test"
     """Split of EVAL_DATA, where it is a hub dataset or a saved DatasetDict."""
     source_language: str | None = None
-    """Language of the inputs, for models that know languages by name (mBART, NLLB, M2M100), such as en_XX, eng_Latn or en.
-    Unset, it is the tokenizer's own, mostly English; the log names it."""
+    """Language of the inputs, by the model's name for it (mBART: en_XX, NLLB: eng_Latn, M2M100: en); unset, as the log says."""
     target_language: str | None = None
-    """Language of the answers, for the same models. Unset, it is the tokenizer's own or the model's, if it has one; see the log."""
+    """Language of the answers, for the same models; unset, the tokenizer's or the model's own if there is one, as the log says."""
     prompt_template: str = "Input: {input}"
     """What the model reads. {input} is INPUT_COLUMN; {any other column} works too."""
     preprocess: FileFunction | None = None
