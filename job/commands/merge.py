@@ -3,7 +3,7 @@
 import logging
 import shutil
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from datasets import Dataset
@@ -80,17 +80,23 @@ def _merge_and_compare(settings: Settings, folder: RunFolder, partial: Path) -> 
     found = answer_in_fresh_process(task | merged | {"rows": with_answers(rows, unmerged, expected.answers)})
     if found is None:
         raise OutOfMemory(f"{partial}: no room in memory to load it again. Set DEVICE=cpu.")
-    trained = max(TOLERANCE[precision], TOLERANCE[adapter.precision]) if adapter.quantization == "none" else QUANTISED_TOLERANCE
+    alike = adapter.quantization == "none"  # merged weights are not quantised
+    trained = max(TOLERANCE[precision], TOLERANCE[adapter.precision]) if alike else QUANTISED_TOLERANCE
+    decide = alike and expected.ids is not None
     differences = {
         "the adapter beside the same weights": compare_answers(found, unmerged, TOLERANCE[precision]),
-        "the adapter as it was trained": compare_answers(found, expected.answers, trained, expected.base_losses),
+        "the adapter as it was trained": compare_answers(found, expected.answers, trained, expected.base_losses, decide),
     }
     _check(differences, folder.adapter, precision)
     return differences
 
 
 def _merge(base: BaseModel, adapter: Path, task: dict, decoding: Decoding, precision: str, partial: Path) -> Answers:
-    """Writes the merged model to `partial`; the answers to the rows of `task` before the merge. The model leaves the memory."""
+    """Writes the merged model to `partial`; the answers to the rows of `task` before the merge. The model leaves the memory.
+
+    Each row is answered alone, as by the fresh process.
+    """
+    decoding = replace(decoding, batch_size=1)
     model = load_adapter(load_base(base, task["seq2seq"], DTYPES[precision], None, task["device"]), adapter)
     model.get_base_model().generation_config = read_answering_config(adapter) or model.generation_config
     tokenizer = load_tokenizer(base, adapter)
@@ -114,14 +120,23 @@ def _recorded(folder: RunFolder) -> tuple[ExpectedAnswers, Dataset]:
 def _check(differences: dict[str, Difference], adapter: Path, precision: str) -> None:
     for name, difference in differences.items():
         if difference.is_too_large:
+            found = f"differs from {name}: {difference}; {difference.tolerance} is allowed"
+            if not difference.losses_differ:
+                found = f"answers otherwise than {name}: {difference.answers}"
             raise VerificationFailed(
-                f"{adapter}: merged in {precision} it differs from {name}: {difference}; {difference.tolerance} is allowed. "
-                f"Nothing was kept. {_advice(precision)}"
+                f"{adapter}: merged in {precision} it {found}. Nothing was kept. {_advice(precision, difference.losses_differ)}"
             )
 
 
-def _advice(precision: str) -> str:
-    return "Use the adapter unmerged." if precision == "fp32" else "Set MERGE_PRECISION=fp32, or use the adapter unmerged."
+def _advice(precision: str, losses_differ: bool) -> str:
+    if precision != "fp32":
+        return "Set MERGE_PRECISION=fp32, or use the adapter unmerged."
+    if losses_differ:
+        return "Use the adapter unmerged."
+    return (
+        "The losses agree: an answer depends on its batch or on rounding. Set PER_DEVICE_EVAL_BATCH_SIZE=1, run `evaluate` and "
+        "merge again, or use the adapter unmerged."
+    )
 
 
 def _save_merged(model: PeftModel, folder: Path, precision: str) -> None:

@@ -91,9 +91,9 @@ class Settings(BaseSettings):
     eval_split: str = "test"
     """Split of EVAL_DATA, where it has several; "validation" where it has no "test"."""
     source_language: str | None = None
-    """Language of the inputs, for models that know languages by name (mBART, NLLB, M2M100), such as en_XX, eng_Latn or en."""
+    """Language of the inputs, by the model's name for it (mBART: en_XX, NLLB: eng_Latn, M2M100: en); unset, as the log says."""
     target_language: str | None = None
-    """Language of the answers, for the same models."""
+    """Language of the answers, for the same models; unset, the tokenizer's or the model's own if there is one, as the log says."""
     prompt_template: str = "auto"
     """What the model reads: {input} is INPUT_COLUMN, {any other column} works too, or Jinja; auto: that of the data's shape."""
     preprocess: FileFunction | None = None

@@ -34,11 +34,6 @@ class Answer:
     """Whether the template writes a token that ends it."""
 
 
-def encode_chat(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> tuple[Ids, Ids]:
-    """Token ids of a chat and its labels: the assistant's answers, or the last one where the template shows others otherwise."""
-    return _encode(_answers_a_row(chat, tokenizer, every_answer=False)[0], tokenizer)
-
-
 def encode_examples(batch: dict[str, list], tokenizer: PreTrainedTokenizerBase, every_answer: bool = True) -> dict[str, list]:
     """The columns of `tokenise` for a batch of chats: the ids as `source_ids`, the labels as `target_ids`.
 

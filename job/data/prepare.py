@@ -31,6 +31,7 @@ from job.data.token_lengths import ROWS_AT_ONCE, answer_lengths, token_lengths
 from job.data.token_range import check_rows
 from job.data.tokenise import Encoding, assemble
 from job.errors import DataError, SettingsError
+from job.labels import end_tokens
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +128,8 @@ def _tokenise_and_cut(
     work: folder of what is between the steps, on disk so that rows of any number take the same memory.
     """
     examples, held_out, tables = _examples(*read, config, work)
-    encoding = Encoding(model.tokenizer, model.seq2seq, model.answering.decoder_start_token_id, ends=_ends(model.answering))
+    ends = tuple(end_tokens(model.answering.eos_token_id))
+    encoding = Encoding(model.tokenizer, model.seq2seq, model.answering.decoder_start_token_id, ends=ends)
     tokenised, unknown = tokenise_adding((examples, held_out), encoding, config.add_tokens, config.num_proc, work)
     unknown.check(config.max_unknown_targets, config.add_tokens)
     if chat := "messages" in examples.column_names:
@@ -161,11 +163,6 @@ def _tokenise_and_cut(
     facts = _facts(read, (examples, held_out), shape)
     look = make_look((train_rows, eval_rows), model.seq2seq, tokenizer, facts, (questions[0], questions[1]), chats)
     return PreparedData(train_rows, eval_rows, train_truncation, eval_truncation, "", chat, *counts, opening, unknown, look=look)
-
-
-def _ends(answering: GenerationConfig) -> tuple[int, ...]:
-    ends = answering.eos_token_id
-    return tuple(ends) if isinstance(ends, list) else () if ends is None else (ends,)
 
 
 def _counted(lengths: np.ndarray) -> dict[str, int]:

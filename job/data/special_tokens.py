@@ -5,6 +5,7 @@ from datasets import Dataset
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from job.data.token_lengths import ROWS_AT_ONCE
+from job.labels import end_tokens
 
 
 def special_tokens_in_answers(rows: Dataset, tokenizer: PreTrainedTokenizerBase, answering: GenerationConfig) -> tuple[int, ...]:
@@ -26,7 +27,6 @@ def special_token_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
 
 
 def _frame(tokenizer: PreTrainedTokenizerBase, answering: GenerationConfig) -> set[int | None]:
-    ends = answering.eos_token_id if isinstance(answering.eos_token_id, list) else [answering.eos_token_id]
     begins = {answering.decoder_start_token_id, answering.forced_bos_token_id, answering.bos_token_id, tokenizer.bos_token_id}
     others = {tokenizer.unk_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id, answering.pad_token_id}
-    return {*ends, *begins, *others, *tokenizer(text_target="").input_ids}
+    return {*end_tokens(answering.eos_token_id), *begins, *others, *tokenizer(text_target="").input_ids}

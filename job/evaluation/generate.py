@@ -10,7 +10,7 @@ from transformers import BatchEncoding, GenerationConfig, PreTrainedModel, PreTr
 
 from job.data.special_tokens import special_token_ids
 from job.errors import OutOfMemory
-from job.labels import IGNORED
+from job.labels import IGNORED, end_tokens
 from job.model.alone import must_answer_alone
 from job.model.answering import plain_decoding
 from job.model.loss import row_losses
@@ -63,7 +63,7 @@ def generate_ids(
 
     def answer(places: list[int]) -> None:
         config = generation_config(model, tokenizer, replace(decoding, max_new_tokens=min(room[place] for place in places)))
-        ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+        ends = end_tokens(config.eos_token_id)
         inputs = _pad([prompts[place] for place in places], tokenizer, "right" if model.config.is_encoder_decoder else "left")
         with torch.inference_mode():
             tokens = model.generate(**inputs.to(model.device), generation_config=config, **together)

@@ -6,8 +6,12 @@ It is kept as transformers' own GenerationConfig, in the adapter's folder too, s
 from collections.abc import Iterable
 from pathlib import Path
 
+from huggingface_hub import constants
+from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
+from job.errors import InputMissing, first_line
+from job.labels import end_tokens
 from job.model.decoder_inputs import first_token
 from job.model.languages import language_token
 from job.model.load import BaseModel
@@ -48,17 +52,33 @@ def plain_decoding(own: GenerationConfig) -> GenerationConfig:
 
 def stop_tokens(own: GenerationConfig, tokenizer: PreTrainedTokenizerBase, ends: Iterable[int | None] = ()) -> list[int]:
     """All tokens that end an answer, the tokenizer's own first: it ends the labels."""
-    of_model = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
-    return list(dict.fromkeys(token for token in (tokenizer.eos_token_id, *of_model, *ends) if token is not None))
+    found = (tokenizer.eos_token_id, *end_tokens(own.eos_token_id), *ends)
+    return list(dict.fromkeys(token for token in found if token is not None))
 
 
 def load_own_config(base: BaseModel, config: PreTrainedConfig) -> GenerationConfig:
-    """The base's own generation config, as `from_pretrained` gives it to the model; no weights are read."""
+    """The base's own generation config, as `from_pretrained` gives it to the model; no weights are read.
+
+    Raises InputMissing for one that is damaged, and AccessDenied, Transient, ... where the hub does not say whether there is one.
+    """
     with hub_errors(f"{base}: the hub"):
         try:
             return GenerationConfig.from_pretrained(base.model_id, revision=base.revision, token=base.token)
-        except OSError:  # an older model, which has it in its config.json
-            return GenerationConfig.from_model_config(config)
+        except OSError as error:
+            if isinstance(error.__context__, ValueError):
+                raise InputMissing(f"{base}: its {FILE} cannot be read: {first_line(error.__context__)}") from error
+            if not _says_that_it_is_absent(error):
+                raise
+            return GenerationConfig.from_model_config(config)  # an older model, which has it in its config.json
+
+
+def _says_that_it_is_absent(error: OSError) -> bool:
+    """Whether the file is known not to be there: transformers says so in an error of its own, every other one has a cause.
+
+    Offline the cache is all there is; it does not tell a file that the model lacks from one that was not downloaded.
+    """
+    cause = error.__context__
+    return type(error) is OSError and (cause is None or (constants.HF_HUB_OFFLINE and isinstance(cause, LocalEntryNotFoundError)))
 
 
 def read_answering_config(adapter: Path) -> GenerationConfig | None:

@@ -38,6 +38,16 @@ def choose_languages(tokenizer: PreTrainedTokenizerBase, wanted: Languages, own:
             _set_language(tokenizer, name, language)
 
 
+def describe_languages(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """What inputs and answers are taken for, for a person; None for a model that knows no languages by name."""
+    if not hasattr(tokenizer, "set_tgt_lang_special_tokens"):
+        return None
+    return (
+        f"inputs are read as {tokenizer.src_lang}, answers written as {tokenizer.tgt_lang}; SOURCE_LANGUAGE and TARGET_LANGUAGE "
+        "change it"
+    )
+
+
 def language_token(tokenizer: PreTrainedTokenizerBase) -> tuple[int | None, bool]:
     """The token of the language that answers are written in (None where there is none), and whether it is their first.
 

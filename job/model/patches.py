@@ -25,6 +25,12 @@ ATTENTION_PREFIX = "packed_"
 """Of the names under which transformers finds replaced attentions: packed_sdpa for sdpa."""
 
 
+def owner_of_float32(auto: type[_BaseAutoModelClass], config: PreTrainedConfig) -> Any:
+    """The class, of those that a model is made from, that names layers to keep in float32; None where none does."""
+    kinds = getattr(auto._model_mapping.get(type(config), None), "__mro__", ())
+    return next((kind for kind in kinds if vars(kind).get("_keep_in_fp32_modules")), None)
+
+
 @contextlib.contextmanager
 def quantised_wo(
     auto: type[_BaseAutoModelClass], config: PreTrainedConfig, quantization: BitsAndBytesConfig | None
@@ -33,8 +39,7 @@ def quantised_wo(
 
     T5 then casts activations to the type that `wo` is stored in, which must be a float: see `bnb_4bit_quant_storage`.
     """
-    kinds = getattr(auto._model_mapping.get(type(config), None), "__mro__", ())
-    owner = next((kind for kind in kinds if vars(kind).get("_keep_in_fp32_modules")), None)
+    owner = owner_of_float32(auto, config)
     if owner is None or quantization is None or not quantization.load_in_4bit:
         yield
         return

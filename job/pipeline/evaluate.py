@@ -9,12 +9,14 @@ from job.config.identity import identity
 from job.evaluation.evaluate import Evaluation, write_csv
 from job.evaluation.evaluate import evaluate as compare_with_base
 from job.evaluation.verdict import Verdict, read_verdict
+from job.model.answering import FILE, read_answering_config
 from job.pipeline.claim import update_settings
 from job.pipeline.context import RunContext, timed
 from job.pipeline.records import VerdictRecord
 from job.pipeline.run_folder import RunFolder
 from job.pipeline.status import progress_writer, write_stage
 from job.pipeline.verify import record_expected
+from job.system.durable import write_text
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,8 @@ def evaluate(context: RunContext, model: PeftModel) -> None:
         folder.verdict.unlink(missing_ok=True)
         folder.evaluation.unlink(missing_ok=True)
         update_settings(folder, identity(context.settings))
+        if read_answering_config(folder.adapter) is None:  # of 0.1.0: else nobody but this evaluation would answer so
+            write_text(folder.adapter / FILE, context.answering.to_json_string())
     record_expected(context, model, evaluation.adapter_outputs, evaluation.adapter_ids)
     if context.ranks.is_main:
         write_csv(evaluation, folder.evaluation)

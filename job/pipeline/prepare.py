@@ -20,7 +20,7 @@ from job.data.prepared import PreparedData, read_prepared
 from job.data.special_tokens import special_tokens_in_answers
 from job.data.token_lengths import token_lengths
 from job.model.answering import answering_config, load_own_config
-from job.model.languages import choose_languages
+from job.model.languages import choose_languages, describe_languages
 from job.model.load import BaseModel, check_vocabulary, embeddings, fingerprint, is_seq2seq, load_base, load_config, load_tokenizer
 from job.model.lora import load_adapter
 from job.model.positions import read_positions, usual_length
@@ -74,6 +74,8 @@ def _shared_data(settings: Settings, spec: ModelSpec, base: BaseModel, folder: R
     """The prepared rows, which rank 0 makes; a rank that does not see its folder gets a copy."""
     ranks = this_rank()
     if ranks.is_main:
+        if languages_told := describe_languages(spec.tokenizer):
+            log.info(languages_told)
         begun_with = folder.read_settings().content.get(TRAINING_DATA) if folder.is_begun else None
         prepared = prepare_data(settings, spec, folder.data, begun_with)
         check_content(folder, {TRAINING_DATA: prepared.fingerprint, BASE_MODEL: fingerprint(base)})

@@ -16,8 +16,7 @@ TOLERANCE = {"fp32": 1e-3, "fp16": 0.02, "bf16": 0.05}
 """What a row's loss, or the logits of two tokens of which one was chosen here and the other there, may differ by, relative if
 above 1, where only the order of additions differs."""
 QUANTISED_TOLERANCE = 0.5
-"""The same where one side is quantised otherwise than the other: plain transformers leaves T5's `wo` as it is. Answers are told
-then and do not decide: a long one of other weights soon goes another way. Else none may differ, but for near ties."""
+"""The same of a base that is quantised."""
 NO_ROOM = ("OutOfMemoryError", "MemoryError", "not enough memory")
 KILLED = -9
 """Exit code of a process that the machine ended because it ran out of memory."""
@@ -49,12 +48,15 @@ class Difference:
     largest_loss_difference: float
     """Relative where the loss is above 1."""
     tolerance: float
+    """What that may be."""
     nearer_to_base: bool = False
     """Whether the losses are those of the base rather than those of the adapter: it was not loaded."""
     near_ties: int = 0
     """Answers that differ from a token on that was as likely as the expected one: rounding decided."""
     example: tuple[str, str] | None = None
     """What was expected and what was found, of an answer that differs by more."""
+    answers_decide: bool = True
+    """Whether no answer may differ but for near ties; else answers are told, and losses alone decide."""
 
     @property
     def other_answers(self) -> int:
@@ -64,16 +66,25 @@ class Difference:
     @property
     def is_too_large(self) -> bool:
         """Whether it is more than rounding, or than what another quantisation makes of the weights."""
-        allowed = self.rows if self.tolerance == QUANTISED_TOLERANCE else 0
-        return self.nearer_to_base or self.other_answers > allowed or not self.largest_loss_difference <= self.tolerance
+        return self.losses_differ or (self.answers_decide and self.other_answers > 0)
 
-    def __str__(self) -> str:
+    @property
+    def losses_differ(self) -> bool:
+        """Whether the losses alone say so."""
+        return self.nearer_to_base or not self.largest_loss_difference <= self.tolerance
+
+    @property
+    def answers(self) -> str:
+        """What became of the answers, for a person."""
         text = f"{self.same_outputs} of {self.rows} answers the same"
         if self.near_ties:
             text += f", {self.near_ties} a near tie of two tokens"
         if self.example:
             text += f', {self.other_answers} differ: expected "{_short(self.example[0])}", found "{_short(self.example[1])}"'
-        text += f", losses within {self.largest_loss_difference:.1e}"
+        return text
+
+    def __str__(self) -> str:
+        text = f"{self.answers}, losses within {self.largest_loss_difference:.1e}"
         return f"{text}, which are the base model's" if self.nearer_to_base else text
 
 
@@ -83,10 +94,14 @@ def _short(text: str) -> str:
     return line if len(line) <= SHOWN else f"{line[:SHOWN]} ..."
 
 
-def compare_answers(found: Answers, expected: Answers, tolerance: float, base_losses: Sequence[float] | None = None) -> Difference:
+def compare_answers(
+    found: Answers, expected: Answers, tolerance: float, base_losses: Sequence[float] | None = None, answers_decide: bool = True
+) -> Difference:
     """How far `found` is from what was `expected` of an adapter; a loss that is not finite is infinitely far.
 
     An answer may be another only where rounding decides: `found.gaps` says how near it was to the expected one.
+    answers_decide: False where one side's weights are rounded otherwise than the other's, as a long answer then soon goes another
+    way, and where nobody kept the expected tokens, as nobody knows then how near an answer was.
     """
     same = [one == other for one, other in zip(found.outputs, expected.outputs, strict=True)]
     apart = [abs(one - other) / max(1.0, abs(other)) for one, other in zip(found.losses, expected.losses, strict=True)]
@@ -102,6 +117,7 @@ def compare_answers(found: Answers, expected: Answers, tolerance: float, base_lo
         nearer_to_base=_is_nearer_to(base_losses, found.losses, expected.losses, max(APART, tolerance / 2)),
         near_ties=sum(ties),
         example=None if other is None else (expected.outputs[other], found.outputs[other]),
+        answers_decide=answers_decide,
     )
 
 

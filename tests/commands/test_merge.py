@@ -94,6 +94,25 @@ def test_a_merged_model_that_answers_otherwise_is_refused_unless_two_tokens_were
     told = "7 of 8 answers the same, " + ("1 a near tie of two tokens" if not code else "1 differ: expected")
     assert told in said
     assert MERGED.exists() == (not code)
+    if code:
+        assert "in fp32 it answers otherwise than the adapter beside the same weights: 7 of 8" in said
+        assert "Set PER_DEVICE_EVAL_BATCH_SIZE=1, run `evaluate` and merge again" in said
+        assert "is allowed" not in said
+
+
+@pytest.mark.parametrize(("keeps_tokens", "code"), [(True, 73), (False, 0)])
+def test_a_proof_of_0_1_0_which_kept_no_tokens_is_held_against_the_losses(run, run_job, keeps_tokens, code):
+    proof = Path("output/r/proof.json")
+    content = json.loads(proof.read_text())
+    content["expected"]["outputs"][2] = "another"
+    if keeps_tokens:
+        content["expected"]["ids"][2] = [3]
+    else:
+        del content["expected"]["ids"]
+    proof.write_text(json.dumps(content))
+    found, said = run_job("merge", **run)
+    assert found == code, said
+    assert 'the adapter as it was trained: 7 of 8 answers the same, 1 differ: expected "another"' in said
 
 
 def test_weights_that_overflow_half_precision_are_refused(run, run_job, t5_folder):

@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset
 from transformers import ByT5Tokenizer, GenerationConfig
 
-from job.data.chat import encode_chat, encode_examples, encode_open_chats, end_of_turn, ends_of_turns
+from job.data.chat import encode_examples, encode_open_chats, end_of_turn, ends_of_turns
 from job.data.chat_template import Chat
 from job.data.special_tokens import special_tokens_in_answers
 from job.errors import DataError
@@ -49,6 +49,12 @@ def rows_of(chat: Chat, tokenizer, every_answer: bool = True) -> list[dict]:
     return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
 
 
+def encoded(chat: Chat, tokenizer) -> tuple[list[int], list[int]]:
+    """Token ids and labels of the one row that a chat makes."""
+    (row,) = rows_of(chat, tokenizer)
+    return row["source_ids"], row["target_ids"]
+
+
 @pytest.mark.parametrize("family", END_OF)
 def test_the_end_of_a_turn_is_the_token_that_the_template_writes_after_an_answer(family):
     tokenizer = make_tokenizer(getattr(families, family))
@@ -75,7 +81,7 @@ def test_a_tool_call_may_end_with_a_token_of_its_own(family, ends):
 @pytest.mark.parametrize("family", ["CHATML", "MARKED_CHATML", "QWEN2_5", "DEEPSEEK_R1", "LLAMA3_1", "MISTRAL", "GEMMA3", "PHI3"])
 def test_only_the_assistants_turns_up_to_their_ends_are_in_the_loss(family):
     tokenizer = make_tokenizer(getattr(families, family))
-    ids, labels = encode_chat(TURNS, tokenizer)
+    ids, labels = encoded(TURNS, tokenizer)
     assert ids == tokenizer.apply_chat_template(TURNS.messages, return_dict=False)
     assert [text.lstrip() for text in trained_on(ids, labels, tokenizer)] == [f"no.{END_OF[family]}", f"yes.{END_OF[family]}"]
 
@@ -134,7 +140,7 @@ def test_a_call_that_ends_with_a_token_of_its_own_is_trained_on_up_to_that():
 
 def test_results_of_tools_are_read_and_not_trained_on():
     tokenizer = make_tokenizer(families.LLAMA3_1)
-    ids, labels = encode_chat(Chat([user("weather?"), CALLED, RESULT, answer("it is 20")], TOOLS), tokenizer)
+    ids, labels = encoded(Chat([user("weather?"), CALLED, RESULT, answer("it is 20")], TOOLS), tokenizer)
     assert '<|start_header_id|>ipython<|end_header_id|>\n\n"20 C"<|eot_id|>' in tokenizer.decode(ids)
     assert [part.rpartition("<")[0] for part in trained_on(ids, labels, tokenizer)] == [
         '{"name": "weather", "parameters": {"city": "Paris"}}',
@@ -162,14 +168,14 @@ def test_a_template_that_strips_earlier_thoughts_makes_a_row_of_each_answer():
 def test_an_answer_of_weight_zero_is_read_and_not_trained_on():
     tokenizer = make_tokenizer(families.CHATML)
     chat = Chat([user("a?"), answer("no.", weight=0), user("b?"), answer("yes.", weight=1)])
-    ids, labels = encode_chat(chat, tokenizer)
-    assert ids == encode_chat(Chat([user("a?"), answer("no."), user("b?"), answer("yes.")]), tokenizer)[0]
+    ids, labels = encoded(chat, tokenizer)
+    assert ids == encoded(Chat([user("a?"), answer("no."), user("b?"), answer("yes.")]), tokenizer)[0]
     assert trained_on(ids, labels, tokenizer) == ["yes.<|im_end|>"]
 
 
 def test_an_answer_ends_with_the_tokenizers_end_where_the_template_writes_none():
     tokenizer = make_tokenizer(families.PLAIN)
-    ids, labels = encode_chat(Chat([user("is it red?"), answer("yes.")]), tokenizer)
+    ids, labels = encoded(Chat([user("is it red?"), answer("yes.")]), tokenizer)
     assert tokenizer.decode(ids) == "user: is it red?\nassistant: yes.</s>"
     assert trained_on(ids, labels, tokenizer) == ["yes.</s>"]
 
@@ -178,7 +184,7 @@ def test_a_token_that_would_reach_over_the_border_of_an_answer_is_split_there():
     tokenizer = make_tokenizer(families.PLAIN)
     whole = tokenizer("assistant: yes", add_special_tokens=False).input_ids
     assert tokenizer.decode(whole[-1:]) == " yes"
-    ids, labels = encode_chat(Chat([user("x"), answer("yes")]), tokenizer)
+    ids, labels = encoded(Chat([user("x"), answer("yes")]), tokenizer)
     assert trained_on(ids, labels, tokenizer) == ["yes</s>"]
     assert ids[: labels.count(-100)] == tokenizer("user: x\nassistant: ", add_special_tokens=False).input_ids
 
@@ -199,7 +205,7 @@ def test_what_a_template_marks_as_generated_is_trained_on_without_what_it_is_ask
     tokenizer = make_tokenizer(
         families.CHATML.replace("{% for m in messages %}", turns).replace("{% endfor %}", "{% endif %}{% endfor %}")
     )
-    ids, labels = encode_chat(TURNS, tokenizer)
+    ids, labels = encoded(TURNS, tokenizer)
     assert trained_on(ids, labels, tokenizer) == ["no.<|im_end|>", "yes.<|im_end|>"]
 
 
@@ -209,7 +215,7 @@ def test_what_a_template_does_not_mark_as_generated_is_not_trained_on():
         "{% if m.role == 'user' %}{{ m.content }}{% else %}hm {% generation %}{{ m.content }}{% endgeneration %}{% endif %}",
     )
     tokenizer = make_tokenizer(thought)
-    ids, labels = encode_chat(Chat([user("a?"), answer("yes.")]), tokenizer)
+    ids, labels = encoded(Chat([user("a?"), answer("yes.")]), tokenizer)
     assert tokenizer.decode(ids).endswith("assistant\nhm yes.<|im_end|>\n")
     assert trained_on(ids, labels, tokenizer) == ["yes.<|im_end|>"]
 
@@ -217,10 +223,10 @@ def test_what_a_template_does_not_mark_as_generated_is_not_trained_on():
 def test_an_answer_that_begins_otherwise_than_the_template_asks_for_is_refused():
     tokenizer = make_tokenizer(families.QWQ)
     with pytest.raises(DataError, match=r"row 3: message 2: .* an answer after '<think>\\n', and writes this one without"):
-        encode_chat(Chat([user("a?"), answer("yes.")], where="row 3"), tokenizer)
+        encoded(Chat([user("a?"), answer("yes.")], where="row 3"), tokenizer)
     thought = Chat([user("a?"), answer("<think>\nhm\n</think>\n\nyes.")])
-    ids, labels = encode_chat(thought, tokenizer)
+    ids, labels = encoded(thought, tokenizer)
     assert trained_on(ids, labels, tokenizer) == ["hm\n</think>\n\nyes.<|im_end|>"]
     tokenizer.chat_template = families.QWQ.replace("{{ m.content }}", "{{ m.content.split('</think>')[-1] }}")
     with pytest.raises(DataError, match=r"writes this one without\. Use INPUT_COLUMN and TARGET_COLUMN\.$"):
-        encode_chat(thought, tokenizer)
+        encoded(thought, tokenizer)

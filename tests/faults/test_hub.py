@@ -19,10 +19,13 @@ ROOT = Path(__file__).parents[2]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LOAD = (
     "import sys, torch; from job.errors import JobError; from job.model.load import BaseModel, load_base, load_config\n"
+    "from job.model.answering import load_own_config\n"
     "base = BaseModel(sys.argv[1])\n"
-    "try:\n    load_config(base); load_base(base, True, torch.float32, None, 'cpu'); print('loaded')\n"
+    "try:\n    load_own_config(base, load_config(base)); load_base(base, True, torch.float32, None, 'cpu'); print('loaded')\n"
     "except JobError as error:\n    print(error); sys.exit(error.exit_code)"
 )
+OF_GENERATION_CONFIG = {"older": (404, {"X-Error-Code": "EntryNotFound"}), "half": (503,), "denied": (403,)}
+"""What a hub answers that has the rest of the model."""
 
 
 class Hub(ThreadingHTTPServer):
@@ -50,6 +53,8 @@ class Handler(BaseHTTPRequestHandler):
             return self._answer(403, {"X-Error-Code": "GatedRepo"})
         if name == "missing":
             return self._answer(404, {"X-Error-Code": "RepoNotFound"})
+        if path.name == "generation_config.json" and name in OF_GENERATION_CONFIG:
+            return self._answer(*OF_GENERATION_CONFIG[name])
         if name == "down" or (name == "shaky" and count <= 2):
             return self._answer(503)
         if not path.is_file():
@@ -108,15 +113,21 @@ def outcomes(hub, tmp_path_factory) -> dict[str, tuple[int, str]]:
         result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         return result.returncode, (result.stdout.splitlines() or [result.stderr])[-1]
 
-    names = ("fine", "gated", "missing", "shaky", "dropping", "broken", "down")
+    names = ("fine", "gated", "missing", "shaky", "dropping", "broken", "down", *OF_GENERATION_CONFIG)
     with ThreadPoolExecutor(2) as threads:
         found = dict(zip(names, threads.map(load, names), strict=True))
-    return found | {"offline": load("fine", HF_HUB_OFFLINE="1", HF_ENDPOINT="http://127.0.0.1:9")}
+    offline = {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    return found | {"offline": load("fine", **offline), "older offline": load("older", **offline)}
 
 
-@pytest.mark.parametrize("name", ["fine", "shaky", "dropping", "offline"])
+@pytest.mark.parametrize("name", ["fine", "shaky", "dropping", "offline", "older", "older offline"])
 def test_trouble_that_passes_is_survived(outcomes, name):
     assert outcomes[name] == (0, "loaded")
+
+
+def test_a_hub_that_does_not_say_how_the_model_answers_is_not_taken_for_one_that_has_no_such_file(outcomes):
+    assert outcomes["half"][0] == 138, outcomes["half"]
+    assert outcomes["denied"][0] == 77, outcomes["denied"]
 
 
 def test_downloads_that_always_break_off_are_138(outcomes, hub):

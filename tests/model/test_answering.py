@@ -1,8 +1,9 @@
 """What begins and ends an answer, from the model's config, its tokenizer and its chat template."""
 
 import pytest
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, T5Config
 
+from job.errors import InputMissing
 from job.model.answering import FILE, answering_config, load_own_config, plain_decoding, read_answering_config, stop_tokens
 from job.model.load import BaseModel
 from tests.zoo.families import build
@@ -59,3 +60,11 @@ def test_it_is_kept_in_the_adapters_folder(tmp_path):
     found = read_answering_config(tmp_path)
     assert (tmp_path / FILE).exists()
     assert (found.eos_token_id, found.forced_bos_token_id, found.pad_token_id, found.do_sample) == ([1, 5], 4, 0, False)
+
+
+def test_a_folder_without_a_generation_config_has_it_in_its_config_and_a_damaged_one_is_told(tmp_path):
+    config = T5Config(decoder_start_token_id=3, eos_token_id=4)
+    assert load_own_config(BaseModel(str(tmp_path)), config).decoder_start_token_id == 3
+    (tmp_path / FILE).write_text("{")
+    with pytest.raises(InputMissing, match=r"MODEL_ID=.*: its generation_config.json cannot be read: Expecting property name"):
+        load_own_config(BaseModel(str(tmp_path)), config)

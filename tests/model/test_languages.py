@@ -4,7 +4,7 @@ import pytest
 from transformers import AutoTokenizer, GenerationConfig
 
 from job.errors import SettingsError
-from job.model.languages import Languages, choose_languages, known_languages, language_token
+from job.model.languages import Languages, choose_languages, describe_languages, known_languages, language_token
 from tests.zoo.families import build
 
 pytestmark = pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")  # by Marian's tokenizer
@@ -53,10 +53,20 @@ def test_a_language_that_is_missing_or_unknown_is_told_with_some_that_are_there(
         choose_languages(tokenizer, Languages(), GenerationConfig())
 
 
+def test_a_source_that_is_not_set_is_told_as_what_the_tokenizer_takes_it_for(tokenizer_of):
+    tokenizer = tokenizer_of("nllb_plain")
+    choose_languages(tokenizer, Languages(target="deu_Latn"), GenerationConfig())
+    assert known_languages(tokenizer)["eng_Latn"] in tokenizer("the city").input_ids
+    assert describe_languages(tokenizer) == (
+        "inputs are read as eng_Latn, answers written as deu_Latn; SOURCE_LANGUAGE and TARGET_LANGUAGE change it"
+    )
+
+
 @pytest.mark.parametrize("family", ["t5", "marian"])
 def test_a_model_without_languages_takes_none(tokenizer_of, family):
     tokenizer = tokenizer_of(family)
     choose_languages(tokenizer, Languages(), GenerationConfig())
     assert language_token(tokenizer) == (None, False)
+    assert describe_languages(tokenizer) is None
     with pytest.raises(SettingsError, match=r"TARGET_LANGUAGE=de: this model knows no languages by name. Leave it unset; a prefix"):
         choose_languages(tokenizer, Languages(target="de"), GenerationConfig())

@@ -11,6 +11,7 @@ import pytest
 from job.errors import OutOfMemory
 from job.evaluation import verdict as verdict_module
 from job.evaluation.verdict import read_verdict
+from job.model.answering import FILE, read_answering_config
 from job.model.lora import load_adapter
 from job.pipeline import evaluate as module
 from job.pipeline import status as status_module
@@ -59,6 +60,25 @@ def test_a_new_evaluation_replaces_all_of_the_last_one(finished_context, model):
     assert proof.expected.outputs == [row["adapter_output"] for row in rows]
     assert not proof.is_complete, "it was not verified yet"
     assert PlanRecord.read(folder.plan).seconds["evaluation"] >= before
+
+
+def test_an_adapter_of_0_1_0_gets_what_its_answers_began_and_ended_with_before_anybody_else_answers(
+    finished_context, model, monkeypatch
+):
+    folder = finished_context.folder
+    kept = folder.adapter / FILE
+    written = kept.read_bytes()
+    evaluate(finished_context, model)
+    assert kept.read_bytes() == written, "what is there stays"
+    kept.unlink()
+
+    def fail(*_: object) -> None:
+        raise OutOfMemory("no room")
+
+    monkeypatch.setattr(module, "record_expected", fail)
+    with pytest.raises(OutOfMemory):
+        evaluate(finished_context, model)
+    assert read_answering_config(folder.adapter).to_dict() == finished_context.answering.to_dict()
 
 
 def test_scores_are_those_of_the_texts_beside_them(finished_context, model):

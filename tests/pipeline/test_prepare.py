@@ -13,6 +13,7 @@ from job.pipeline.prepare import BASE_MODEL, TRAINING_DATA, check_hardware, load
 from job.pipeline.records import PlanRecord, SettingsRecord, StatusRecord
 from job.pipeline.run_folder import RunFolder
 from job.system.hardware import GIB, Hardware
+from tests.zoo.families import build
 
 V100 = Hardware("cuda", "Tesla V100", 16 * GIB, (7, 0))
 
@@ -33,6 +34,13 @@ def test_a_causal_model_is_known_as_one(make_context, llama_folder):
     context = make_context(model_id=str(llama_folder))
     assert not context.seq2seq
     assert all(len(row["input_ids"]) == len(row["labels"]) for row in context.prepared.train)
+
+
+def test_the_languages_of_a_model_that_knows_some_are_told_once(make_context, tmp_path, caplog):
+    build("nllb_plain", tmp_path / "nllb")
+    caplog.set_level("INFO")
+    make_context(model_id=str(tmp_path / "nllb"), target_language="deu_Latn", max_unknown_targets=1.0)
+    assert caplog.text.count("inputs are read as eng_Latn, answers written as deu_Latn") == 1
 
 
 def test_content_is_recorded_by_its_fingerprints(make_context):

@@ -70,7 +70,9 @@ def test_an_answer_that_differs_is_73_and_shown_however_equal_the_losses_are(unp
     right = ProofRecord.read(unproven.folder.proof).expected.outputs[0]
     with pytest.raises(VerificationFailed, match="7 of 8 answers the same, 1 differ: expected") as raised:
         verify(unproven)
-    assert f'expected "{right}", found "other"' in str(raised.value)
+    assert f'expected "{right}", found "other". The losses agree' in str(raised.value)
+    assert "Set PER_DEVICE_EVAL_BATCH_SIZE=1 and run `evaluate`" in str(raised.value)
+    assert "allowed" not in str(raised.value), "the losses, of which that is said, are as they should be"
     assert not ProofRecord.read(unproven.folder.proof).is_complete
 
 
@@ -96,12 +98,41 @@ def test_the_fresh_process_is_told_the_expected_answers_as_tokens(unproven, fres
     ]
 
 
-def test_a_proof_that_an_earlier_version_began_has_no_tokens_and_is_completed(unproven, fresh):
+@pytest.mark.parametrize(("shift", "passes"), [(0.0, True), (1.0, False)])
+def test_answers_of_an_earlier_version_which_kept_no_tokens_are_told_and_the_losses_decide(unproven, fresh, shift, passes):
     proof = ProofRecord.read(unproven.folder.proof)
     replace(proof, expected=replace(proof.expected, ids=None)).write(unproven.folder.proof)
+    fresh(lambda expected: Answers(["other", *expected.outputs[1:]], [loss + shift for loss in expected.losses]))
+    if passes:
+        verify(unproven)
+        found = ProofRecord.read(unproven.folder.proof).found
+        assert (found.same_outputs, found.other_answers, found.answers_decide) == (7, 1, False)
+    else:
+        with pytest.raises(VerificationFailed, match=r"; 0.001 is allowed\). Check the disk"):
+            verify(unproven)
+
+
+@pytest.mark.parametrize(
+    ("family", "quantization", "device", "decide"),
+    [
+        ("t5", "none", "cuda", True), ("t5", "none", "cpu", True), ("t5", "nf4", "cuda", False), ("llama", "nf4", "cuda", True),
+        ("llama", "nf4", "cpu", False), ("llama", "int8", "cuda", False), ("llama", "int8", "cpu", False),
+    ],
+)  # fmt: skip
+def test_answers_decide_where_the_fresh_process_holds_the_base_as_the_evaluation_did(
+    unproven, fresh, t5_folder, llama_folder, family, quantization, device, decide
+):
+    """Plain transformers keeps T5's `wo` out of NF4, and loads unquantised on a CPU here; int8 rounds by the batch."""
+    context = replace(
+        unproven,
+        plan=replace(unproven.plan, quantization=quantization),
+        hardware=replace(unproven.hardware, device=device),
+        base=BaseModel(str({"t5": t5_folder, "llama": llama_folder}[family])),
+        seq2seq=family == "t5",
+    )
     fresh(lambda expected: expected)
-    verify(unproven)
-    assert ProofRecord.read(unproven.folder.proof).found.same_outputs == 8
+    verify(context)
+    assert ProofRecord.read(context.folder.proof).found.answers_decide is decide
 
 
 def test_an_adapter_that_was_not_loaded_is_found_out(unproven, fresh):

@@ -49,12 +49,22 @@ def test_a_near_tie_with_another_answer_than_the_expected_one_explains_nothing()
     assert compare_answers(answered("x", {"b": 0.0}), answered("a"), 0.05).is_too_large
 
 
-def test_where_the_base_is_quantised_otherwise_losses_alone_decide():
-    quantised, expected = verification.QUANTISED_TOLERANCE, answered("abcdefgh")
-    found = compare_answers(answered("stuvwxyz"), expected, quantised)
-    assert (found.is_too_large, found.other_answers) == (False, 8)
-    further = replace(expected, losses=[loss + 2 * quantised for loss in expected.losses])
-    assert compare_answers(further, expected, quantised).is_too_large
+@pytest.mark.parametrize("tolerance", [1e-3, 0.5])
+def test_where_answers_are_only_told_losses_alone_decide(tolerance):
+    expected = answered("abcdefgh")
+    found = compare_answers(answered("stuvwxyz"), expected, tolerance, answers_decide=False)
+    assert (found.is_too_large, found.other_answers, found.losses_differ) == (False, 8, False)
+    further = replace(expected, losses=[loss + 2 * tolerance for loss in expected.losses])
+    assert compare_answers(further, expected, tolerance, answers_decide=False).is_too_large
+
+
+def test_answers_decide_however_wide_the_tolerance_of_losses_is():
+    found = compare_answers(answered("x"), answered("a"), verification.QUANTISED_TOLERANCE)
+    assert (found.is_too_large, found.losses_differ, found.answers) == (
+        True,
+        False,
+        '0 of 1 answers the same, 1 differ: expected "a", found "x"',
+    )
 
 
 def test_a_long_answer_is_shown_by_its_beginning_in_one_line():
