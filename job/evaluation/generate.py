@@ -15,7 +15,7 @@ from job.model.alone import must_answer_alone
 from job.model.answering import plain_decoding
 from job.model.loss import row_losses
 from job.model.packing import model_inputs, padding_collator
-from job.model.positions import answer_room
+from job.model.positions import read_positions
 from job.model.sharding import is_sharded
 
 log = logging.getLogger(__name__)
@@ -53,14 +53,16 @@ def generate_ids(
     """The same as token ids, each answer up to its end marker.
 
     One that the model's positions cut short is computed alone; all are where the model's answers depend on what is beside a row.
+    Not so where ranks share the weights: they have to compute as many batches each.
     """
     answers: list[Ids] = [[]] * len(prompts)
     together = {"synced_gpus": True} if is_sharded(model) else {}
-    room = [answer_room(model.config, len(prompt), decoding.max_new_tokens) for prompt in prompts]
+    positions = read_positions(model.config)
+    room = [positions.room(len(prompt), decoding.max_new_tokens) for prompt in prompts]
     model.eval()
 
     def answer(places: list[int]) -> None:
-        config = generation_config(model, tokenizer, replace(decoding, max_new_tokens=room[places[0]]))
+        config = generation_config(model, tokenizer, replace(decoding, max_new_tokens=min(room[place] for place in places)))
         ends = end_tokens(config.eos_token_id)
         inputs = _pad([prompts[place] for place in places], tokenizer, "right" if model.config.is_encoder_decoder else "left")
         with torch.inference_mode():
@@ -71,7 +73,7 @@ def generate_ids(
             answers[place] = made[:end]
 
     widest = max(room, default=0)
-    alone = {place for place, tokens in enumerate(room) if tokens < widest}
+    alone = {place for place, tokens in enumerate(room) if tokens < widest and not together}
     decoding = replace(decoding, batch_size=1) if must_answer_alone(model, tokenizer.pad_token_id) else decoding
     _in_batches([len(prompt) for prompt in prompts], decoding, "generate", answer, alone)
     return answers

@@ -17,12 +17,25 @@ class Positions:
 
     source: int | None
     target: int | None
+    shared: bool = False
+    """Whether prompt and answer stand in one sequence (a causal model)."""
+    is_hard: bool = True
+    """Whether there is nothing behind the last one, as in a table; rotary positions go on, though nobody trained them."""
+
+    def room(self, prompt_length: int, max_new_tokens: int) -> int:
+        """How many tokens an answer to a prompt of that many may have: `max_new_tokens`, or what is left of them, at least 1."""
+        if self.target is None or not self.is_hard:
+            return max_new_tokens
+        return max(1, min(max_new_tokens, self.target - prompt_length if self.shared else self.target))
 
 
 def read_positions(config: PreTrainedConfig) -> Positions:
     """What a model's `config` says."""
     encoder, decoder = config.get_text_config(encoder=True), config.get_text_config(decoder=True)
-    return Positions(_first((config, encoder), OF_SOURCE), _first((config, decoder), OF_TARGET))
+    is_hard = not getattr(decoder, "rope_parameters", None)
+    return Positions(
+        _first((config, encoder), OF_SOURCE), _first((config, decoder), OF_TARGET), not config.is_encoder_decoder, is_hard
+    )
 
 
 def usual_length(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
@@ -30,14 +43,6 @@ def usual_length(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -
     hard = read_positions(config).source
     usual = tokenizer.model_max_length if tokenizer.model_max_length < NO_LIMIT else hard
     return min(usual, hard) if usual and hard else usual
-
-
-def answer_room(config: PreTrainedConfig, prompt_length: int, max_new_tokens: int) -> int:
-    """How many tokens an answer to a prompt of that many may have: `max_new_tokens`, or what the positions leave, at least 1."""
-    positions = read_positions(config).target
-    if positions is None:
-        return max_new_tokens
-    return max(1, min(max_new_tokens, positions if config.is_encoder_decoder else positions - prompt_length))
 
 
 def _first(configs: tuple[PreTrainedConfig, ...], names: tuple[str, ...]) -> int | None:

@@ -13,7 +13,7 @@ from job.evaluation.generate import Decoding, Ids, measure_losses, prompt_of
 from job.model.load import BaseModel, load_config
 from job.model.lora import base_only
 from job.model.patches import owner_of_float32
-from job.model.positions import answer_room
+from job.model.positions import read_positions
 from job.pipeline.context import RunContext, timed
 from job.pipeline.records import ExpectedAnswers, ProofRecord
 from job.pipeline.status import write_stage
@@ -113,7 +113,8 @@ def _task_with_adapter(context: RunContext, expected: ExpectedAnswers) -> dict:
 def reload_rows(rows: Dataset, config: PreTrainedConfig, max_new_tokens: int) -> list[dict]:
     """Prepared rows as `reload.answer` takes them."""
     prompts = [prompt_of(row, config.is_encoder_decoder) for row in rows]
-    room = [answer_room(config, len(prompt), max_new_tokens) for prompt in prompts]
+    positions = read_positions(config)
+    room = [positions.room(len(prompt), max_new_tokens) for prompt in prompts]
     return [
         {"prompt": prompt, "input_ids": row["input_ids"], "labels": row["labels"], "max_new_tokens": tokens}
         for row, prompt, tokens in zip(rows, prompts, room, strict=True)

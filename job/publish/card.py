@@ -80,7 +80,8 @@ def write_card(path: Path, facts: Mapping[str, Any], scores: Sequence[Score], se
     """Writes the card to `path`.
 
     facts: title, base, data, train_rows, verdict, seq2seq, template, tokenizer (what was added to it), keeps_special_tokens,
-    begins_with_language, proof, versions; for an adapter that was trained on chats `chat`, one that waits for an answer, and its `tools`.
+    begins_with_language, proof, versions;
+    for an adapter that was trained on chats `chat`, one that waits for an answer, and its `tools`.
     settings: variables that differ from their default.
     """
     seq2seq, base = facts["seq2seq"], str(facts["base"])

@@ -3,19 +3,20 @@
 from types import SimpleNamespace
 
 import pytest
-from transformers import GPT2Config, LEDConfig, LlamaConfig, MptConfig, OPTConfig, PegasusConfig, T5Config
+from transformers import GPT2Config, LEDConfig, LlamaConfig, MptConfig, OPTConfig, PegasusConfig, T5Config, T5GemmaConfig
 
-from job.model.positions import Positions, answer_room, read_positions, usual_length
+from job.model.positions import read_positions, usual_length
 
 
 @pytest.mark.parametrize(("config", "positions"), [
-    (T5Config(), Positions(None, None)), (LlamaConfig(max_position_embeddings=96), Positions(96, 96)),
-    (GPT2Config(n_positions=64), Positions(64, 64)), (OPTConfig(max_position_embeddings=64), Positions(64, 64)),
-    (MptConfig(max_seq_len=48), Positions(48, 48)), (PegasusConfig(max_position_embeddings=32), Positions(32, 32)),
-    (LEDConfig(max_encoder_position_embeddings=256, max_decoder_position_embeddings=128), Positions(256, 128)),
+    (T5Config(), (None, None)), (LlamaConfig(max_position_embeddings=96), (96, 96)), (GPT2Config(n_positions=64), (64, 64)),
+    (OPTConfig(max_position_embeddings=64), (64, 64)), (MptConfig(max_seq_len=48), (48, 48)),
+    (PegasusConfig(max_position_embeddings=32), (32, 32)),
+    (LEDConfig(max_encoder_position_embeddings=256, max_decoder_position_embeddings=128), (256, 128)),
 ], ids=lambda value: type(value).__name__)  # fmt: skip
 def test_the_limit_is_found_under_every_name(config, positions):
-    assert read_positions(config) == positions
+    found = read_positions(config)
+    assert (found.source, found.target) == positions
 
 
 @pytest.mark.parametrize(("says", "length"), [(32, 32), (10**30, 64), (100, 64)])
@@ -26,9 +27,14 @@ def test_what_a_model_was_made_for_is_the_tokenizers_limit_within_the_positions(
 
 @pytest.mark.parametrize(("prompt", "room"), [(10, 20), (50, 14), (63, 1), (70, 1)])
 def test_a_causal_models_answer_has_what_its_prompt_leaves(prompt, room):
-    assert answer_room(GPT2Config(n_positions=64), prompt, 20) == room
+    assert read_positions(GPT2Config(n_positions=64)).room(prompt, 20) == room
 
 
 def test_an_encoder_decoders_answer_has_the_decoders_positions():
-    assert answer_room(LEDConfig(max_decoder_position_embeddings=16), 500, 20) == 16
-    assert answer_room(T5Config(), 500, 20) == 20
+    assert read_positions(LEDConfig(max_decoder_position_embeddings=16)).room(500, 20) == 16
+    assert read_positions(T5Config()).room(500, 20) == 20
+
+
+@pytest.mark.parametrize("config", [LlamaConfig(max_position_embeddings=64), T5GemmaConfig()], ids=["llama", "t5gemma"])
+def test_rotary_positions_go_on_behind_those_that_were_trained(config):
+    assert read_positions(config).room(60, 20) == 20

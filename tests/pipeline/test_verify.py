@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from datasets import Dataset
-from transformers import BitsAndBytesConfig, LlamaConfig, T5ForConditionalGeneration
+from transformers import BitsAndBytesConfig, GPT2Config, T5ForConditionalGeneration
 
 from job.errors import VerificationFailed
 from job.model.load import BaseModel
@@ -245,10 +245,10 @@ def test_a_quantised_base_is_quantised_on_a_gpu_as_people_do(unproven, fresh, qu
         assert BitsAndBytesConfig(**found).bnb_4bit_compute_dtype in (torch.float16, torch.float32)
 
 
-@pytest.mark.parametrize(("positions", "room"), [(256, 5), (6, 4), (2, 1)])
+@pytest.mark.parametrize(("positions", "room"), [(256, 5), (6, 4), (3, 1)])
 def test_a_causal_models_prompt_ends_where_its_answer_begins_and_the_answer_where_the_positions_do(positions, room):
     rows = Dataset.from_dict({"input_ids": [[5, 6, 7, 8]], "labels": [[-100, -100, 7, 8]]})
-    (row,) = reload_rows(rows, LlamaConfig(max_position_embeddings=positions), 5)
+    (row,) = reload_rows(rows, GPT2Config(n_positions=positions), 5)
     assert row == {"prompt": [5, 6], "input_ids": [5, 6, 7, 8], "labels": [-100, -100, 7, 8], "max_new_tokens": room}
 
 
