@@ -23,10 +23,6 @@ from job.data.chat_content import warn_of_changes
 from job.data.chat_rows import opening_of
 from job.data.chat_template import Chat
 from job.data.column_mapping import AUTO, ColumnMapping
-from job.data.destination import choose_destination
-from job.data.give_back import Columns, give_back, rehearse
-from job.data.parts import ALL
-from job.data.read import Source, Table, read_table
 from job.data.round_trip import RoundTrip, is_lossy
 from job.data.rows import preprocess, to_chats, to_prompts
 from job.data.token_range import check_prompts
@@ -44,6 +40,10 @@ from job.pipeline.records import AdapterRecord
 from job.pipeline.run_folder import RunFolder
 from job.publish.adapter import WEIGHTS
 from job.system.hardware import Hardware, check_quantization, choose_precision, detect
+from job.tables.destination import choose_destination
+from job.tables.give_back import Columns, give_back, rehearse
+from job.tables.parts import ALL
+from job.tables.read import Source, Table, read_table
 from job.training.supervision import HEARTBEAT_EVERY_S
 
 log = logging.getLogger(__name__)

@@ -24,8 +24,10 @@ error, and so is a name in the environment that looks like a misspelt one; the m
 before anything else starts, in a fraction of a second.
 """
 JOB = Path(__file__).parents[1]
-FOLDERS = ("commands", "pipeline", "config", "preflight", "training", "evaluation", "plan", "publish", "model", "data", "system",
-           "demo", "")  # fmt: skip
+FOLDERS = (
+    "commands", "pipeline", "config", "preflight", "training", "evaluation", "plan", "publish", "model", "data", "tables", "system",
+    "demo", "",
+)  # fmt: skip
 """From the top down."""
 FILES_START, FILES_END = "<!-- files: written by make docs -->\n", "\n<!-- end of files -->\n"
 INDENT = 4

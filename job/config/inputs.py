@@ -8,10 +8,10 @@ from pathlib import Path
 from job.config.settings import DEMO, Settings
 from job.data.column_mapping import ColumnMapping
 from job.data.prepare import DataConfig
-from job.data.read import Source
 from job.model.languages import Languages
 from job.model.load import BaseModel
 from job.system.user_function import load_function
+from job.tables.read import Source
 
 DEMO_FOLDER = Path(__file__).parents[1] / "demo"
 DEMO_BASE = "job/demo/base"

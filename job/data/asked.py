@@ -4,14 +4,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from job.data.cell_text import shown
-from job.data.column_mapping import ColumnMapping
-from job.data.column_names import as_spelt
+from job.data.column_mapping import ColumnMapping, as_spelt
 from job.data.empty_rows import is_empty
 from job.data.fields import parsed, with_fields
-from job.data.read import Table
 from job.data.template import Template
 from job.errors import DataError
+from job.tables.cell_text import shown
+from job.tables.read import Table
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from typing import Any
 from datasets import Dataset, Features, Value
 
 from job.data.chat_template import Chat, Message, text_of, trained_answers
-from job.data.read import Table
 from job.data.token_lengths import ROWS_AT_ONCE
 from job.errors import DataError
+from job.tables.read import Table
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 TOOLS = "tools"

@@ -7,7 +7,7 @@ from typing import Any
 
 from job.data.column_mapping import AUTO, MESSAGES
 from job.data.fields import parsed
-from job.data.read import Table, in_memory
+from job.tables.read import Table, in_memory
 
 COLUMNS_OF_CHATS = (MESSAGES, "conversations", "conversation")
 FLAT = ("message_id", "parent_id", "text", "role")

@@ -1,6 +1,9 @@
 """What to take from a table, as a person set it or as it was recognised."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+
+from job.tables.column_names import find_name
 
 AUTO = "auto"
 INPUT, TARGET, MESSAGES, TEMPLATE = "input", "output_ground_truth", "messages", "Input: {input}"
@@ -34,3 +37,12 @@ class ColumnMapping:
         if self.empty_rows == "error":  # beside the rest: what was prepared before there was such a setting keeps its fingerprint
             del names["empty_rows"]
         return names
+
+
+def as_spelt(columns: ColumnMapping, names: Sequence[str]) -> ColumnMapping:
+    """`columns` as the table spells them, whose columns are called `names`."""
+
+    def spelt(wanted: str) -> str:
+        return wanted if wanted == AUTO else find_name(names, wanted) or wanted
+
+    return replace(columns, input=spelt(columns.input), target=spelt(columns.target), messages=spelt(columns.messages))

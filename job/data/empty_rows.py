@@ -4,10 +4,10 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from job.data.cell_text import answer_of, shown
 from job.data.column_mapping import ColumnMapping
-from job.data.read import Table
 from job.errors import DataError
+from job.tables.cell_text import answer_of, shown
+from job.tables.read import Table
 
 log = logging.getLogger(__name__)
 

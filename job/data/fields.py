@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 from datasets import Dataset
 
-from job.data.cell_text import as_text
-from job.data.read import Table
+from job.tables.cell_text import as_text
+from job.tables.read import Table
 
 
 def with_fields(table: Table, names: Iterable[str]) -> Table:

@@ -3,7 +3,7 @@
 import re
 from itertools import islice
 
-from job.data.read import Table
+from job.tables.read import Table
 
 WORDS, LETTERS = 5, 80
 """No name of a column has as many."""

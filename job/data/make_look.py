@@ -9,10 +9,10 @@ from transformers import PreTrainedTokenizerBase
 from job.data.chat_template import Chat
 from job.data.first_rows import first_rows
 from job.data.look import Chats, Look, TableFacts
-from job.data.read import Table
 from job.data.row_counts import Hashed, count_answers, count_part, find_shared
 from job.data.shapes import Shape
 from job.data.token_lengths import ROWS_AT_ONCE
+from job.tables.read import Table
 
 SHOWN_LEFT_OUT = 5
 

@@ -22,7 +22,6 @@ from job.data.lengths import LengthLimits, Truncation, check_truncation, choose_
 from job.data.look import TableFacts
 from job.data.make_look import count_chats, describe_table, has_texts, make_look
 from job.data.prepared import PreparedData, load_prepared, read_prepared, save_prepared
-from job.data.read import Source, Table, read_table
 from job.data.row_counts import hash_normalised
 from job.data.rows import shape_of, to_examples
 from job.data.shapes import Shape
@@ -32,6 +31,7 @@ from job.data.token_range import check_rows
 from job.data.tokenise import Encoding, assemble
 from job.errors import DataError, SettingsError
 from job.labels import end_tokens
+from job.tables.read import Source, Table, read_table
 
 log = logging.getLogger(__name__)
 

@@ -8,20 +8,19 @@ from typing import Any
 
 from datasets import Dataset, Features, Value
 
-from job.data.cell_text import answer_of, is_one_of_several, shown
 from job.data.chat_rows import chat_examples, open_chats
 from job.data.chat_shapes import find_chats
 from job.data.chat_template import Chat
-from job.data.column_mapping import AUTO, ColumnMapping
-from job.data.column_names import as_spelt
+from job.data.column_mapping import AUTO, ColumnMapping, as_spelt
 from job.data.empty_rows import find_empty, is_empty
 from job.data.fields import parsed, with_fields
-from job.data.read import Table, in_memory
 from job.data.shapes import Shape, no_column, recognise
 from job.data.template import Template
 from job.data.token_lengths import ROWS_AT_ONCE
 from job.errors import DataError, SettingsError
 from job.system.user_function import describe, load_function
+from job.tables.cell_text import answer_of, is_one_of_several, shown
+from job.tables.read import Table, in_memory
 
 log = logging.getLogger(__name__)
 

@@ -5,15 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from job.data.chat_shapes import find_chats
-from job.data.column_mapping import AUTO, INPUT, MESSAGES, TARGET, TEMPLATE, ColumnMapping
-from job.data.column_names import as_spelt
+from job.data.column_mapping import AUTO, INPUT, MESSAGES, TARGET, TEMPLATE, ColumnMapping, as_spelt
 from job.data.fields import field, parsed
-from job.data.file_rows import quoted
 from job.data.header import is_data
-from job.data.read import Table
 from job.data.template import Template
 from job.data.usual_names import USUAL
 from job.errors import DataError
+from job.tables.file_rows import quoted
+from job.tables.read import Table
 
 ABOUT_TEXT = {"id", "meta", "metadata", "source", "url", "timestamp", "lang", "language"}
 """Columns that stand beside plain text."""

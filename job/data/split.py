@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from job.data.read import Table
 from job.errors import DataError
+from job.tables.read import Table
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.compute as pc
 from datasets import Dataset
 
-ROWS_AT_ONCE = 10_000
+from job.tables.file_rows import ROWS_AT_ONCE
 
 
 def token_lengths(rows: Dataset, column: str) -> np.ndarray:

@@ -13,7 +13,6 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from job.data.formulas import mark, unmark
 from job.errors import Diverged
 from job.evaluation.baseline import baseline_outputs
 from job.evaluation.generate import Decoding, Ids, decode, generate_ids, measure_losses, prompt_of
@@ -22,6 +21,7 @@ from job.labels import IGNORED
 from job.model.lora import base_only
 from job.system.durable import replace_durably
 from job.system.ranks import Ranks
+from job.tables.formulas import mark, unmark
 
 TEXT_COLUMNS = ("input", "ground_truth", "base_output", "adapter_output", "baseline_output")
 

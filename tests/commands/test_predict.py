@@ -19,8 +19,8 @@ from transformers import AutoTokenizer
 
 from job.commands import predict
 from job.data.answers import AnswerFile
-from job.data.formulas import unmark
 from job.errors import OutputError
+from job.tables.formulas import unmark
 
 FEW = {"MAX_STEPS": 4, "MAX_NEW_TOKENS": 6, "EVAL_STRATEGY": "no", "RUN_NAME": "r", "METRICS": "exact_match"}
 ASKED = [f"the {number} of June" + " please" * (number % 5) for number in range(1, 31)]

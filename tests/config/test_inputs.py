@@ -19,9 +19,9 @@ from job.config.inputs import (
 )
 from job.config.settings import Settings
 from job.data.column_mapping import AUTO, ColumnMapping
-from job.data.read import Source
 from job.errors import SettingsError
 from job.model.load import BaseModel
+from job.tables.read import Source
 
 ROOT = Path(entrypoint.__file__).parent
 

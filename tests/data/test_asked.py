@@ -6,8 +6,8 @@ import pytest
 
 from job.data.asked import asked_rows, select_rows
 from job.data.column_mapping import ColumnMapping
-from job.data.read import Source, Table, in_memory
 from job.errors import DataError
+from job.tables.read import Source, Table, in_memory
 
 COLUMNS = ColumnMapping("input", "output_ground_truth", "messages", "Input: {input}")
 

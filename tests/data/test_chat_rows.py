@@ -7,8 +7,8 @@ from datasets import Dataset, load_dataset
 
 from job.data.chat_rows import chat_examples, chats_of, open_chats, opening_of, question_of, shared_opening
 from job.data.chat_template import Chat
-from job.data.read import Source, Table, read_table
 from job.errors import DataError
+from job.tables.read import Source, Table, read_table
 from tests.data.test_chat import CALL, CALLED, RESULT, TOOLS, answer, user
 
 SYSTEM = {"role": "system", "content": "be brief"}

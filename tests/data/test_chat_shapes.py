@@ -3,7 +3,7 @@
 from job.data.chat_shapes import find_chats
 from job.data.column_mapping import AUTO
 from job.data.fields import parsed
-from job.data.read import Source, Table, in_memory
+from job.tables.read import Source, Table, in_memory
 
 ASKED, ANSWERED = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
 

@@ -7,8 +7,8 @@ from datasets import Dataset
 
 from job.data.column_mapping import AUTO, ColumnMapping
 from job.data.empty_rows import find_empty, is_empty
-from job.data.read import Source, Table
 from job.errors import DataError
+from job.tables.read import Source, Table
 
 
 def find(rows: list[dict], empty_rows: str = "error", inputs: tuple[str, ...] = ("q",)) -> frozenset[int]:

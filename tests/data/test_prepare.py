@@ -13,9 +13,9 @@ from job.data.lengths import LengthLimits
 from job.data.look import Found
 from job.data.prepare import DataConfig, ModelSpec, prepare
 from job.data.prepared import SUMMARY, load_prepared
-from job.data.read import Source
 from job.data.unknown_text import UnknownText
 from job.errors import DataError, SettingsError
+from job.tables.read import Source
 from tests.data.chat_templates import CHATML, QWEN3, make_tokenizer
 
 SYSTEM = {"role": "system", "content": "be brief"}

@@ -9,9 +9,9 @@ from datasets import Dataset
 from job.data.chat_rows import chats_of
 from job.data.chat_template import Chat
 from job.data.column_mapping import AUTO, ColumnMapping
-from job.data.read import Source, Table, read_table
 from job.data.rows import shape_of, to_chats, to_examples, to_prompts
 from job.errors import DataError
+from job.tables.read import Source, Table, read_table
 
 COLUMNS = ColumnMapping("question", "answer", "messages", "{instruction}: {input} ({{year {year}}})")
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from job.data.column_mapping import AUTO, ColumnMapping
-from job.data.read import Source, Table, in_memory
 from job.data.shapes import Shape, has_field, recognise
 from job.errors import DataError
+from job.tables.read import Source, Table, in_memory
 
 ALL_AUTO = ColumnMapping(AUTO, AUTO, AUTO, AUTO)
 CHAT = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 from datasets import Dataset
 
-from job.data.read import Source, Table
 from job.data.split import digest_keys, own_held_out, split_rows
 from job.errors import DataError
+from job.tables.read import Source, Table
 
 TABLE = Table(Source("TRAIN_DATA", "a.csv"), Dataset.from_dict({"input": []}))
 

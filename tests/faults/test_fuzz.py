@@ -19,11 +19,11 @@ from job.data.column_mapping import AUTO, ColumnMapping
 from job.data.lengths import LengthLimits
 from job.data.prepare import DataConfig, ModelSpec, prepare
 from job.data.prepared import load_prepared
-from job.data.read import Source, read_table
 from job.data.rows import shape_of, to_prompts
 from job.errors import JobError
+from job.tables.read import Source, read_table
 from tests.data.chat_templates import CHATML, GEMMA2, GPT_OSS, LLAMA3_1, MISTRAL, QWEN3, make_tokenizer
-from tests.data.made_workbooks import ods, xlsx
+from tests.tables.made_workbooks import ods, xlsx
 
 XLS = Path(__file__).parents[1] / "fixtures" / "workbooks" / "excel_97.xls"
 FUZZ = settings(database=None, max_examples=200, deadline=20_000, derandomize=True, suppress_health_check=list(HealthCheck))
