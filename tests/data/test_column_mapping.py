@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from job.data.column_mapping import AUTO, ColumnMapping
+from job.data.column_mapping import AUTO, ColumnMapping, as_spelt
 
 ALL_AUTO = ColumnMapping(AUTO, AUTO, AUTO, AUTO)
 
@@ -23,3 +23,8 @@ def test_rows_of_the_usual_names_depend_on_what_they_did_before_there_was_auto()
     assert ALL_AUTO.identity() == before
     assert replace(ALL_AUTO, languages=("en", "de")).identity() == before
     assert replace(ALL_AUTO, empty_rows="drop").identity() == before | {"empty_rows": "drop"}
+
+
+def test_columns_that_a_person_names_are_spelt_as_the_table_spells_them_and_what_is_to_be_recognised_stays_so():
+    wanted = ColumnMapping("question", AUTO, "chats", "{question}")
+    assert as_spelt(wanted, ["Question ", "Auto", "x"]) == ColumnMapping("Question ", AUTO, "chats", "{question}")

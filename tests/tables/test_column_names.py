@@ -2,8 +2,7 @@
 
 import pytest
 
-from job.data.column_mapping import AUTO, ColumnMapping
-from job.tables.column_names import as_spelt, find_name
+from job.tables.column_names import find_name
 
 
 @pytest.mark.parametrize("name", ["input", "Input", " input ", "\xa0INPUT", "\ufeffinput", "in\u200bput"])
@@ -19,8 +18,3 @@ def test_the_name_itself_goes_before_others_and_of_two_others_none_is_taken():
     assert find_name(["Input", "input"], "input") == "input"
     assert find_name(["Input", "INPUT"], "input") is None
     assert find_name(["a"], "input") is None
-
-
-def test_columns_that_a_person_names_are_spelt_as_the_table_spells_them_and_what_is_to_be_recognised_stays_so():
-    wanted = ColumnMapping("question", AUTO, "chats", "{question}")
-    assert as_spelt(wanted, ["Question ", "Auto", "x"]) == ColumnMapping("Question ", AUTO, "chats", "{question}")
