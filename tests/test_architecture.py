@@ -26,7 +26,7 @@ MODULES = sorted(path for path in ROOT.glob("job/**/*.py") if path.name != "__in
 
 
 def part_of(path: Path) -> str:
-    """The part of `job` that a module belongs to: "data" for job/data/read.py."""
+    """The part of `job` that a module belongs to: "tables" for job/tables/read.py."""
     return path.relative_to(ROOT / "job").parts[0].removesuffix(".py")
 
 
@@ -52,7 +52,7 @@ def test_imports_only_go_down(path):
 
 def test_the_check_of_imports_sees_every_form_of_import(tmp_path):
     (tmp_path / "module.py").write_text("from job.tables.read import Table\nfrom job import errors\nimport job.config.settings\n")
-    assert imported_parts(tmp_path / "module.py") == {"data", "errors", "config"}
+    assert imported_parts(tmp_path / "module.py") == {"tables", "errors", "config"}
 
 
 def test_every_module_has_its_file_of_tests():
