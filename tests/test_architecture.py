@@ -31,7 +31,7 @@ def part_of(path: Path) -> str:
 
 
 def imported_parts(path: Path) -> set[str]:
-    """The parts of `job` that a module imports: "data" for `job.tables.read`."""
+    """The parts of `job` that a module imports: "tables" for `job.tables.read`."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module == "job":

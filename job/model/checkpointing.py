@@ -1,15 +1,25 @@
 """Gradient checkpointing of some of a model's blocks."""
 
+import logging
+
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from job.model.towers import towers
 
+log = logging.getLogger(__name__)
+
 
 def checkpoint_blocks(model: PreTrainedModel, blocks: int) -> None:
-    """Makes the first `blocks` transformer blocks, the encoder's first, keep their input alone and recompute the rest."""
+    """Makes the first `blocks` transformer blocks, the encoder's first, keep their input alone and recompute the rest.
+
+    A warning says where the library has no such way for the model's kind.
+    """
     if not blocks:
+        return
+    if not model.supports_gradient_checkpointing:
+        log.warning("a %s recomputes no blocks: transformers has no way to; it takes more memory", model.config.model_type)
         return
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     recomputed = set(transformer_blocks(model)[:blocks])

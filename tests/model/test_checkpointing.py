@@ -83,3 +83,10 @@ def test_blocks_are_those_that_text_passes_and_of_nested_ones_the_outer(family, 
     checkpoint_blocks(model, 1)
     recomputed = [name for module, name in names.items() if getattr(module, "gradient_checkpointing", False)]
     assert [name for name in recomputed if isinstance(model.get_submodule(name), GradientCheckpointingLayer)] == blocks[:1]
+
+
+def test_a_kind_that_cannot_recompute_is_told(caplog):
+    torch.manual_seed(0)
+    model, _ = FAMILIES["openai_gpt"]()
+    checkpoint_blocks(model, 2)
+    assert "a openai-gpt recomputes no blocks" in caplog.text
