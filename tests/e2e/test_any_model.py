@@ -1,6 +1,5 @@
 """Whole runs of models that are none of ours: what the answer is does not hang on how the job asks."""
 
-import csv
 import json
 import random
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
+from job.evaluation.evaluate import read_csv
 from job.model.positions import read_positions
 from tests.zoo.families import build
 
@@ -33,8 +33,7 @@ def texts(count: int, words: int, seed: int = 0) -> list[str]:
 
 
 def read_answers() -> list[str]:
-    with Path("output/r/evaluation.csv").open(newline="", encoding="utf-8-sig") as file:
-        return [row["adapter_output"] for row in csv.DictReader(file)]
+    return [row["adapter_output"] for row in read_csv(Path("output/r/evaluation.csv"))]
 
 
 @pytest.mark.parametrize("family", ["bart", "t5gemma"])
@@ -118,11 +117,10 @@ def test_an_end_marker_that_only_the_tokenizer_knows_ends_answers_everywhere(run
     tokenizer, answering = AutoTokenizer.from_pretrained(folder), GenerationConfig.from_pretrained(folder)
     assert set(answering.eos_token_id) == {1, 250}
     model = PeftModel.from_pretrained(AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "base"), folder).eval()
-    with Path("output/r/evaluation.csv").open(newline="", encoding="utf-8-sig") as file:
-        for row in csv.DictReader(file):
-            asked = tokenizer(f"Input: {row['input']}", return_tensors="pt")
-            answer = model.generate(**asked, generation_config=answering)[0]
-            assert tokenizer.decode(answer, skip_special_tokens=True).strip() == row["adapter_output"]
+    for row in read_csv(Path("output/r/evaluation.csv")):
+        asked = tokenizer(f"Input: {row['input']}", return_tensors="pt")
+        answer = model.generate(**asked, generation_config=answering)[0]
+        assert tokenizer.decode(answer, skip_special_tokens=True).strip() == row["adapter_output"]
 
 
 @pytest.mark.parametrize("family", ["mbart", "mbart50", "m2m100"])
