@@ -29,11 +29,8 @@ VARIABLES = {
     "PREPROCESSING_NUM_WORKERS": 1, "REPORT_TO": "none",
 }  # fmt: skip
 
-OF_FAMILY: dict[str, dict[str, object]] = {
-    "nllb_plain": {"SOURCE_LANGUAGE": "eng_Latn", "TARGET_LANGUAGE": "deu_Latn"},
-    **dict.fromkeys(("cohere", "cohere2"), {"LEARNING_RATE": 0.1}),
-}
-"""What a family cannot do without; Cohere's logits are a sixteenth of others', and so are its gradients before they are clipped."""
+OF_FAMILY = {"nllb_plain": {"SOURCE_LANGUAGE": "eng_Latn", "TARGET_LANGUAGE": "deu_Latn"}}
+"""What a family cannot do without."""
 
 
 def rows() -> list[dict[str, str]]:
