@@ -3,7 +3,8 @@
 # The base image decides which Python is the newest of its distribution:
 # hadolint global ignore=DL3008
 
-ARG BASE_IMAGE=nvidia/cuda:12.8.1-base-ubuntu24.04
+# By its digest, so that nobody can put another image behind the name; deploy/vm/bootstrap.sh has the same one.
+ARG BASE_IMAGE=nvidia/cuda:12.8.1-base-ubuntu24.04@sha256:133c78a0575303be34164d0b90137a042172bdf60696af01a3c424ab402d86e2
 
 FROM ${BASE_IMAGE} AS python
 RUN apt-get update \

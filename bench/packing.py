@@ -21,11 +21,12 @@ from transformers import BatchEncoding
 from transformers.models.t5gemma2.configuration_t5gemma2 import T5Gemma2Config
 
 from bench.material import SOURCE, TARGET, WORDS, make_tokenizer
+from job.model.kernels import fuse_gelu
 from job.model.lora import add_lora
 from job.model.objective import Objective
 from job.model.packed_attention import accept_packed
 from job.model.packing import PackingCollator, padding_collator
-from job.model.patches import fuse_gelu, use_fast_dropout
+from job.model.patches import use_fast_dropout
 from job.training.order import Order
 
 RESULTS = Path(__file__).parent / "results"

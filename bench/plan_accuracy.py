@@ -8,6 +8,7 @@ import gc
 import itertools
 import json
 import platform
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForSeq2SeqLM
 
 from job.model.checkpointing import checkpoint_blocks
-from job.model.patches import fuse_gelu
+from job.model.kernels import fuse_gelu, fuse_norms
 from job.plan.dimensions import read_dimensions
 from job.plan.memory import ADAPTER_WIDTH, GIB, TrainingPlan, activation_bytes, weights_bytes
 from job.plan.model_catalogue import known_config
@@ -35,13 +36,9 @@ def main() -> None:
     on_gpu = torch.cuda.is_available()
     device = torch.cuda.get_device_name() if on_gpu else f"{platform.machine()} CPU"
     rows = []
-    for size, precision, lengths, micro_batch, checkpointed in itertools.product(*(GPU_GRID if on_gpu else CPU_GRID)):
-        batch = Batch(micro_batch, *lengths)
-        row = {"size": size, "precision": precision, "batch": [micro_batch, *lengths], "checkpointed": checkpointed}
-        row |= (measure_on_gpu if on_gpu else measure_on_cpu)(size, precision, batch, checkpointed)
-        row["ratio"] = round(row["predicted_gib"] / row["real_gib"], 3)
+    for row in measure(GPU_GRID if on_gpu else CPU_GRID):
         rows.append(row)
-        print(f"{size:6} {precision} {batch.rows} x {lengths} checkpointed={checkpointed!s:5} "
+        print(f"{row['size']:6} {row['precision']} {row['batch']} checkpointed={row['checkpointed']!s:5} "
               f"predicted {row['predicted_gib']:.3f} real {row['real_gib']:.3f} GiB, ratio {row['ratio']}", flush=True)  # fmt: skip
     ratios = sorted(row["ratio"] for row in rows)
     summary = {
@@ -56,12 +53,23 @@ def main() -> None:
     (RESULTS / name).write_text(json.dumps(summary | {"cases": rows}, indent=1) + "\n")
 
 
+def measure(grid: tuple) -> Iterator[dict]:
+    """A row for each case of the grid: sizes, precisions, lengths, micro-batches, checkpointed or not."""
+    for size, precision, lengths, micro_batch, checkpointed in itertools.product(*grid):
+        batch = Batch(micro_batch, *lengths)
+        row = {"size": size, "precision": precision, "batch": [micro_batch, *lengths], "checkpointed": checkpointed}
+        row |= (measure_on_gpu if torch.cuda.is_available() else measure_on_cpu)(size, precision, batch, checkpointed)
+        yield row | {"ratio": round(row["predicted_gib"] / row["real_gib"], 3)}
+
+
 def build(size: str, precision: str, checkpointed: bool, device: str) -> PeftModel:
     """FLAN-T5 of this size with random weights, an lm_head of its own, and an adapter."""
     with torch.device(device):
         model = AutoModelForSeq2SeqLM.from_config(known_config(f"google/flan-t5-{size}"), dtype=DTYPES[precision])
         model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
     fuse_gelu(model)
+    if device != "cpu":
+        fuse_norms(model)
     model = get_peft_model(model.requires_grad_(False), LORA).train()
     model.config.use_cache = False
     checkpoint_blocks(model, ALL_BLOCKS if checkpointed else 0)

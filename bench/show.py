@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS, PLOT, PAGE = ROOT / "bench" / "results", ROOT / "docs" / "speed.svg", ROOT / "docs" / "speed.md"
 BEGIN, END = "<!-- speed -->\n", "<!-- /speed -->\n"
 HEADS = ("", "examples/s", "ratio (spread)", "padding", "peak memory", "loss, held-out rows")
+RATIOS = {"examples_per_s": "", "rows_per_cpu_s": "; ratios of the seconds of all cores"}
 BLUE, GREY = "#2a6fbb", "#8a8a8a"
 
 
@@ -32,12 +33,13 @@ def with_tables(text: str, results: list[dict]) -> str:
 
 
 def table(result: dict) -> str:
-    """A line on the machine, and a row a contender: medians, and the ratio to the recipe with its spread."""
+    """A line on the machine, and a row a contender: medians, and the ratio to the first with its spread."""
     losses = [run["loss"] for row in result["table"] for run in row["runs"] if "loss" in run]
+    seeds = len(result["table"][0]["runs"])
     lines = [
         f"{result['device']}, {result['cores']} cores, torch {result['torch']}; {result['model']}, {result['rows']} rows, "
-        f"{result['effective_batch_size']} a step; medians of {len(result['table'][0]['runs'])} seeds, whose losses are "
-        f"{min(losses):.3f} to {max(losses):.3f}:\n",
+        f"{result['effective_batch_size']} a step; {'one seed' if seeds == 1 else f'medians of {seeds} seeds'}, losses "
+        f"{min(losses):.3f} to {max(losses):.3f}{RATIOS[result.get('unit', 'examples_per_s')]}:\n",
         _line(HEADS),
         _line(["---"] * len(HEADS)),
     ]

@@ -3,7 +3,18 @@
 Codes follow sysexits below 128 (a retry cannot help); from 128 on a retry can help. Any other exception is a bug: exit 70.
 """
 
+import re
+
 EXIT_BUG = 70
+UNSEEN = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
+"""Characters that end a line, command a terminal, turn the direction of writing, or are none."""
+SECRET = re.compile(
+    r"\b(?:hf|api_org)_[A-Za-z0-9]{30,}"
+    r"|(?<=://)[^/?#@\s]+@"
+    r"|(?<=[?&])(?:[\w-]*token|[\w-]*key|sig|signature|password|x-amz-[\w-]+)=[^&#\s]+",
+    re.IGNORECASE,
+)
+"""Tokens of the hub, and what addresses hold of a password or a token."""
 
 
 class JobError(Exception):
@@ -11,6 +22,9 @@ class JobError(Exception):
 
     exit_code: int
     retryable = False
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(SECRET.sub("***", message)))
 
 
 class DataError(JobError):
@@ -55,6 +69,12 @@ class DiskFull(JobError):
     exit_code = 74
 
 
+class DiskFailed(JobError):
+    """The disk, or the network that it is behind, fails."""
+
+    exit_code = 74
+
+
 class Diverged(JobError):
     """Training met NaN or infinity."""
 
@@ -81,12 +101,31 @@ class Transient(JobError):
 
 
 class Interrupted(JobError):
-    """SIGTERM or SIGINT arrived."""
+    """SIGTERM, SIGINT or SIGHUP arrived."""
 
     exit_code = 143
     retryable = True
+
+    def __init__(self, message: str, signal_name: str | None = None) -> None:
+        super().__init__(message)
+        if signal_name == "SIGHUP":
+            self.exit_code = 129
 
 
 def first_line(error: BaseException) -> str:
     """The first line of an exception's message, or its type where it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def causes(error: BaseException | None) -> list[BaseException]:
+    """`error`, what it was raised from or after, and so on: libraries make errors of their own of those of others."""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    return chain
+
+
+def one_line(text: str) -> str:
+    """`text` with what could command a terminal or begin another line written out: "\\n", "\\x1b"."""
+    return UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)

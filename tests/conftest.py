@@ -6,24 +6,30 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["DEVICE"] = "cpu"
 
 import csv
+import gc
 import json
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import hypothesis  # noqa: F401  before a run keeps what is imported from collections of garbage: it asks those who refers to what
 import pytest
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration
 
 import entrypoint
 from job import errors
 from job.config.environment import KNOWN
 from job.errors import JobError
-from job.publish import reload, verification
+from job.publish import plots, reload, verification
 from job.system.signals import stop_signals
 from job.training.step import Stepper
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests may be run under nohup, and the job respects that
 torch.set_num_threads(1)  # tiny models: more threads only wait for each other
 DEMO_BASE = Path(entrypoint.__file__).parent / "job" / "demo" / "base"
 CHAT_TEMPLATE = (
@@ -31,8 +37,13 @@ CHAT_TEMPLATE = (
 )
 
 
+def pytest_collection_finish() -> None:
+    """Keeps what all tests share from each collection of garbage, which would look at it again for every test."""
+    gc.freeze()
+
+
 ERRORS = [kind for kind in JobError.__subclasses__() if kind.__module__ == errors.__name__]
-"""The classes of the tree; RankFailed of system/launcher.py hands on the code of one of them."""
+"""The classes of the tree; RankFailed of system/failures.py hands on the code of one of them."""
 OF_OTHER_PROGRAMS = {"HF_HUB_OFFLINE", "HF_ENDPOINT", "NO_COLOR"}
 """Variables that tests set for other programs than the job."""
 
@@ -126,6 +137,12 @@ def run_reload_here(task: str) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess([], 0, json.dumps(reload.answer(json.loads(task))), "")
 
 
+def plot_unseen(draw: Callable[[Axes], None], size: tuple[float, float] = plots.SIZE) -> str:
+    """An empty picture of what `draw` did draw: to lay it out and write it, as test_plots.py does, takes a third of a short run."""
+    draw(Figure(size).subplots())
+    return '<svg viewBox="0 0 1 1"></svg>'
+
+
 @pytest.fixture
 def fresh_process() -> dict[str, Callable]:
     """How the process of the proof is "run"; a test may put another way in its place."""
@@ -141,6 +158,7 @@ def run_job(
     def run(*arguments: str, **variables: object) -> tuple[int, str]:
         with monkeypatch.context() as patch:
             patch.setattr(verification, "run_script", fresh_process["run"])
+            patch.setattr(plots, "_svg", plot_unseen)
             for name, value in checked(variables).items():
                 patch.setenv(name, value)
             caplog.clear()
@@ -165,7 +183,7 @@ STOPPED = {
 def run_once(tmp_path_factory: pytest.TempPathFactory, t5_folder: Path) -> Callable[..., tuple[dict, Path]]:
     """Runs the job once a session on forty rows: (variables, the folder that it was started in)."""
 
-    def run(wanted: dict, code: int, stop_after: int | None = None) -> tuple[dict, Path]:
+    def run(wanted: dict, code: int, stop_after: int | None = None, command: str = "run") -> tuple[dict, Path]:
         folder, variables = tmp_path_factory.mktemp("once"), {"MODEL_ID": t5_folder, "TRAIN_DATA": "rows.csv"} | wanted
         rows = [f"the {number} of May,05-{number:02d}\n" for number in range(1, 41)]
         (folder / "rows.csv").write_text("input,output_ground_truth\n" + "".join(rows))
@@ -179,7 +197,7 @@ def run_once(tmp_path_factory: pytest.TempPathFactory, t5_folder: Path) -> Calla
             if stop_after:
                 patch.setattr(stop_signals, "received", None)
                 do_after_step(patch, stop_after, lambda **_: setattr(stop_signals, "received", "SIGTERM"))
-            assert entrypoint.main([]) == code
+            assert entrypoint.main([command]) == code
         return variables, folder
 
     return run

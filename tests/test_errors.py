@@ -5,7 +5,7 @@ import os
 import pytest
 
 from job import errors
-from job.errors import EXIT_BUG, first_line
+from job.errors import EXIT_BUG, DataError, first_line
 from tests.conftest import ERRORS
 
 EXIT_CODES = {
@@ -16,6 +16,7 @@ EXIT_CODES = {
     "OutputError": os.EX_CANTCREAT,
     "VerificationFailed": os.EX_CANTCREAT,
     "DiskFull": os.EX_IOERR,
+    "DiskFailed": os.EX_IOERR,
     "Diverged": os.EX_PROTOCOL,
     "AccessDenied": os.EX_NOPERM,
     "SettingsError": os.EX_CONFIG,
@@ -56,3 +57,17 @@ def test_each_class_of_the_module_belongs_to_the_tree():
 )
 def test_the_first_line_of_an_error_is_its_type_where_it_says_nothing(error, line):
     assert first_line(error) == line
+
+
+@pytest.mark.parametrize(("message", "shown"), [
+    ("a\x1b[31mred\nverdict: better\r", "a\\x1b[31mred\\nverdict: better\\r"),
+    ("left \u202eto right \u2028 \x85 \ud83d", "left \\u202eto right \\u2028 \\x85 \\ud83d"),
+    ("Grüße, 日本　語, \xa0, 👩‍🔧", "Grüße, 日本　語, \xa0, 👩‍🔧"),
+    (f"hf_{'aB3' * 12} is denied", "*** is denied"),
+    ("https://me:secret@host/x.csv", "https://***host/x.csv"),
+    ("http://h/a?x=1&access_token=secret&y=2#z", "http://h/a?x=1&***&y=2#z"),
+    ("http://h/a?X-Amz-Signature=secret&sig=secret", "http://h/a?***&***"),
+    ("hf_datasets_of_transformers.csv me@home.org /a@b/c", "hf_datasets_of_transformers.csv me@home.org /a@b/c"),
+])  # fmt: skip
+def test_a_message_is_one_line_without_tokens(message, shown):
+    assert str(DataError(message)) == shown

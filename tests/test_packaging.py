@@ -62,8 +62,8 @@ def workflow_targets() -> set[str]:
 
 def test_the_workflow_runs_what_ci_runs_and_builds_the_image():
     here = set(re.findall(r"^make ([a-z-]+)$", (ROOT / ".ci" / "run").read_text(), flags=re.MULTILINE))
-    assert here == {"test", "test-slow", "test-zoo", "test-container"}
-    assert workflow_targets() == here | {"image"}
+    assert here == {"test", "test-slow", "test-zoo", "test-pretended-gpu", "test-slurm", "test-container"}
+    assert workflow_targets() == here | {"image", "test-engines"}
 
 
 def test_only_a_version_tag_publishes_and_only_that_job_may_write():

@@ -13,11 +13,36 @@ from tests.conftest import OF_OTHER_PROGRAMS
 ROOT = Path(__file__).parents[1]
 PLACES = sorted({*ROOT.glob("tests/**/*.py"), *ROOT.glob("bench/**/*.py")} - {*ROOT.glob("tests/config/*.py"), Path(__file__)})
 """All tests and benchmarks, but those that are about wrong names."""
-OF_SHELLS_AND_COMPOSE = {"PATH", "HOME", "ETC", "LC_ALL", "IMAGE", "BASE_IMAGE", "PIP_CERT", "COMPOSE_PROJECT_NAME"}
-OF_LAUNCHERS = {"OMP_NUM_THREADS", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LORA_JOB_FAILURES"}
-ALLOWED = {*KNOWN, *OF_OTHER_PROGRAMS, *OF_SHELLS_AND_COMPOSE, *OF_LAUNCHERS, "LERNING_RATE"}
+OF_SHELLS_AND_COMPOSE = {
+    "PATH",
+    "HOME",
+    "ETC",
+    "LC_ALL",
+    "IMAGE",
+    "BASE_IMAGE",
+    "PIP_CERT",
+    "COMPOSE_PROJECT_NAME",
+    "TMPDIR",
+    "COLUMNS",
+    "TERM",
+}
+OF_TORCH = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"}
+OF_LAUNCHERS = {
+    "OMP_NUM_THREADS", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LORA_JOB_FAILURES",
+}  # fmt: skip
+OF_ENGINES = {
+    "CLUSTER_SPEC",
+    "JOB_COMPLETION_INDEX",
+    "AWS_REGION",
+    "AZUREML_RUN_ID",
+    "CLOUD_ML_JOB_ID",
+    "TRAINING_JOB_NAME",
+    "SLURM_CONF",
+    "LORA_JOB_HOME",
+}
+ALLOWED = {*KNOWN, *OF_OTHER_PROGRAMS, *OF_SHELLS_AND_COMPOSE, *OF_TORCH, *OF_LAUNCHERS, *OF_ENGINES, "LERNING_RATE"}
 """What may be set; the last one is wrong on purpose."""
-OF_LIBRARIES = ("HF_", "TOKENIZERS_", "PYTHON", "TRANSFORMERS_")
+OTHERS = ("PET_", "SM_", "RAY_", "AIP_", "AZURE_ML_", "SKYPILOT_", "HF_", "TOKENIZERS_", "PYTHON", "TRANSFORMERS_")
 
 
 def set_names(tree: ast.AST) -> Iterator[str]:
@@ -40,9 +65,7 @@ def test_every_variable_that_a_test_or_benchmark_sets_exists():
     found = {path.relative_to(ROOT): set(set_names(ast.parse(path.read_text()))) for path in PLACES}
     assert len(set().union(*found.values())) > 40
     assert {
-        path: wrong
-        for path, names in found.items()
-        if (wrong := {one for one in names - ALLOWED if not one.startswith(OF_LIBRARIES)})
+        path: wrong for path, names in found.items() if (wrong := {one for one in names - ALLOWED if not one.startswith(OTHERS)})
     } == {}
 
 

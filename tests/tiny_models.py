@@ -28,7 +28,7 @@ def adapted(base, dtype: torch.dtype = torch.float32, **options):
     torch.manual_seed(1)
     seq2seq = base.config.is_encoder_decoder
     targets, kind = (["q", "v"], "SEQ_2_SEQ_LM") if seq2seq else (["q_proj", "v_proj"], "CAUSAL_LM")
-    config = LoraConfig(task_type=kind, r=4, target_modules=targets, init_lora_weights=False, **options)
+    config = LoraConfig(**{"task_type": kind, "r": 4, "target_modules": targets, "init_lora_weights": False} | options)
     return add_lora(base.requires_grad_(False), config).to(dtype)
 
 

@@ -11,9 +11,11 @@ DRIVER=580           # the last branch that drives a V100
 OLDEST_DRIVER=525    # the first that runs CUDA 12
 SAFE_TOOLKIT=1.17.8  # before it: CVE-2025-23266
 COMPOSE=2.24         # the first with env_file.required and !reset
+CLOSED_ENGINE=28      # before it: machines of the same network segment reach ports that are published on 127.0.0.1
 FIRST_TURING=0x1e00  # PCI device ids below are Volta and older: the open kernel modules do not drive them
-TEST_IMAGE=nvidia/cuda:12.8.1-base-ubuntu24.04
+TEST_IMAGE=nvidia/cuda:12.8.1-base-ubuntu24.04@sha256:133c78a0575303be34164d0b90137a042172bdf60696af01a3c424ab402d86e2
 TOOLKIT_REPOSITORY=https://nvidia.github.io/libnvidia-container
+TOOLKIT_KEY=C95B321B61E88C1809C4F759DDCAE044F796ECB0 # NVIDIA CORPORATION (Open Source Projects) <cudatools@nvidia.com>
 
 ETC=${ETC:-/etc}     # elsewhere in the tests
 REPOSITORY=$(cd "$(dirname "$0")/../.." && pwd)
@@ -94,6 +96,17 @@ docker_engine() {
         install docker.io docker-compose-v2 docker-buildx
     fi
     run systemctl enable --now docker
+    version=$(docker version --format '{{.Server.Version}}' 2>/dev/null) || version=''
+    at_least "$version" "$CLOSED_ENGINE" || [ -n "$dry_run" ] ||
+        say "WARNING: with Docker ${version:-of unknown version} the machines of this network segment reach TensorBoard, which has no" \
+            "login. Upgrade to $CLOSED_ENGINE, or run: iptables -t raw -I PREROUTING ! -i lo -d 127.0.0.0/8 -j DROP"
+}
+
+check_key() { # check_key FILE
+    [ -z "$dry_run" ] || return 0
+    found=$(gpg --show-keys --with-colons "$1" 2>/dev/null | sed -n '/^pub/,/^fpr/s/^fpr:*\([0-9A-F]*\):.*/\1/p' | tr '\n' ' ')
+    [ "$found" = "$TOOLKIT_KEY " ] ||
+        die "$TOOLKIT_REPOSITORY/gpgkey is not NVIDIA's key $TOOLKIT_KEY but ${found:-none}. Install the container toolkit by hand."
 }
 
 toolkit() {
@@ -104,7 +117,9 @@ toolkit() {
         say "installing the container toolkit"
         install ca-certificates curl gpg
         key=$ETC/apt/keyrings/nvidia-container-toolkit.gpg
-        run sh -c "curl -fsSL $TOOLKIT_REPOSITORY/gpgkey | gpg --dearmor --yes --output $key"
+        run curl -fsSL --output "$key.asc" "$TOOLKIT_REPOSITORY/gpgkey"
+        check_key "$key.asc"
+        run gpg --dearmor --yes --output "$key" "$key.asc"
         write "$ETC/apt/sources.list.d/nvidia-container-toolkit.list" \
             "deb [signed-by=$key] $TOOLKIT_REPOSITORY/stable/deb/$(dpkg --print-architecture) /"
         updated=''

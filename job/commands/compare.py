@@ -13,11 +13,10 @@ from job.config.settings import Settings
 from job.errors import InputMissing, SettingsError
 from job.evaluation.evaluate import read_csv
 from job.evaluation.verdict import bootstrap_intervals, name, number, read_scores, signed
-from job.pipeline.claim import disk_full_as_error
 from job.pipeline.records import PlanRecord
 from job.pipeline.run_folder import RunFolder
 from job.publish.report import render
-from job.system.console import tabulate
+from job.system.console import print_lines, tabulate
 from job.system.durable import write_text
 
 SHOWN_LETTERS = 40
@@ -52,8 +51,7 @@ class Table:
 
 def compare(settings: Settings, runs: Sequence[str]) -> None:
     """Prints which settings of these runs differ, and their scores; the same as a page is in OUTPUT_DIR/compare.html."""
-    with disk_full_as_error(settings.output_dir):
-        print(compare_runs(settings.output_dir, runs))
+    print_lines([compare_runs(settings.output_dir, runs)])
 
 
 def compare_runs(output_dir: Path, names: Sequence[str]) -> str:

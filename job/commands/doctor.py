@@ -4,11 +4,12 @@ import logging
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
+import torch
 
 from job.config.inputs import base_model
 from job.config.settings import Settings
@@ -17,11 +18,14 @@ from job.model.load import is_seq2seq, load_config
 from job.pipeline.data_look import data_warnings
 from job.pipeline.plan import plan_for_machine
 from job.pipeline.prepare import model_spec, prepare_data
+from job.pipeline.together import TOGETHER, CheckResult, together, try_check
 from job.pipeline.workload import measure_workload
 from job.plan.dimensions import read_dimensions
 from job.plan.memory import weights_bytes
+from job.system.console import print_lines
 from job.system.folders import ensure_writable
 from job.system.hardware import DTYPES, GIB, check_computes, check_quantization, choose_precision, detect
+from job.system.ranks import Ranks, this_rank
 
 log = logging.getLogger(__name__)
 
@@ -29,40 +33,41 @@ OUTPUT_BYTES = GIB
 """Adapters, checkpoints and prepared data of most runs."""
 LIBRARIES_BYTES, LARGEST_FILE_BYTES = 3 * GIB, 10 * GIB
 """Of the machine's own memory: what torch and CUDA take there, and the largest file that the hub's models are split into."""
+ON_EVERY_RANK = ("machine", "arithmetic", "model")
+"""The other checks are made by rank 0 alone."""
+WHAT_ALL_NEED = ("machine", "arithmetic", "folders")
+"""Where one of these fails, a rank could not take part in what they check together, and the others would wait for it."""
 SHARED_MEMORY = Path("/dev/shm")
 SHARED_BYTES = 64 * 2**20
 
 
-@dataclass(frozen=True)
-class CheckResult:
-    """What one check found."""
-
-    name: str
-    detail: str
-    error: JobError | None = None
-
-
 def doctor(settings: Settings) -> None:
-    """Prints every check. Raises the JobError of the first that failed."""
-    failed: list[JobError] = []
-    for result in _run_checks(settings):
-        print(_line(result), flush=True)
+    """Prints every check, those of all ranks together. Raises the JobError of the first that failed."""
+    ranks, failed = this_rank(), list[JobError]()
+    ranks.join("cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu", settings.join_minutes)
+    for result in _run_checks(settings, ranks):
+        if ranks.is_main:
+            print_lines([_line(result)])
         if result.error:
             failed.append(result.error)
     if failed:
         raise failed[0]
 
 
-def _run_checks(settings: Settings) -> Iterator[CheckResult]:
-    checks: dict[str, Callable[[Settings], str]] = {
+def _run_checks(settings: Settings, ranks: Ranks) -> Iterator[CheckResult]:
+    checks = {
         "machine": _machine, "arithmetic": _arithmetic, "folders": _folders, "disk": _disk, "shared memory": _shared_memory,
         "model": _model, "memory": _memory, "data": _data,
     }  # fmt: skip
+    sound = True
     for name, check in checks.items():
-        try:
-            yield CheckResult(name, check(settings))
-        except JobError as error:
-            yield CheckResult(name, str(error), error)
+        here = try_check(name, partial(check, settings)) if ranks.is_main or name in ON_EVERY_RANK else None
+        result = together(ranks.gather(here))
+        sound &= result.error is None or name not in WHAT_ALL_NEED
+        yield result
+    if ranks.world_size > 1 and sound:
+        for name, check_together in TOGETHER.items():
+            yield ranks.broadcast(try_check(name, partial(check_together, settings, ranks)))
 
 
 def _machine(settings: Settings) -> str:
@@ -81,11 +86,9 @@ def _arithmetic(settings: Settings) -> str:
 
 
 def _folders(settings: Settings) -> str:
-    folders = {"OUTPUT_DIR": settings.output_dir, "LOGS_DIR": settings.logs_dir, "HF_HOME": settings.hf_home}
-    for variable, folder in folders.items():
-        if folder:
-            ensure_writable(folder, variable)
-    return ", ".join(str(folder) for folder in folders.values() if folder)
+    for variable, folder in settings.written_folders.items():
+        ensure_writable(folder, variable)
+    return ", ".join(map(str, settings.written_folders.values()))
 
 
 def _disk(settings: Settings) -> str:

@@ -13,12 +13,13 @@ from transformers import PreTrainedModel
 from job.config.inputs import base_model
 from job.config.settings import Settings
 from job.data.prepared import load_prepared
-from job.errors import InputMissing, OutOfMemory, VerificationFailed
+from job.errors import DataError, InputMissing, OutOfMemory, VerificationFailed
 from job.evaluation.generate import Decoding, decode, generate_ids, measure_losses
 from job.model.answering import read_answering_config
 from job.model.load import BaseModel, load_base, load_config, load_tokenizer
 from job.model.lora import load_adapter
-from job.pipeline.claim import disk_full_as_error
+from job.pipeline.evaluate import answered_rows
+from job.pipeline.new_evaluation import finish_replacing
 from job.pipeline.records import AdapterRecord, ExpectedAnswers, ProofRecord
 from job.pipeline.run_folder import RunFolder
 from job.pipeline.verify import reload_rows, reload_task
@@ -36,11 +37,11 @@ from job.publish.verification import (
 from job.system.durable import check_space, replace_folder_durably, write_json
 from job.system.hardware import DTYPES, detect, free_memory
 from job.system.lock import locked
+from job.system.seal import seal
 
 log = logging.getLogger(__name__)
 
 SHARD_SIZE = "5GB"
-COMPARISON = "merge.json"
 GPU_SHARE = 0.8
 """Of the GPU's memory that the weights may take; larger models are merged on the CPU."""
 
@@ -53,11 +54,14 @@ def merge(settings: Settings) -> None:
     folder = RunFolder.of(settings)
     folder.check_adapter()
     partial = folder.merged.with_name(f"{folder.merged.name}.partial")
-    with disk_full_as_error(settings.output_dir), locked(folder.path):
+    with locked(folder.path):
+        finish_replacing(folder)
         shutil.rmtree(partial, ignore_errors=True)
         try:
             differences = _merge_and_compare(settings, folder, partial)
-            write_json(partial / COMPARISON, {name: asdict(difference) for name, difference in differences.items()})
+            compared: dict[str, object] = {name: asdict(difference) for name, difference in differences.items()}
+            write_json(partial / folder.comparison.name, {"sealed": True} | compared)
+            seal(partial)
             replace_folder_durably(partial, folder.merged)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -112,9 +116,11 @@ def _merge(base: BaseModel, adapter: Path, task: dict, decoding: Decoding, preci
 def _recorded(folder: RunFolder) -> tuple[ExpectedAnswers, Dataset]:
     """What the run's evaluation found on its first rows, and its rows. Raises InputMissing where they are not there."""
     prepared = load_prepared(folder.data)
+    if prepared is None and folder.data.exists():
+        raise DataError(f"{folder.data}: not as it was written. Run `evaluate`, which makes it again.")
     if prepared is None or not folder.proof.exists():
         raise InputMissing(f"{folder.path}: data/ and proof.json are needed to compare with. Run `evaluate` first.")
-    return ProofRecord.read(folder.proof).expected, prepared.evaluation
+    return ProofRecord.read(folder.proof).expected, answered_rows(folder, prepared)
 
 
 def _check(differences: dict[str, Difference], adapter: Path, precision: str) -> None:
@@ -165,4 +171,4 @@ def _device(settings: Settings, base: BaseModel, precision: str) -> str:
     hardware = detect(settings.device)
     needed = weights_bytes(read_dimensions(load_config(base)), precision, "none")
     check_space(settings.output_dir, needed, "the merged model takes")
-    return hardware.device if hardware.device == "cuda" and needed < GPU_SHARE * hardware.memory_bytes else "cpu"
+    return hardware.device if hardware.device == "cuda" and needed < GPU_SHARE * hardware.free_bytes else "cpu"

@@ -1,5 +1,6 @@
 """The command `plan`: what training would take on each kind of GPU. It needs no GPU and no weights, and leaves nothing behind."""
 
+import itertools
 import json
 import logging
 import tempfile
@@ -18,13 +19,15 @@ from job.model.lora import add_lora
 from job.pipeline.plan import CPU_EVAL_BATCH_SIZE, constraints, gpu_of, with_measured_speeds
 from job.pipeline.prepare import model_spec, prepare_data
 from job.pipeline.workload import assume_workload, measure_workload
-from job.plan.choose import USABLE, PlanEstimate, Workload, choose
+from job.plan.choose import USABLE, PlanEstimate, Workload
 from job.plan.dimensions import read_dimensions
 from job.plan.gpu_catalogue import Gpu, read_catalogue
 from job.plan.memory import Batch, generation_bytes, weights_bytes, with_overhead
 from job.plan.model_catalogue import known_config
+from job.plan.several import FLEETS, Fleet, estimate_fleet
 from job.plan.simulate import simulate_training_step
-from job.plan.table import as_dict, describe, render, render_one
+from job.plan.table import as_dict, cheapest_within, describe, fleet_as_dict, render, render_deadline, render_one, render_several
+from job.system.console import print_lines
 from job.system.hardware import DTYPES, GIB, Hardware, detect
 
 log = logging.getLogger(__name__)
@@ -35,18 +38,29 @@ def plan(settings: Settings, as_json: bool = False) -> None:
     base = base_model(settings)
     config = known_config(settings.model_id) or load_config(base)
     workload = _workload(settings, base, config)
-    estimates = [
-        choose(read_dimensions(config), gpu, workload, constraints(settings, gpu))
-        for gpu in _gpus(settings, detect(settings.device))
+    dimensions, gpus = read_dimensions(config), _gpus(settings, detect(settings.device))
+    several = [
+        [(fleet, estimate_fleet(dimensions, gpu, workload, constraints(settings, gpu), fleet)) for fleet in FLEETS] for gpu in gpus
     ]
     memory: dict[str, float] = {}
     if settings.plan_gpu:
-        estimates[0], memory = _simulated(settings, config, workload, estimates[0])
+        fleet, estimate = several[0][0]
+        estimate, memory = _simulated(settings, config, workload, estimate)
+        several[0][0] = (fleet, estimate)
     if as_json:
-        print(json.dumps([as_dict(estimate) | ({"memory_gib": memory} if memory else {}) for estimate in estimates], indent=2))
-        return
-    table = render_one(estimates[0], memory) if settings.plan_gpu else render(estimates)
-    print(f"{describe(settings.model_id, read_dimensions(config), workload)}\n\n{table}")
+        found = [_for_programs(of_kind) | ({"memory_gib": memory} if memory else {}) for of_kind in several]
+        return print_lines([json.dumps(found, indent=2)])
+    singles = [of_kind[0][1] for of_kind in several]
+    table = render_one(singles[0], memory) if settings.plan_gpu else render(singles)
+    told = [describe(settings.model_id, dimensions, workload), table, render_several(several, workload.effective_batch_size)]
+    if settings.plan_hours:
+        told.append(render_deadline(settings.plan_hours, cheapest_within(itertools.chain(*several), settings.plan_hours)))
+    return print_lines(["\n\n".join(told)])
+
+
+def _for_programs(of_kind: list[tuple[Fleet, PlanEstimate]]) -> dict:
+    """One GPU of a kind, and below it several."""
+    return as_dict(of_kind[0][1]) | {"several": [fleet_as_dict(*each) for each in of_kind]}
 
 
 def _workload(settings: Settings, base: BaseModel, config: PreTrainedConfig) -> Workload:

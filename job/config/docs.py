@@ -25,8 +25,8 @@ before anything else starts, in a fraction of a second.
 """
 JOB = Path(__file__).parents[1]
 FOLDERS = (
-    "commands", "pipeline", "config", "preflight", "training", "evaluation", "plan", "publish", "model", "data", "tables", "system",
-    "demo", "",
+    "commands", "serving", "pipeline", "config", "preflight", "training", "evaluation", "plan", "publish", "model", "data",
+    "tables", "system", "demo", "",
 )  # fmt: skip
 """From the top down."""
 FILES_START, FILES_END = "<!-- files: written by make docs -->\n", "\n<!-- end of files -->\n"
@@ -64,15 +64,15 @@ def variables_page() -> str:
 
 
 def _env_lines(name: str) -> str:
-    return f"\n# {Settings.model_fields[name].description}\n# {name.upper()}={_default(name)}\n"
+    return f"\n# {Settings.model_fields[name].description}\n# {name.upper()}={default_of(name)}\n"
 
 
 def _table_row(name: str) -> str:
-    default = _default(name)
+    default = default_of(name)
     return f"| `{name.upper()}` | {f'`{default}`' if default else ''} | {Settings.model_fields[name].description} |\n"
 
 
-def _default(name: str) -> str:
+def default_of(name: str) -> str:
     """The default as a person would set it; "" where there is none."""
     return format_value(Settings.model_fields[name].default)
 

@@ -5,10 +5,12 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from dotenv import dotenv_values
 from pydantic import SecretStr, ValidationError
 
+from job.config.engines import OF_THE_IMAGE, engine_variables
 from job.config.other_names import (
     ADVICE,
     OF_COMPOSE,
@@ -17,8 +19,10 @@ from job.config.other_names import (
     OF_OTHER_PROGRAMS,
     OFTEN_SOMEBODY_ELSES,
 )
+from job.config.search_space import read_axes
 from job.config.settings import Settings
 from job.errors import SettingsError
+from job.system.launcher import FAILURES
 
 KNOWN = tuple(name.upper() for name in Settings.model_fields)
 """The names of all variables."""
@@ -61,15 +65,21 @@ def read_settings(dotenv_path: Path = Path(".env")) -> Settings:
     dotenv = read_dotenv(dotenv_path)
     environment = {name.upper(): value for name, value in os.environ.items() if value}
     check_names(dotenv, where=f" in {dotenv_path}", strict=True)
-    in_compose = STRICT in environment
+    given = dotenv | {name: value for name, value in environment.items() if OF_THE_IMAGE.get(name) != value}
+    engine = {name: value for name, value in engine_variables(environment).items() if name not in given}
+    check_names(engine, " in the hyperparameters", strict=True)
+    in_compose = STRICT in environment and FAILURES not in environment  # a process that another one of the job started
     where = " in .env or given with -e" if in_compose else ""
     check_names(environment.keys() - _of_the_container(), where, strict=in_compose)
+    of_engine: dict[str, Any] = {name.lower(): value for name, value in engine.items()}
     try:
-        settings = Settings(_env_file=dotenv_path)
+        settings = Settings(_env_file=dotenv_path, **of_engine)
     except ValidationError as error:
-        raise SettingsError("; ".join(_explain(problem, dotenv | environment) for problem in error.errors())) from None
+        raise SettingsError("; ".join(_explain(problem, dotenv | environment | engine) for problem in error.errors())) from None
     for name in (name for name in dotenv if name not in KNOWN and name.startswith(OF_OTHER_PROGRAMS)):
         os.environ.setdefault(name, dotenv[name])
+    if settings.sweep:
+        read_axes(settings)
     return _with_token_from_file(settings)
 
 
@@ -121,7 +131,7 @@ def _explain(problem: Mapping, given: Mapping[str, str]) -> str:
     name = str(problem["loc"][0]).upper()
     if problem["type"] == "string_pattern_mismatch":
         message = PATTERNS_IN_WORDS[name]
-    shown = "" if name.startswith("HF_TOKEN") else f'="{given.get(name, "")}"'
+    shown = "" if "TOKEN" in name and not name.endswith("TOKENS") else f'="{given.get(name, "")}"'
     return f"{name}{shown}: expected {message.removesuffix(' was expected')}. Change it, or leave it empty for the default."
 
 

@@ -9,14 +9,17 @@ DOES_NOT_CHANGE_THE_RESULT = {
     "per_device_eval_batch_size", "eval_samples", "checkpoint_minutes", "grace_s", "max_hours", "allow_pickle",
     "padding_free", "merge_precision", "predict_confidence", "push_to_hub", "hub_model_id", "hub_private_repo", "gpu_hourly_cost",
     "plan_gpu", "plan_source_lengths", "plan_target_lengths", "plan_rows",
-    "tensorboard_port", "nproc_per_node", "join_minutes", "shard_base",
+    "tensorboard_port", "nproc_per_node", "join_minutes", "shard_base", "plan_hours",
+    "nnodes", "node_rank", "master_addr", "master_port", "export_dir",
+    "sweep", "sweep_trials", "sweep_hours", "sweep_usd",
+    "serve_host", "serve_port", "serve_token", "serve_names", "serve_queue",
 }  # fmt: skip
 """Settings that may differ when a run is resumed."""
 
 EVALUATION = {"metrics", "metric", "max_new_tokens", "num_beams", "eval_max_rows"}
 """Settings that only the evaluation after training reads."""
 
-SECRETS = {"hf_token", "hf_token_file"}
+SECRETS = {"hf_token", "hf_token_file", "serve_token"}
 USUALLY_VARIED = (
     "model_id", "train_data", "learning_rate", "num_train_epochs", "effective_batch_size", "lora_r", "lora_alpha", "seed",
 )  # fmt: skip

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from job.config.settings import DEMO, Settings
 from job.data.column_mapping import ColumnMapping
-from job.data.prepare import DataConfig
+from job.data.data_config import DataConfig
 from job.model.languages import Languages
 from job.model.load import BaseModel
 from job.system.user_function import load_function
-from job.tables.read import Source
+from job.tables.table import Source
 
 DEMO_FOLDER = Path(__file__).parents[1] / "demo"
 DEMO_BASE = "job/demo/base"
@@ -32,9 +32,14 @@ def hub_token(settings: Settings) -> str | None:
 
 
 def base_model(settings: Settings, model_id: str | None = None) -> BaseModel:
-    """The base model to load: `model_id`, as an adapter names its base, else MODEL_ID; "demo" is the embedded one."""
+    """The base model to load: `model_id`, as an adapter names its base, else MODEL_ID; "demo" is the embedded one.
+
+    MODEL_REVISION, TRUST_REMOTE_CODE and ALLOW_PICKLE are said of MODEL_ID alone: an adapter's folder may name any model.
+    """
     wanted = model_id or settings.model_id
     location = str(DEMO_FOLDER / "base") if wanted in (DEMO, DEMO_BASE) else wanted
+    if wanted not in (settings.model_id, published_model_id(settings)):
+        return BaseModel(location, token=hub_token(settings))
     return BaseModel(location, settings.model_revision, hub_token(settings), settings.trust_remote_code, settings.allow_pickle)
 
 

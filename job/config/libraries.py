@@ -69,6 +69,7 @@ def training_config(settings: Settings, checkpoints: Path) -> TrainingConfig:
         warmup_steps=settings.warmup_steps,
         weight_decay=settings.weight_decay,
         optim=settings.optim,
+        may_recompute=settings.gradient_checkpointing == "auto",
         max_grad_norm=settings.max_grad_norm,
         group_by_length=settings.train_sampling_strategy == "group_by_length",
         seed=settings.seed,

@@ -1,7 +1,5 @@
 """The answers to a table so far, a line of JSON a row, beside the table that they will stand in."""
 
-import errno
-import fcntl
 import json
 import logging
 import os
@@ -11,6 +9,9 @@ from types import TracebackType
 from typing import Self
 
 from job.errors import OutputError
+from job.system.durable import flush_to_disk
+from job.system.file_system import MEANINGS, NO_ROOM
+from job.system.lock import take
 
 log = logging.getLogger(__name__)
 
@@ -32,16 +33,12 @@ class AnswerFile:
             try:
                 self._file = self.path.open("a+b")
             except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                if error.errno in (*MEANINGS, *NO_ROOM):
                     raise
                 raise OutputError(f"{self.path}: cannot be written: {error.strerror}. Name another place.") from None
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not take(self._file, self.path.parent):
                 self._file.close()
-                raise OutputError(
-                    f"{self.table}: another predict is writing it. Wait for it, or name another file for these."
-                ) from None
+                raise OutputError(f"{self.table}: another predict is writing it. Wait for it, or name another file for these.")
             if os.fstat(self._file.fileno()).st_nlink:
                 return self
             self._file.close()  # the other process has just finished, and taken this file away
@@ -69,8 +66,9 @@ class AnswerFile:
         self.known |= dict(zip(rows, made, strict=True))
 
     def discard(self) -> None:
-        """Takes the file away: the answers are where they belong."""
+        """Takes the file away for good: the answers are where they belong."""
         self.path.unlink()
+        flush_to_disk(self.path.parent)
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if not os.fstat(self._file.fileno()).st_size:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 
 from job.data.column_mapping import ColumnMapping, as_spelt
 from job.data.empty_rows import is_empty
@@ -10,12 +9,10 @@ from job.data.fields import parsed, with_fields
 from job.data.template import Template
 from job.errors import DataError
 from job.tables.cell_text import shown
-from job.tables.read import Table
+from job.tables.file_rows import first_of
+from job.tables.table import Table
 
 log = logging.getLogger(__name__)
-
-NAMED = 5
-"""Rows that a message names."""
 
 
 def asked_rows(table: Table, columns: ColumnMapping, is_chat: bool) -> list[int]:
@@ -35,10 +32,9 @@ def asked_rows(table: Table, columns: ColumnMapping, is_chat: bool) -> list[int]
     if len(empty) == len(table.rows):
         raise DataError(f'{table.source}: the column "{names[0]}" is empty in all {len(empty)} rows. Fill it in.')
     if empty:
-        shown_rows = ", ".join(map(table.row_name, empty[:NAMED])) + (
-            f" and {len(empty) - NAMED} more" if len(empty) > NAMED else ""
-        )
-        log.warning('%s: %d rows have no "%s" and stay unanswered: %s', table.source, len(empty), names[0], shown_rows)
+        named = first_of(empty, table.row_name)
+        have, stay = ("row has", "stays") if len(empty) == 1 else ("rows have", "stay")
+        log.warning('%s: %d %s no "%s" and %s unanswered: %s', table.source, len(empty), have, names[0], stay, named)
     left_out = set(empty)
     return [index for index in range(len(table.rows)) if index not in left_out]
 
@@ -48,15 +44,3 @@ def _input_columns(columns: ColumnMapping, is_chat: bool, found: Sequence[str]) 
     if is_chat:
         return [columns.input if columns.input in found else columns.messages]
     return Template(columns.template, columns.input).columns
-
-
-def select_rows(table: Table, indices: Sequence[int]) -> Table:
-    """`table` with these rows alone, under the names that a person calls them by."""
-    if len(indices) == len(table.rows):
-        return table
-    numbers = [index + 1 if table.numbers is None else table.numbers[index] for index in indices]
-    files, start = [], 0
-    for name, count in table.files:
-        files.append((name, sum(start <= index < start + count for index in indices)))
-        start += count
-    return replace(table, rows=table.rows.select(indices), numbers=numbers, files=tuple(files))

@@ -122,7 +122,7 @@ def _answer(chat: Chat, number: int, tokenizer: PreTrainedTokenizerBase) -> Answ
     body, end, ends = _turn_end(rendered[start:], tokenizer)
     spans[-1] = (start, start + end)
     question = next((turn for turn in reversed(chat.messages[:number]) if turn["role"] == "user"), {"content": ""})
-    return Answer(text_of(question["content"]), rendered, spans, rendered[start : start + body].strip(), ends)
+    return Answer(text_of(question.get("content") or ""), rendered, spans, rendered[start : start + body].strip(), ends)
 
 
 def _shared_length(one: str, other: str) -> int:

@@ -9,9 +9,10 @@ from typing import Any
 from datasets import Dataset, Features, Value
 
 from job.data.chat_template import Chat, Message, text_of, trained_answers
+from job.data.fields import from_json
 from job.data.token_lengths import ROWS_AT_ONCE
 from job.errors import DataError
-from job.tables.read import Table
+from job.tables.table import Table
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 TOOLS = "tools"
@@ -98,15 +99,15 @@ def _up_to_answer(chat: Chat) -> Chat:
 
 
 def _chat(cell: Any, tools: Any, where: str) -> Chat:
-    cell, tools = _parsed(_without_nulls(cell)), _parsed(_without_nulls(tools))
+    cell, tools = from_json(_without_nulls(cell)), from_json(_without_nulls(tools))
     if isinstance(cell, dict):
-        tools = tools or _parsed(cell.get(TOOLS))
+        tools = tools or from_json(cell.get(TOOLS))
         cell = cell.get("messages") or cell.get("conversations")
     if not isinstance(cell, list) or not cell:
         raise DataError(f'{where}: a list of {{"role": ..., "content": ...}} was expected.')
     messages = [_message(turn, f"{where}: message {number}") for number, turn in enumerate(cell, 1)]
     for message in messages:
-        tools = tools or _parsed(message.get(TOOLS))  # some templates read them there, most in a place of their own
+        tools = tools or from_json(message.get(TOOLS))  # some templates read them there, most in a place of their own
     if tools and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
         raise DataError(f'{where}: "tools" is not a list of objects such as {{"type": "function", "function": ...}}.')
     return Chat(messages, tools or None, where)
@@ -148,18 +149,10 @@ def _tool_call(call: Any, place: str) -> dict:
     call = call if isinstance(call, dict) else {}
     call = call if "function" in call else {"type": "function", "function": call}
     function = call["function"]
-    arguments = _parsed(function.get("arguments") or {}) if isinstance(function, dict) else None
+    arguments = from_json(function.get("arguments") or {}) if isinstance(function, dict) else None
     if not isinstance(arguments, dict) or not isinstance(function.get("name"), str):
         raise DataError(f'{place} has a tool call that is not {{"function": {{"name": "...", "arguments": {{...}}}}}}.')
     return call | {"function": function | {"arguments": arguments}}
-
-
-def _parsed(value: Any) -> Any:
-    """What JSON text says; all else as it is."""
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
 
 
 def _without_nulls(value: Any) -> Any:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from job.data.column_mapping import AUTO, MESSAGES
-from job.data.fields import parsed
-from job.tables.read import Table, in_memory
+from job.data.fields import first_cells, parsed
+from job.tables.read import in_memory
+from job.tables.table import Table
 
 COLUMNS_OF_CHATS = (MESSAGES, "conversations", "conversation")
 FLAT = ("message_id", "parent_id", "text", "role")
@@ -65,8 +66,7 @@ def _in_column(form: str, column: str, table: Table) -> FoundChats:
 
 def first_cell(table: Table, column: str) -> Any:
     """The first cell that is not empty of the first ones, parsed where it is JSON text."""
-    cells = table.rows.select_columns([column])[:50][column]
-    return parsed(next((cell for cell in cells if cell), None))
+    return next(filter(None, first_cells(table, column, 50)), None)
 
 
 def _is_chat(cell: Any) -> bool:
@@ -118,7 +118,7 @@ def _with_messages(table: Table, chats: list, rows: Iterable[int], column: str =
         tools = table.rows["tools"][:]
         columns["tools"] = [tools[row] for row in rows]
     made, kept_as_json = in_memory(columns)
-    numbers = table.numbers or range(1, len(table.rows) + 1)
+    numbers = table.all_numbers()
     return replace(
         table,
         rows=made,

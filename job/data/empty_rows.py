@@ -7,12 +7,10 @@ from typing import Any
 from job.data.column_mapping import ColumnMapping
 from job.errors import DataError
 from job.tables.cell_text import answer_of, shown
-from job.tables.read import Table
+from job.tables.file_rows import first_of
+from job.tables.table import Table
 
 log = logging.getLogger(__name__)
-
-NAMED = 5
-"""Rows that a message names."""
 
 
 def is_empty(cell: Any) -> bool:
@@ -38,12 +36,12 @@ def find_empty(table: Table, rows: Iterable[dict], inputs: Sequence[str], column
     if blank and not columns.target:
         missing[columns.input] = sorted(blank + missing[columns.input])
     elif blank:
-        log.info("%s: blank rows are skipped (%d): %s", table.source, len(blank), _names(table, blank))
+        log.info("%s: blank rows are skipped (%d): %s", table.source, len(blank), first_of(blank, table.row_name))
     for column, indices in missing.items():
         if indices and columns.empty_rows == "error":
             raise DataError(
-                f'{table.source}: {_names(table, indices)}, column "{column}": the cell is empty. Fill it in, delete the row, or '
-                "set EMPTY_ROWS=drop to leave such rows out."
+                f'{table.source}: {first_of(indices, table.row_name)}, column "{column}": the cell is empty'
+                f"{_or_error(table, column)}. Fill it in, delete the row, or set EMPTY_ROWS=drop to leave such rows out."
             )
         if indices:
             log.warning(
@@ -51,7 +49,7 @@ def find_empty(table: Table, rows: Iterable[dict], inputs: Sequence[str], column
                 table.source,
                 len(indices),
                 column,
-                _names(table, indices),
+                first_of(indices, table.row_name),
             )
     left_out = frozenset(blank).union(*missing.values())
     if len(left_out) == len(table.rows):
@@ -59,7 +57,7 @@ def find_empty(table: Table, rows: Iterable[dict], inputs: Sequence[str], column
     return left_out
 
 
-def _names(table: Table, indices: list[int]) -> str:
-    """`row 3, row 7 and 12 more`."""
-    more = f" and {len(indices) - NAMED} more" if len(indices) > NAMED else ""
-    return ", ".join(map(table.row_name, indices[:NAMED])) + more
+def _or_error(table: Table, column: str) -> str:
+    """What else than nothing may stand in the empty cells of a column: what a spreadsheet program shows for a failed formula."""
+    has_errors = any(f'column "{column}": ' in note and "with an error" in note for note in table.notes)
+    return " or holds an error such as #N/A" if has_errors else ""

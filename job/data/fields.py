@@ -9,7 +9,7 @@ import pyarrow as pa
 from datasets import Dataset
 
 from job.tables.cell_text import as_text
-from job.tables.read import Table
+from job.tables.table import Table
 
 
 def with_fields(table: Table, names: Iterable[str]) -> Table:
@@ -23,14 +23,22 @@ def with_fields(table: Table, names: Iterable[str]) -> Table:
     return replace(table, rows=Dataset(pa.table(columns | {name: _array(cells) for name, cells in added.items()})))
 
 
+def first_cells(table: Table, column: str, count: int) -> list:
+    """The first cells of a column, parsed where they are JSON text."""
+    return [parsed(cell) for cell in table.rows.select_columns([column])[:count][column]]
+
+
 def parsed(cell: Any) -> Any:
     """What the JSON text of a list or an object says; all else as it is."""
-    if isinstance(cell, str) and cell.lstrip()[:1] in ("[", "{"):
-        try:
-            return json.loads(cell)
-        except (ValueError, RecursionError):
-            return cell
-    return cell
+    return from_json(cell) if isinstance(cell, str) and cell.lstrip()[:1] in ("[", "{") else cell
+
+
+def from_json(value: Any) -> Any:
+    """What JSON text says; other text, and what is no text, as it is."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return value
 
 
 def field(cell: Any, path: list[str]) -> Any:

@@ -3,7 +3,7 @@
 import re
 from itertools import islice
 
-from job.tables.read import Table
+from job.tables.table import Table
 
 WORDS, LETTERS = 5, 80
 """No name of a column has as many."""
@@ -18,10 +18,6 @@ def is_data(table: Table) -> bool:
 
 
 def _is_cell(name: str, table: Table) -> bool:
-    if (
-        len(name) > LETTERS
-        or len(name.split()) > WORDS
-        or re.fullmatch(r"[-+]?[\d.,:/ -]*\d[\d.,:/ %-]*|\S+@\S+\.\S+|\w+://.*", name)
-    ):
+    if len(name) > LETTERS or len(name.split()) > WORDS or NO_NAME.fullmatch(name):
         return True
     return bool(name) and name in islice(table.cells(name), ROWS)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from job.errors import DataError, SettingsError
+from job.tables.file_rows import first_of
 
 Lengths = Sequence[int] | np.ndarray
 """Tokens of each row."""
@@ -49,7 +50,7 @@ class Truncation:
                 f"({self.target_tokens_cut} tokens, their end marker lost)"
             )
         if self.dropped:
-            text += f"; dropped: {', '.join(self.dropped[:5])}" + (f" and {len(self.dropped) - 5} more" if self.dropped[5:] else "")
+            text += f"; dropped: {first_of(self.dropped)}"
         return text
 
     def as_dict(self) -> dict:

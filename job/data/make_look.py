@@ -12,7 +12,7 @@ from job.data.look import Chats, Look, TableFacts
 from job.data.row_counts import Hashed, count_answers, count_part, find_shared
 from job.data.shapes import Shape
 from job.data.token_lengths import ROWS_AT_ONCE
-from job.tables.read import Table
+from job.tables.table import Table
 
 SHOWN_LEFT_OUT = 5
 

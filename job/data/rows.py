@@ -18,9 +18,10 @@ from job.data.shapes import Shape, no_column, recognise
 from job.data.template import Template
 from job.data.token_lengths import ROWS_AT_ONCE
 from job.errors import DataError, SettingsError
-from job.system.user_function import describe, load_function
+from job.system.user_function import load_function, own_errors
 from job.tables.cell_text import answer_of, is_one_of_several, shown
-from job.tables.read import Table, in_memory
+from job.tables.read import in_memory
+from job.tables.table import Table
 
 log = logging.getLogger(__name__)
 
@@ -122,10 +123,8 @@ def preprocess(table: Table, spec: str) -> Table:
 
 
 def _call(function: Callable, row: Mapping, row_name: str, spec: str) -> Mapping:
-    try:
+    with own_errors(f"PREPROCESS={spec}", f" on {row_name}. Fix the function."):
         result = function(dict(row))
-    except Exception as error:
-        raise SettingsError(f"PREPROCESS={spec} raised {describe(error)} on {row_name}. Fix the function.") from error
     if not isinstance(result, dict):
         raise SettingsError(f"PREPROCESS={spec} returned {type(result).__name__} on {row_name}; expected a dict.")
     return result

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 
 from job.data.chat_shapes import find_chats
 from job.data.column_mapping import AUTO, INPUT, MESSAGES, TARGET, TEMPLATE, ColumnMapping, as_spelt
-from job.data.fields import field, parsed
+from job.data.fields import field, first_cells
 from job.data.header import is_data
 from job.data.template import Template
 from job.data.usual_names import USUAL
 from job.errors import DataError
-from job.tables.file_rows import quoted
-from job.tables.read import Table
+from job.tables.file_rows import first_of, in_quotes, quoted
+from job.tables.table import Table
 
 ABOUT_TEXT = {"id", "meta", "metadata", "source", "url", "timestamp", "lang", "language"}
 """Columns that stand beside plain text."""
@@ -61,8 +61,7 @@ class Shape:
             found = f"{self.kind}: inputs from {quoted(prompt)}, right answers from {quoted([self.columns.target])}"
         if not self.unused:
             return f"{found}; every column is used"
-        more = f" and {len(self.unused) - NAMED} more" if len(self.unused) > NAMED else ""
-        return f"{found}; not used: {quoted(self.unused[:NAMED])}{more}"
+        return f"{found}; not used: {first_of(self.unused, in_quotes, NAMED)}"
 
 
 def recognise(table: Table, columns: ColumnMapping) -> Shape:
@@ -100,7 +99,7 @@ def no_column(table: Table, column: str, variable: str) -> DataError:
         advice = "The first row looks like data: put a row with the names of the columns above it"
     if "conversations" in table.rows.column_names:
         advice += ", or MESSAGES_COLUMN=conversations for chats"
-    return DataError(f'{table.source}: no column "{column}"; found {quoted(table.rows.column_names)}. {advice}.')
+    return DataError(f'{table.source}: no column "{column}"; found {quoted(table.rows.column_names)}. {advice}{table.or_sheet()}.')
 
 
 def _means_column_input(template: str, found: Sequence[str]) -> bool:
@@ -118,11 +117,6 @@ def has_field(table: Table, name: str) -> bool:
 def _look(table: Table, column: str, inside: str) -> list:
     """What the first cells have there."""
     return [field(cell, inside.split(".")) is not None for cell in first_cells(table, column, 50)]
-
-
-def first_cells(table: Table, column: str, count: int) -> list:
-    """The first cells of a column, parsed where they are JSON text."""
-    return [parsed(cell) for cell in table.rows.select_columns([column])[:count][column]]
 
 
 def _fits(table: Table, columns: ColumnMapping, names: Mapping[str, str]) -> list[Shape]:
@@ -189,15 +183,26 @@ def _target(table: Table, columns: ColumnMapping, names: Mapping[str, str]) -> s
 
 def _advice(table: Table, columns: ColumnMapping) -> str:
     found = f"found {quoted(table.rows.column_names)}"
-    if set(table.rows.column_names) - ABOUT_TEXT == {"text"}:
+    is_plain = len(table.rows.column_names) == 1 or set(table.rows.column_names) - ABOUT_TEXT == {"text"}
+    if is_plain and not table.other_sheets:
         return (
-            "there is a text and no answer in it. The job learns right answers to inputs and measures them; it does not go on with "
-            "pre-training on plain text. Split it into columns such as prompt and completion."
+            f"there are texts and no right answers to them; {found}. The job learns answers to inputs and measures them; it does "
+            "not go on with pre-training on plain text. Make it a table of two columns, such as prompt and completion, the second "
+            "with what is to be written."
         )
-    if is_data(table):
+    if is_data(table) and not table.other_sheets:
         return f"the first row looks like data: {found}. Put a row with the names of the columns above it."
     missing = [name for name, value in (("INPUT_COLUMN", columns.input), ("TARGET_COLUMN", columns.target)) if value == AUTO]
-    return f"no usual pair of input and right answer; {found}. Set {' and '.join(missing)}."
+    return f"no usual pair of input and right answer; {found}. Set {' and '.join(missing)}{_inside(table)}{table.or_sheet()}."
+
+
+def _inside(table: Table) -> str:
+    """How to name a field inside one of the columns, where one holds objects."""
+    for name in table.rows.column_names:
+        for cell in first_cells(table, name, 1):
+            if isinstance(cell, dict) and cell:
+                return f" (a field inside a column is named with a dot, such as {name}.{next(iter(cell))})"
+    return ""
 
 
 def _filled(columns: ColumnMapping, source: str, target: str, template: str) -> ColumnMapping:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from job.errors import DataError
-from job.tables.read import Table
+from job.tables.table import Table
 
 log = logging.getLogger(__name__)
 
@@ -25,23 +25,31 @@ def split_rows(digests: np.ndarray, eval_fraction: float, table: Table) -> tuple
     is that of their digests, so it depends on neither the machine nor the order of the rows.
     Raises DataError if one side would be empty.
     """
+    training, held_out = take_groups(digests, eval_fraction)
+    if not len(training):
+        groups = len(np.unique(digests, axis=0))
+        raise DataError(
+            f"{table.source}: {groups} different {'rows are' if groups > 1 else 'row is'} too few to hold out "
+            f"EVAL_FRACTION={eval_fraction}. Add rows, or name held-out ones in EVAL_DATA."
+        )
+    return training, held_out
+
+
+def take_groups(digests: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the rows that stay, and of about that share of them that is taken, one at least; both ascending.
+
+    digests: of `digest_keys`. Rows of the same key go to the same side.
+    """
     order = np.lexsort(digests.T[::-1])
     first = np.r_[True, (digests[order][1:] != digests[order][:-1]).any(1)]
-    groups = np.split(order, np.flatnonzero(first)[1:])
-    held_out: list[int] = []
-    wanted = max(1, round(len(digests) * eval_fraction))
-    for group in groups:
-        if len(held_out) + len(group) <= wanted or not held_out:
-            held_out += group.tolist()
-        if len(held_out) >= wanted:
+    taken: list[int] = []
+    wanted = max(1, round(len(digests) * fraction))
+    for group in np.split(order, np.flatnonzero(first)[1:]):
+        if len(taken) + len(group) <= wanted or not taken:
+            taken += group.tolist()
+        if len(taken) >= wanted:
             break
-    training = np.setdiff1d(np.arange(len(digests)), held_out)
-    if not len(training):
-        raise DataError(
-            f"{table.source}: {len(groups)} different rows are too few to hold out EVAL_FRACTION={eval_fraction}. "
-            "Add rows, or name held-out ones in EVAL_DATA."
-        )
-    return training, np.sort(held_out)
+    return np.setdiff1d(np.arange(len(digests)), taken), np.sort(taken)
 
 
 def own_held_out(train: Table, target: str) -> Table | None:

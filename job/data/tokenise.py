@@ -5,16 +5,19 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets, disable_progress_bars
 from transformers import PreTrainedTokenizerBase
 
 from job.data.chat import encode_examples
 from job.data.round_trip import RoundTrip, add_missing
 from job.errors import SettingsError
 from job.labels import IGNORED
+from job.system.children import call_in_workers
 
 ROWS_A_PROCESS = 20_000
 """Below this many rows a further process costs more than it saves: fast tokenizers use all cores by themselves."""
+
+FEWER_WORKERS = "Run the same command again; if it ends so again, set a smaller PREPROCESSING_NUM_WORKERS."
 
 Ids = list[int]
 
@@ -51,16 +54,23 @@ def tokenise(examples: Dataset, encoding: Encoding, num_proc: int, cache: Path) 
     encode = partial(add_missing, encode=encode, round_trip=RoundTrip(tokenizer, encoding.ends))
     unused = [name for name in ("prompt", "messages") if name in examples.column_names]
     num_proc = min(num_proc, len(examples) // ROWS_A_PROCESS)
-    if num_proc > 1:
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the library does it with a warning a process
-    return examples.map(
-        encode,
-        batched=True,
-        remove_columns=unused,
-        num_proc=num_proc if num_proc > 1 else None,
-        cache_file_name=str(cache),
-        desc="tokenise",
-    )
+
+    def tokenise_part(rows: Dataset, file: Path) -> Dataset:
+        return rows.map(encode, batched=True, remove_columns=unused, cache_file_name=str(file), desc="tokenise")
+
+    if num_proc < 2:
+        return tokenise_part(examples, cache)
+    files = [cache.with_name(f"{cache.stem}-{number}-of-{num_proc}.arrow") for number in range(num_proc)]
+    parts = [examples.shard(num_proc, number, contiguous=True) for number in range(num_proc)]
+
+    def tokenise_in_worker(number: int) -> None:
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads stayed behind in the process that was forked
+        if number:
+            disable_progress_bars()  # all go on alike
+        tokenise_part(parts[number], files[number])
+
+    call_in_workers([partial(tokenise_in_worker, number) for number in range(num_proc)], FEWER_WORKERS)
+    return concatenate_datasets([Dataset.from_file(str(file)) for file in files])
 
 
 def encode_prompts(prompts: list[str], tokenizer: PreTrainedTokenizerBase, seq2seq: bool) -> list[Ids]:

@@ -17,6 +17,7 @@ from datasets import Dataset
 from job.data.round_trip import COLUMNS, DOUBLE_SPACE, ONLY_SPACES, Missing, is_lossy
 from job.data.token_lengths import ROWS_AT_ONCE
 from job.errors import DataError
+from job.tables.file_rows import first_of
 
 SHOWN = 12
 NAMES = {"\n": "line break", "\r": "carriage return", "\t": "tab", DOUBLE_SPACE: "two spaces in a row", '"': "'\"'"}
@@ -109,9 +110,7 @@ def _parsed(text: str) -> Missing:
 
 def list_characters(pieces: Iterable[str]) -> str:
     """The first of `pieces`, readable: `"{", line break, U+200B ZERO WIDTH SPACE and 3 more`."""
-    names = [_readable(piece) for piece in pieces]
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return (", ".join(names[:SHOWN]) or "a combination of characters") + more
+    return first_of([*pieces], _readable, SHOWN) or "a combination of characters"
 
 
 def is_special(piece: str) -> bool:

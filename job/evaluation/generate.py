@@ -5,7 +5,6 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from tqdm import tqdm
 from transformers import BatchEncoding, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from job.data.special_tokens import special_token_ids
@@ -17,6 +16,8 @@ from job.model.loss import row_losses
 from job.model.packing import model_inputs, padding_collator
 from job.model.positions import read_positions
 from job.model.sharding import is_sharded
+from job.system.gpu_errors import one_name_for_full_memory
+from job.system.hardware import free_memory
 
 log = logging.getLogger(__name__)
 
@@ -140,21 +141,21 @@ def _in_batches(
     """
     batch_size = decoding.batch_size
     left = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
-    with tqdm(total=len(left), desc=name, unit="row", disable=None, leave=False) as bar:
-        while left:
-            places = left[: 1 if left[0] in alone else batch_size]
-            try:
+    while left:
+        places = left[: 1 if left[0] in alone else batch_size]
+        try:
+            with one_name_for_full_memory():
                 compute(places)
-            except torch.OutOfMemoryError as error:
-                if len(places) == 1:
-                    longest = lengths[places[0]]
-                    raise OutOfMemory(f"{name}: one row of {longest} tokens does not fit. Set MAX_SOURCE_LENGTH.") from error
-                batch_size = len(places) // 2
-                log.warning("%s: out of memory with %d rows at once, %d from here on", name, len(places), batch_size)
-                continue
-            left = left[len(places) :]
-            bar.update(len(places))
-            decoding.report(name, len(lengths) - len(left), len(lengths))
+        except torch.OutOfMemoryError as error:
+            if len(places) == 1:
+                longest = lengths[places[0]]
+                raise OutOfMemory(f"{name}: one row of {longest} tokens does not fit. Set MAX_SOURCE_LENGTH.") from error
+            batch_size = len(places) // 2
+            log.warning("%s: out of memory with %d rows at once, %d from here on", name, len(places), batch_size)
+            free_memory()
+            continue
+        left = left[len(places) :]
+        decoding.report(name, len(lengths) - len(left), len(lengths))
 
 
 def _pad(prompts: list[Ids], tokenizer: PreTrainedTokenizerBase, side: str) -> BatchEncoding:

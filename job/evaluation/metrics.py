@@ -4,12 +4,12 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import CHRF
 
 from job.errors import SettingsError
-from job.system.user_function import describe
+from job.system.user_function import own_errors
 
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 METRICS = ("exact_match", "token_f1", *ROUGE, "chrf", "loss")
@@ -58,9 +58,8 @@ def score(outputs: Sequence[str], truths: Sequence[str], names: Sequence[str], c
 
     Raises SettingsError if a person's own metric fails.
     """
-    scorer = RougeScorer([name for name in names if name in ROUGE], use_stemmer=True)
-    rouge = [scorer.score(truth, output) for output, truth in zip(outputs, truths, strict=True)]
     scores: Scores = {}
+    rouge = rouge_scores(outputs, truths, [name for name in names if name in ROUGE])
     for name in names:
         if name in ROUGE:
             scores[name] = [row[name].fmeasure for row in rouge]
@@ -69,6 +68,16 @@ def score(outputs: Sequence[str], truths: Sequence[str], names: Sequence[str], c
     if custom_metric:
         scores[custom_metric.name] = score_custom_metric(outputs, truths, custom_metric)
     return scores
+
+
+def rouge_scores(outputs: Sequence[str], truths: Sequence[str], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Each output's scores of these names (rouge-score, with stems), each with a `fmeasure` from 0 to 1."""
+    if not names:
+        return []
+    from rouge_score.rouge_scorer import RougeScorer  # noqa: PLC0415  its nltk takes a second to load, which no step waits for
+
+    scorer = RougeScorer(list(names), use_stemmer=True)
+    return [scorer.score(truth, output) for output, truth in zip(outputs, truths, strict=True)]
 
 
 def exact_match(output: str, truth: str) -> float:
@@ -96,12 +105,8 @@ def score_custom_metric(outputs: Sequence[str], truths: Sequence[str], custom_me
     """Scores by a person's function. Raises SettingsError naming the row on which it raises or returns no finite number."""
     scores = []
     for number, (output, truth) in enumerate(zip(outputs, truths, strict=True), 1):
-        try:
+        with own_errors(f"METRIC={custom_metric.spec}", f" on held-out row {number}. Fix the function."):
             value = float(custom_metric.function(output, truth))
-        except (Exception, SystemExit) as error:
-            raise SettingsError(
-                f"METRIC={custom_metric.spec} raised {describe(error)} on held-out row {number}. Fix the function."
-            ) from error
         if not math.isfinite(value):
             raise SettingsError(
                 f"METRIC={custom_metric.spec} returned {value} on held-out row {number}; a finite number was expected."

@@ -166,6 +166,12 @@ def pair(one: MetricComparison) -> str:
     return f"{number(one.metric, one.base)} -> {number(one.metric, one.adapter)}"
 
 
+def gains(rows: Sequence[dict[str, str]], metric: str) -> list[float]:
+    """By how much the adapter is better than the base, for each row of an `evaluation.csv`."""
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    return [sign * (float(row[f"adapter_{metric}"]) - float(row[f"base_{metric}"])) for row in rows]
+
+
 def name(metric: str) -> str:
     """A metric as a person reads it."""
     return metric.replace("_", " ")

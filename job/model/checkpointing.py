@@ -1,11 +1,18 @@
 """Gradient checkpointing of some of a model's blocks."""
 
+import contextlib
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
 
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from job.model.patches import replace_forward
 from job.model.towers import towers
 
 log = logging.getLogger(__name__)
@@ -26,6 +33,31 @@ def checkpoint_blocks(model: PreTrainedModel, blocks: int) -> None:
     for layer in model.modules():
         if isinstance(layer, GradientCheckpointingLayer):
             layer.gradient_checkpointing = layer in recomputed
+
+
+@contextlib.contextmanager
+def recomputing_in_evaluation(
+    model: nn.Module, within: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
+) -> Iterator[None]:
+    """While this holds, the blocks that recompute in training do so in evaluation mode too, where the library never does.
+
+    within: what they are computed in once more, as torch leaves its function modes for a backward pass.
+    """
+    blocks = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer) and layer.gradient_checkpointing]
+    with contextlib.ExitStack() as undo:
+        for block in blocks:
+            again = partial(checkpoint, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), within()))
+            undo.callback(replace_forward(block, again))
+        yield
+
+
+def checkpoint_all_blocks(model: PreTrainedModel) -> bool:
+    """Makes every block recompute; whether any of them did not before, and does now."""
+    blocks = transformer_blocks(model)
+    if not model.supports_gradient_checkpointing or all(block.gradient_checkpointing for block in blocks):
+        return False
+    checkpoint_blocks(model, len(blocks))
+    return True
 
 
 def transformer_blocks(model: nn.Module) -> list[GradientCheckpointingLayer]:

@@ -19,7 +19,9 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
 
 from job.errors import InputMissing, SettingsError, first_line
-from job.model.patches import fuse_gelu, keep_nf4_weights, keep_wo_in_float32, quantised_wo
+from job.model.kernels import fuse_gelu, fuse_norms, narrow_wo
+from job.model.patches import choose_attention_kernels, keep_expert_capacity, keep_nf4_weights, keep_wo_in_float32, quantised_wo
+from job.system.file_system import MEANINGS, error_number
 from job.system.hub import hub_errors
 
 END_BYTES = 2**22
@@ -56,6 +58,11 @@ def load_config(base: BaseModel) -> PreTrainedConfig:
         try:
             return AutoConfig.from_pretrained(base.model_id, **base.arguments())
         except (ValueError, KeyError) as error:
+            if "trust_remote_code" in str(error):
+                raise SettingsError(
+                    f"{base}: it comes with Python code of its own, which is not run. Read it, then set MODEL_ID={base.model_id} "
+                    "and TRUST_REMOTE_CODE=true if you trust it."
+                ) from error
             raise SettingsError(f"{base}: not a model that transformers knows: {first_line(error)}") from error
 
 
@@ -104,11 +111,15 @@ def load_tokenizer(base: BaseModel, name_or_path: str | Path | None = None) -> P
 
     Padding is the end marker where it has none, and the end marker that of the model's config where it has none (ProphetNet).
     """
+    if name_or_path:
+        check_code(base, Path(name_or_path))
     with hub_errors(f"{base}: the hub"):
         try:
             tokenizer = AutoTokenizer.from_pretrained(name_or_path or base.model_id, **base.arguments())
         except (OSError, ValueError, KeyError, TypeError) as error:
-            if Path(base.model_id).exists():
+            number = error_number(error)
+            is_refused = number in MEANINGS or (number and name_or_path)
+            if Path(base.model_id).exists() and not is_refused:
                 raise InputMissing(f"{base}: no tokenizer there: {first_line(error)} Save it beside the model.") from error
             raise
     if tokenizer.eos_token_id is None and isinstance(end := load_config(base).eos_token_id, int):
@@ -118,6 +129,23 @@ def load_tokenizer(base: BaseModel, name_or_path: str | Path | None = None) -> P
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def check_code(base: BaseModel, folder: Path) -> None:
+    """Raises SettingsError where `folder`, an adapter's, would run Python code that is not, byte for byte, the trusted base's."""
+    if not base.trust_remote_code:
+        return
+    for path in folder.rglob("*.py"):
+        name = str(path.relative_to(folder))
+        own = Path(base.model_id) / name
+        if not Path(base.model_id).is_dir():
+            cached = try_to_load_from_cache(base.model_id, name, revision=base.revision)
+            own = Path(cached) if isinstance(cached, str) else own
+        if not own.is_file() or own.read_bytes() != path.read_bytes():
+            raise SettingsError(
+                f"{path}: TRUST_REMOTE_CODE=true is said of {base}, and this is not a file of that model. Delete it, or set "
+                "TRUST_REMOTE_CODE=false."
+            )
 
 
 def load_base(
@@ -134,10 +162,14 @@ def load_base(
             _raise_for_weights(base, error)
             raise
     model.requires_grad_(False)
+    choose_attention_kernels()
     fuse_gelu(model)
+    if device != "cpu":  # which has no kernel for them
+        fuse_norms(model)
     keep_nf4_weights(model)
-    if dtype == torch.float16 and quantization is not None:
-        keep_wo_in_float32(model)
+    keep_expert_capacity(model)
+    if dtype == torch.float16:
+        (narrow_wo if quantization is None else keep_wo_in_float32)(model)
     return model
 
 
@@ -150,7 +182,7 @@ def _raise_for_weights(base: BaseModel, error: OSError) -> None:
             f"{base}: it has no weights as safetensors, only as pickles, which can run code. Choose another MODEL_ID, or "
             "set ALLOW_PICKLE=true if you trust it."
         ) from error
-    if folder.exists():
+    if folder.exists() and error_number(error) not in MEANINGS:
         raise InputMissing(f"{base}: its weights cannot be loaded: {first_line(error)}") from error
 
 

@@ -31,8 +31,3 @@ def row_losses(logits: Tensor, labels: Tensor, shift: bool) -> Tensor:
         logits, labels = logits[:, :-1], labels[:, 1:]
     losses = F.cross_entropy(logits.transpose(1, 2).float(), labels, ignore_index=IGNORED, reduction="none")
     return losses.sum(1) / (labels != IGNORED).sum(1).clamp(min=1)
-
-
-def count_labels(labels: Tensor, shift: bool) -> Tensor:
-    """How many labels `summed_cross_entropy` sums over."""
-    return (labels[:, 1:] if shift else labels).ne(IGNORED).sum()

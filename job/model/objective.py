@@ -2,16 +2,17 @@
 
 from contextlib import AbstractContextManager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from job.labels import IGNORED
-from job.model.loss import at_least_float32, summed_cross_entropy
+from job.model.loss import at_least_float32, row_losses, summed_cross_entropy
 from job.model.packing import model_inputs
 from job.model.patches import head_computes
+from job.system.gpu_errors import is_gpu_failure, one_name_for_full_memory
 
 CHUNK_BYTES = 2**26
 """What the logits that are there at once may take, in float32."""
@@ -28,20 +29,35 @@ class Objective:
 
     def __init__(self, model: PeftModel) -> None:
         self.shift = not model.config.is_encoder_decoder
-        self.head = frozen_last_head(model)
+        if model not in _heads:
+            _heads[model] = frozen_last_head(model)
+        self.head = _heads[model]
 
     def __call__(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
-        """The sum, in float32 at least. `model` is the one that this was made for, or a wrapper of it."""
+        """The sum, in float32 at least. `model` is the one that this was made for, or a wrapper of it; `batch` is of a collator."""
+        if self.head is None:
+            return summed_cross_entropy(model(**model_inputs(batch)).logits, batch["labels"], self.shift)
+        return chunked_cross_entropy(*self._labelled(self.head, model, batch), self.head)
+
+    def of_rows(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
+        """The mean a label for each row of a padded batch: (rows,)."""
         labels = batch["labels"]
         if self.head is None:
-            return summed_cross_entropy(model(**model_inputs(batch)).logits, labels, self.shift)
-        with headless(self.head):
-            hidden = model(**model_inputs(batch)).logits
-        if self.shift:
-            hidden, labels = hidden[:, :-1], labels[:, 1:]
-        hidden, labels = hidden.flatten(0, 1), labels.flatten()
-        labelled = (labels != IGNORED).nonzero().squeeze(1)
-        return chunked_cross_entropy(hidden.index_select(0, labelled), labels[labelled], self.head)
+            return row_losses(model(**model_inputs(batch)).logits, labels, self.shift)
+        counts = torch.bincount(batch["labelled"] // labels.shape[1], minlength=len(labels)).tolist()
+        parts = zip(*(found.split(counts) for found in self._labelled(self.head, model, batch)), strict=True)
+        return torch.stack([chunked_cross_entropy(hidden, found, self.head) / max(1, len(found)) for hidden, found in parts])
+
+    def _labelled(self, head: nn.Linear, model: nn.Module, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """What `head` is given for the tokens that have a label, (labels, width), and these labels."""
+        with headless(head):
+            hidden = model(**model_inputs(batch)).logits.to(head.weight.dtype)  # Mamba casts what comes out of its head
+        answered, answering = batch["labelled"], batch["labelled"] - 1 if self.shift else batch["labelled"]
+        return hidden.flatten(0, 1).index_select(0, answering), batch["labels"].flatten().index_select(0, answered)
+
+
+_heads: WeakKeyDictionary[PeftModel, nn.Linear | None] = WeakKeyDictionary()
+"""What `frozen_last_head` found of models, by two passes of each."""
 
 
 def chunked_cross_entropy(hidden: Tensor, labels: Tensor, head: nn.Linear) -> Tensor:
@@ -54,6 +70,7 @@ def chunk_tokens(vocabulary: int) -> int:
     return max(1, CHUNK_BYTES // (4 * vocabulary))
 
 
+@one_name_for_full_memory()
 def frozen_last_head(model: PeftModel) -> nn.Linear | None:
     """The output head, if it is frozen and what it puts out is what the model puts out, neither capped nor scaled."""
     head = model.get_output_embeddings()
@@ -77,7 +94,9 @@ def frozen_last_head(model: PeftModel) -> nn.Linear | None:
             is_last = torch.equal(model(**inputs).logits.to(logits), logits)
         with torch.no_grad(), headless(head):
             return head if is_last and torch.equal(model(**inputs).logits, seen[0]) else None
-    except RuntimeError:  # a model that adds to its logits cannot add to what has another width
+    except RuntimeError as error:  # a model that adds to its logits cannot add to what has another width
+        if is_gpu_failure(error):
+            raise
         return None
     finally:
         model.train(was_training)

@@ -15,6 +15,8 @@ from job.model.patches import ATTENTION_PREFIX, attention_implementation
 from job.model.positions import read_positions
 
 PAD_TO_MULTIPLE_OF = 8
+OF_THE_LOSS = ("labels", "labelled")
+"""What a batch holds for the loss alone."""
 
 Collator = Callable[[Sequence[dict[str, Any]]], BatchEncoding]
 
@@ -50,7 +52,7 @@ class PackedRows:
     def spread_tokens(self, packed: Tensor) -> Tensor:
         """(1, tokens, ...) -> (rows, longest, ...), zero where there is no token."""
         flat = packed.reshape(packed.shape[1], -1)
-        grid = flat.new_zeros(self.mask.numel(), flat.shape[1]).index_copy(0, self.slots, flat)
+        grid = flat.new_zeros(self.mask.numel(), flat.shape[1]).index_copy_(0, self.slots, flat)
         return grid.view(*self.mask.shape, *packed.shape[2:])
 
     def gather(self, grid: Tensor) -> Tensor:
@@ -69,7 +71,8 @@ class Packing:
 class PaddingCollator:
     """Makes one batch of rows of `input_ids` and `labels`, padded on the right, whatever the tokenizer's file says.
 
-    The batch: `input_ids`, `attention_mask`, `labels` and an encoder-decoder's `decoder_input_ids`, (rows, longest) each.
+    The batch: `input_ids`, `attention_mask`, `labels` and an encoder-decoder's `decoder_input_ids`, (rows, longest) each, and
+    `labelled`, see `labelled_places`.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -86,7 +89,16 @@ class PaddingCollator:
         if self.first_token is not None:
             shifted = [shift_right(answer, self.first_token, self.pad_token) for answer in labels]
             batch["decoder_input_ids"] = _padded(shifted, self.pad_token, self.positions.target)
-        return BatchEncoding(batch)
+        return BatchEncoding(batch | {"labelled": labelled_places(batch["labels"], shift=self.first_token is None)})
+
+
+def labelled_places(labels: Tensor, shift: bool) -> Tensor:
+    """Where `labels`, (rows, tokens) flattened, have a label: (labels,), int64. Found here, as a GPU would have to wait for it.
+
+    shift: whether a token is answered for by the one before it; none then answers for the first of a row.
+    """
+    places = (labels != IGNORED).flatten().nonzero().squeeze(1)
+    return places[places % labels.shape[1] > 0] if shift else places
 
 
 def _padded(rows: list[list[int]], value: int, positions: int | None) -> Tensor:
@@ -101,8 +113,8 @@ class PackingCollator:
     """Makes one packed batch of rows of `input_ids` and `labels`.
 
     The batch: `input_ids` and `labels` (1, tokens), `attention_mask` (rows, longest) and `slots` (tokens,) of the inputs; of an
-    encoder-decoder's answers `decoder_input_ids`, `decoder_attention_mask` and `decoder_slots`. Positions within the rows,
-    `position_ids` and `decoder_position_ids`, where the model takes them.
+    encoder-decoder's answers `decoder_input_ids`, `decoder_attention_mask` and `decoder_slots`; `labelled`, see `labelled_places`.
+    Positions within the rows, `position_ids` and `decoder_position_ids`, where the model takes them.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -129,7 +141,7 @@ class PackingCollator:
             batch["labels"] = _joined([[IGNORED, *answer[1:]] for answer in labels])  # no row answers for the one before it
         for name in self.positions:
             batch[name] = _joined([range(len(row)) for row in (labels if name.startswith("decoder") else sources)])
-        return BatchEncoding(batch)
+        return BatchEncoding(batch | {"labelled": labelled_places(batch["labels"], shift=not self.seq2seq)})
 
 
 def _joined(rows: Sequence[Sequence[int]]) -> Tensor:
@@ -150,9 +162,9 @@ def is_packed(batch: dict[str, Any]) -> bool:
 def model_inputs(batch: dict[str, Tensor]) -> dict[str, Any]:
     """What a model takes for a batch, without the labels; for a packed one it must `accept_packed`."""
     if not is_packed(batch):
-        return {name: tensor for name, tensor in batch.items() if name != "labels"}
+        return {name: tensor for name, tensor in batch.items() if name not in OF_THE_LOSS}
     masks = {name: batch[name].bool() for name in ("attention_mask", "decoder_attention_mask") if name in batch}
     target = PackedRows(masks["decoder_attention_mask"], batch["decoder_slots"]) if "decoder_slots" in batch else None
     packing = Packing(PackedRows(masks["attention_mask"], batch["slots"]), target)
-    inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "slots", "decoder_slots")}
+    inputs = {name: tensor for name, tensor in batch.items() if name not in (*OF_THE_LOSS, "slots", "decoder_slots")}
     return inputs | masks | {"packing": packing, "use_cache": False}

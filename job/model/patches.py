@@ -11,15 +11,15 @@ from functools import partial, wraps
 from typing import Any
 
 import torch
-from bitsandbytes.nn import Linear4bit
 from torch import Tensor, nn
 from transformers import BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel
-from transformers.activations import NewGELUActivation
+from transformers.integrations import sdpa_attention
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 from job.model.cpu_dropout import CpuDropout
+from job.system.quick_bitsandbytes import bitsandbytes
 
 ATTENTION_PREFIX = "packed_"
 """Of the names under which transformers finds replaced attentions: packed_sdpa for sdpa."""
@@ -60,16 +60,19 @@ def keep_wo_in_float32(model: nn.Module) -> None:
 def keep_nf4_weights(model: nn.Module) -> None:
     """Stops bitsandbytes from repacking NF4 weights at the first evaluation on CPUs with AVX512-BF16: what it unpacks differs."""
     for module in model.modules():
-        if isinstance(module, Linear4bit):
+        if isinstance(module, bitsandbytes.nn.Linear4bit):
             module.support_avx512bf16_for_cpu = False
 
 
-def fuse_gelu(model: nn.Module) -> None:
-    """Replaces T5's `gelu_new`, eight kernels, by torch's own tanh GELU: one kernel that keeps its input alone."""
-    for module in model.modules():
-        for name, child in module.named_children():
-            if isinstance(child, NewGELUActivation):
-                setattr(module, name, nn.GELU(approximate="tanh"))
+def keep_expert_capacity(model: nn.Module) -> None:
+    """Makes NLLB-MoE's routers forget after each forward pass how many tokens an expert took: an evaluation sets the training's."""
+    routers: list[Any] = [module for module in model.modules() if hasattr(module, "moe_eval_capacity_token_fraction")]
+    for router in routers:
+        router.register_forward_hook(partial(_reset_capacity, capacity=router.expert_capacity))
+
+
+def _reset_capacity(router: Any, _inputs: tuple, _output: Any, capacity: int | None) -> None:
+    router.expert_capacity = capacity
 
 
 def use_fast_dropout(model: nn.Module) -> None:
@@ -88,6 +91,25 @@ def own_attention(module: nn.Module, name: str) -> Callable[..., tuple[Tensor, T
     """The function that an attention `module` calls where its config says `name`, found as the library's own code finds it."""
     library = sys.modules[type(module).__module__]
     return library.ALL_ATTENTION_FUNCTIONS.get_interface(name, getattr(library, "eager_attention_forward", None))
+
+
+_own_test = sdpa_attention.use_gqa_in_sdpa
+
+
+def choose_attention_kernels() -> None:
+    """Keeps attention on a GPU from kernels that are slow for batches of many lengths, or on older cards.
+
+    cuDNN's, torch's first choice from Hopper on, plans 0.15 s for each shape that it hasn't met (an H100, torch 2.11); the others
+    take 0.5 ms. Grouped keys and values, fewer than the queries, are taken by FlashAttention alone, which takes neither float32 nor
+    cards before Ampere: there transformers has to repeat them, or torch falls back to a matrix of all scores.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    sdpa_attention.use_gqa_in_sdpa = _takes_grouped_heads
+
+
+def _takes_grouped_heads(attention_mask: Tensor | None, key: Tensor, value: Tensor) -> bool:
+    has_flash = not key.is_cuda or (key.dtype != torch.float32 and torch.cuda.get_device_capability(key.device) >= (8, 0))
+    return has_flash and _own_test(attention_mask, key, value)
 
 
 def replace_attention(model: PreTrainedModel, attention: Callable, mask: Callable) -> Callable[[], None]:

@@ -106,7 +106,7 @@ def choose_targets(targets: tuple[str, ...], model: PreTrainedModel) -> list[str
     elif targets == ("all-linear",):
         chosen = list(layers.usable)
     else:
-        chosen = _named(targets, model)
+        chosen = find_named(targets, model)
     log.info("LoRA on %d layers: %s%s", len(chosen), _counted(chosen), _left_out(layers, model, chosen))
     return shortest_names(chosen, [name for name, _ in model.named_modules()])
 
@@ -120,7 +120,7 @@ def shortest_names(chosen: list[str], names: list[str]) -> list[str]:
     return sorted(chosen)
 
 
-def _named(targets: tuple[str, ...], model: PreTrainedModel) -> list[str]:
+def find_named(targets: tuple[str, ...], model: PreTrainedModel) -> list[str]:
     """Full names of the modules that a person's names mean; those of vision and audio parts only where no other has that name."""
     leaves, apart = [name for name, module in model.named_modules() if name and not list(module.children())], towers(model)
     chosen, experts = [], _names_of_experts(model)

@@ -104,7 +104,7 @@ def check_generation(context: RunContext, model: PeftModel) -> float:
     Answers as many of the longest inputs as an evaluation has at once, so that one which cannot fit is known before training.
     Raises OutOfMemory.
     """
-    rows = context.prepared.evaluation
+    rows = context.prepared.answered
     answered = rows.select(range(min(len(rows), context.settings.eval_max_rows)))
     prompts = [prompt_of(row, context.seq2seq) for row in answered]
     batch_size = min(len(prompts), context.scoring.decoding.batch_size)

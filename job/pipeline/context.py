@@ -16,14 +16,15 @@ from job.evaluation.evaluate import Scoring
 from job.model.load import BaseModel
 from job.pipeline.records import PlanRecord
 from job.pipeline.run_folder import RunFolder
+from job.pipeline.shared import Shared
 from job.plan.memory import TrainingPlan
-from job.system.hardware import Hardware, gpu_energy_j
+from job.system.hardware import Hardware, gpu_energy_j, peak_memory_gib, reset_peak_memory
 from job.system.ranks import Ranks, this_rank
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass
 class RunContext:
     """All that is known of a run before weights are loaded."""
 
@@ -38,15 +39,22 @@ class RunContext:
     """How every answer begins and ends."""
     prepared: PreparedData
     plan: TrainingPlan
+    """A smaller one replaces it where it does not fit after all."""
     scoring: Scoring
     """How answers are generated and scored."""
     ranks: Ranks = field(default_factory=this_rank)
     """The processes that this one trains and evaluates with."""
+    shared: Shared | None = None
+    """What other runs of this process have as well."""
 
 
 @contextlib.contextmanager
 def timed(folder: RunFolder, stage: str) -> Iterator[None]:
-    """Adds the seconds that this takes, interrupted or not, and the GPU's joules to those of `stage` in plan.json; logs them."""
+    """Adds the seconds that this takes, interrupted or not, and the GPU's joules to those of `stage` in plan.json; logs them.
+
+    The stage's peak of the GPU's memory is its own.
+    """
+    reset_peak_memory()
     started, energy_before_j = time.perf_counter(), gpu_energy_j()
     try:
         yield
@@ -60,12 +68,17 @@ def timed(folder: RunFolder, stage: str) -> Iterator[None]:
 
 
 def _add_to_plan(folder: RunFolder, stage: str, taken_s: float, used_j: float | None) -> None:
-    plan = PlanRecord.read(folder.plan)
-    seconds = plan.seconds | {stage: round(plan.seconds.get(stage, 0) + taken_s, 1)}
-    energy_j = plan.energy_j
+    plan, peaks_gib = PlanRecord.read(folder.plan), peak_memory_gib()
+    plan = replace(plan, seconds=plan.seconds | {stage: round(plan.seconds.get(stage, 0) + taken_s, 1)})
     if used_j is not None:
-        energy_j = energy_j | {stage: round(energy_j.get(stage, 0) + used_j, 1)}
-    replace(plan, seconds=seconds, energy_j=energy_j).write(folder.plan)
+        plan = replace(plan, energy_j=plan.energy_j | {stage: round(plan.energy_j.get(stage, 0) + used_j, 1)})
+    if peaks_gib is not None:
+        peak, allocated = (
+            before | {stage: max(before.get(stage, 0), round(gib, 3))}
+            for before, gib in zip((plan.peak_gib, plan.peak_allocated_gib), peaks_gib, strict=True)
+        )
+        plan = replace(plan, peak_gib=peak, peak_allocated_gib=allocated)
+    plan.write(folder.plan)
 
 
 def update_plan(folder: RunFolder, **fields: Any) -> None:

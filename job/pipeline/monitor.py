@@ -13,7 +13,8 @@ from job.evaluation.evaluate import texts
 from job.evaluation.generate import generate, prompt_of
 from job.evaluation.metrics import METRICS, score
 from job.pipeline.context import RunContext
-from job.pipeline.run_folder import RunFolder
+from job.pipeline.live import live_figures
+from job.pipeline.records import PlanRecord
 from job.pipeline.status import progress_writer
 from job.system.signals import stop_signals
 from job.training.curves import Curves
@@ -58,7 +59,7 @@ def answer_scorer(context: RunContext, model: PeftModel, curves: Curves | None) 
     scored = scores_answers(context)
     count = min(len(evaluation), settings.eval_max_rows if scored else samples)
     rows = evaluation.select(range(count))
-    decoding = replace(context.scoring.decoding, report=_progress_until_stopped(context.folder))
+    decoding = replace(context.scoring.decoding, report=_progress_until_stopped(context))
     names, custom_metric = ((metric,), None) if metric in METRICS else ((), context.scoring.custom_metric)
 
     def score_answers(step: int) -> dict[str, float]:
@@ -81,9 +82,10 @@ def answer_scorer(context: RunContext, model: PeftModel, curves: Curves | None) 
     return score_answers
 
 
-def _progress_until_stopped(folder: RunFolder) -> Callable[[str, int, int], None]:
+def _progress_until_stopped(context: RunContext) -> Callable[[str, int, int], None]:
     """Writes progress to status.json, and leaves the evaluation once a stop signal has arrived."""
-    write = progress_writer(folder, "train")
+    figures = live_figures(context.settings, PlanRecord.read(context.folder.plan)) if context.ranks.is_main else dict
+    write = progress_writer(context.folder, "train", figures)
 
     def report(computing: str, done: int, total: int) -> None:
         if stop_signals.received:

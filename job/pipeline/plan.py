@@ -8,12 +8,14 @@ from transformers import PreTrainedConfig
 
 from job.config.settings import Settings
 from job.errors import JobError, OutOfMemory, SettingsError
+from job.model.load import BaseModel, load_config
 from job.pipeline.records import PlanRecord
 from job.pipeline.run_folder import RunFolder
 from job.plan.choose import USABLE, PlanConstraints, Workload, choose
 from job.plan.dimensions import read_dimensions
 from job.plan.gpu_catalogue import Gpu, closest_gpu, read_catalogue
 from job.plan.memory import GIB, Batch, TrainingPlan, generation_bytes, loss_bytes, weights_bytes, with_overhead
+from job.plan.several import Fleet, estimate_fleet
 from job.plan.table import as_dict
 from job.system.hardware import Hardware, choose_precision
 from job.system.ranks import this_rank
@@ -50,6 +52,21 @@ def plan_for_machine(settings: Settings, hardware: Hardware, config: PreTrainedC
     return replace(record, padding_free=settings.padding_free != "false")
 
 
+def smaller_plan(settings: Settings, base: BaseModel, plan: TrainingPlan, is_begun: bool, failure: OutOfMemory) -> TrainingPlan:
+    """The next plan that takes less memory than `plan`, of what the settings leave open: all blocks recomputed, then NF4.
+
+    is_begun: whether steps were computed already, which other weights would not continue. Raises `failure` where none is left.
+    """
+    blocks = read_dimensions(load_config(base)).blocks
+    if settings.gradient_checkpointing == "auto" and plan.checkpointed_blocks < blocks:
+        log.warning("out of memory with one row at once: all %d blocks are recomputed from here on; the result is the same", blocks)
+        return replace(plan, checkpointed_blocks=blocks)
+    if settings.quantization == "auto" and plan.quantization == "none" and plan.shards == 1 and not is_begun:
+        log.warning("out of memory with one row at once and all blocks recomputed: the base is quantised (nf4)")
+        return replace(plan, quantization="nf4")
+    raise failure
+
+
 def _plan_for_cpu(settings: Settings, hardware: Hardware, config: PreTrainedConfig) -> dict:
     dimensions = read_dimensions(config)
     plan = TrainingPlan(
@@ -63,9 +80,8 @@ def _plan_for_cpu(settings: Settings, hardware: Hardware, config: PreTrainedConf
 
 
 def _plan_for_gpu(settings: Settings, hardware: Hardware, config: PreTrainedConfig, workload: Workload) -> dict:
-    estimate = choose(
-        read_dimensions(config), gpu_of(settings, hardware), workload, constraints(settings, gpus=this_rank().world_size)
-    )
+    fleet = _fleet(settings.nnodes, this_rank().world_size)
+    estimate = estimate_fleet(read_dimensions(config), gpu_of(settings, hardware), workload, constraints(settings), fleet)
     if not estimate.fits:
         raise OutOfMemory(
             f"MODEL_ID={settings.model_id} does not fit: {estimate.reason}. {_what_would_fit(settings, config, workload)}"
@@ -76,6 +92,11 @@ def _plan_for_gpu(settings: Settings, hardware: Hardware, config: PreTrainedConf
         estimate.peak_bytes / GIB, estimate.gpu.memory_gib,
     )  # fmt: skip
     return as_dict(estimate)
+
+
+def _fleet(machines: int, gpus: int) -> Fleet:
+    """The GPUs of this run; which machines they are in is known where NNODES says it."""
+    return Fleet(machines, gpus // machines) if gpus % machines == 0 else Fleet(1, gpus)
 
 
 def _what_would_fit(settings: Settings, config: PreTrainedConfig, workload: Workload) -> str:
@@ -100,7 +121,7 @@ def choose_eval_batch_size(
     for size in EVAL_BATCH_SIZES:
         batch = Batch(size, *longest)
         answering = max(generation_bytes(dimensions, precision, batch), loss_bytes(dimensions, precision, batch))
-        if with_overhead(weights_bytes(dimensions, precision, quantization) + answering) <= USABLE * hardware.memory_bytes:
+        if with_overhead(weights_bytes(dimensions, precision, quantization) + answering) <= USABLE * hardware.free_bytes:
             return size
     return EVAL_BATCH_SIZES[-1]
 
@@ -108,6 +129,7 @@ def choose_eval_batch_size(
 def gpu_of(settings: Settings, hardware: Hardware) -> Gpu:
     """The machine's GPU as an entry of the catalogue, with the speed that earlier runs measured."""
     gpu = closest_gpu(hardware.name, hardware.memory_bytes / GIB, hardware.capability)
+    gpu = replace(gpu, memory_gib=hardware.free_bytes / GIB)
     return with_measured_speeds(settings, [gpu])[0]
 
 
@@ -130,11 +152,12 @@ def _read_speeds(output_dir: Path, model_id: str) -> dict[str, float]:
     return speeds
 
 
-def constraints(settings: Settings, gpu: Gpu | None = None, gpus: int = 1) -> PlanConstraints:
-    """What the settings leave open; a precision that `gpu` lacks is left open as well. gpus: of this kind, in one machine."""
+def constraints(settings: Settings, gpu: Gpu | None = None) -> PlanConstraints:
+    """What the settings leave open; a precision that `gpu` lacks is left open as well."""
     checkpointing = {"auto": None, "true": True, "false": False}[settings.gradient_checkpointing]
     precision = settings.precision
     if gpu and precision not in gpu.dense_tflops:
         precision = "auto"
     sharding = {"auto": None, "true": True, "false": False}[settings.shard_base]
-    return PlanConstraints(settings.quantization, precision, checkpointing, settings.per_device_train_batch_size, gpus, sharding)
+    micro_batch = settings.per_device_train_batch_size
+    return PlanConstraints(settings.quantization, precision, checkpointing, micro_batch, shard_base=sharding)

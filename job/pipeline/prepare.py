@@ -1,10 +1,13 @@
 """The first step: everything that can be known before weights are loaded."""
 
+import contextlib
 import logging
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import torch
 from peft import PeftModel
 from transformers import PreTrainedConfig, PreTrainedModel
 
@@ -14,11 +17,14 @@ from job.config.scoring import make_scoring
 from job.config.settings import Settings
 from job.data.added_tokens import add_tokens
 from job.data.chat import ends_of_turns
+from job.data.data_config import ModelSpec
 from job.data.lengths import LengthLimits
-from job.data.prepare import ModelSpec, prepare
+from job.data.prepare import has_other_rows, prepare
 from job.data.prepared import PreparedData, read_prepared
 from job.data.special_tokens import special_tokens_in_answers
 from job.data.token_lengths import token_lengths
+from job.data.used_rows import divide_held_out, share_of_training
+from job.errors import AccessDenied, InputMissing, SettingsError, Transient
 from job.model.answering import answering_config, load_own_config
 from job.model.languages import choose_languages, describe_languages
 from job.model.load import BaseModel, check_vocabulary, embeddings, fingerprint, is_seq2seq, load_base, load_config, load_tokenizer
@@ -30,6 +36,7 @@ from job.pipeline.context import RunContext, timed
 from job.pipeline.data_look import data_page, data_warnings, length_plots
 from job.pipeline.plan import choose_eval_batch_size, plan_run
 from job.pipeline.run_folder import RunFolder
+from job.pipeline.shared import Preparation, Shared, link_data
 from job.pipeline.status import write_stage
 from job.pipeline.workload import measure_workload
 from job.publish.data_page import write_data_page
@@ -42,32 +49,64 @@ TRAINING_DATA, BASE_MODEL = "the training data", "the base model"
 """What a run's settings.json has fingerprints of."""
 
 
-def prepare_run(settings: Settings, folder: RunFolder) -> RunContext:
+def prepare_run(settings: Settings, folder: RunFolder, shared: Shared | None = None) -> RunContext:
     """The machine, the model's kind, the rows, the plan: what the other steps need, checked as far as it can be.
 
-    Rank 0 prepares, the others wait for it. The smallest GPU decides the plan.
+    Rank 0 prepares, the others wait for it. The smallest GPU decides the plan. shared: what other runs have prepared already.
     """
     ranks = this_rank()
     write_stage(folder, "prepare")
     with timed(folder, "preparation"):
         check_trackers(settings)
-        hardware = min(ranks.gather(check_hardware(settings)), key=lambda hardware: hardware.memory_bytes)
-        base = base_model(settings)
-        config = load_config(base)
-        spec = model_spec(settings, base, config)
-        prepared = _shared_data(settings, spec, base, folder)
-        spec = replace(spec, tokenizer=add_tokens(spec.tokenizer, prepared.unknown.added))
-        kept = special_tokens_in_answers(prepared.train, spec.tokenizer, spec.answering)
-        scoring = make_scoring(settings, prepared, spec.limits.hard_target if spec.seq2seq else None, kept)
+        made = _take(shared.preparation, settings, folder) if shared else prepare_once(settings, folder)
+        spec, config, hardware = made.spec, made.config, made.hardware
+        kept = special_tokens_in_answers(made.prepared.train, spec.tokenizer, spec.answering)
+        scoring = make_scoring(settings, made.prepared, spec.limits.hard_target if spec.seq2seq else None, kept)
+        longest = int(token_lengths(made.prepared.evaluation, "input_ids").max()), scoring.decoding.max_new_tokens
+        prepared = _rows_of_run(settings, made.prepared)
         workload = measure_workload(settings, prepared, spec.seq2seq)
         plan = ranks.from_main(lambda: plan_run(settings, folder, hardware, config, workload))
-        longest = int(token_lengths(prepared.evaluation, "input_ids").max()), scoring.decoding.max_new_tokens
         batch_size = choose_eval_batch_size(settings, hardware, config, (plan.precision, plan.quantization), longest)
         scoring = replace(scoring, decoding=replace(scoring.decoding, batch_size=batch_size))
     spec.answering.update(max_new_tokens=scoring.decoding.max_new_tokens, num_beams=scoring.decoding.num_beams)
     return RunContext(
-        settings, folder, hardware, base, spec.seq2seq, spec.tokenizer, spec.answering, prepared, plan, scoring, ranks
+        settings, folder, hardware, made.base, spec.seq2seq, spec.tokenizer, spec.answering, prepared, plan, scoring, ranks, shared
     )
+
+
+def prepare_once(settings: Settings, folder: RunFolder) -> Preparation:
+    """What no setting of the training changes: the machine, the model's kind, the rows, in `folder`."""
+    hardware = min(this_rank().gather(check_hardware(settings)), key=lambda hardware: hardware.free_bytes)
+    base = base_model(settings)
+    config = load_config(base)
+    spec = model_spec(settings, base, config)
+    prepared = _shared_data(settings, spec, base, folder)
+    spec = replace(spec, tokenizer=add_tokens(spec.tokenizer, prepared.unknown.added))
+    return Preparation(hardware, base, config, spec, prepared, folder.data, _content(prepared, base))
+
+
+def _content(prepared: PreparedData, base: BaseModel) -> dict[str, str]:
+    return {TRAINING_DATA: prepared.fingerprint, BASE_MODEL: fingerprint(base)}
+
+
+def _take(preparation: Preparation, settings: Settings, folder: RunFolder) -> Preparation:
+    """`preparation`, whose data `folder` holds from now on as if it had been prepared there."""
+    link_data(preparation, folder.data)
+    check_content(folder, preparation.content)
+    _write_data_page(settings, preparation.prepared, folder)
+    return preparation
+
+
+def _rows_of_run(settings: Settings, prepared: PreparedData) -> PreparedData:
+    """`prepared` with the rows that this run uses."""
+    train = share_of_training(prepared.train, settings.train_fraction, settings.seed)
+    choosing, testing = divide_held_out(prepared.evaluation, settings.test_fraction, settings.seed)
+    if len(train) < len(prepared.train):
+        log.info("TRAIN_FRACTION=%g: %d of %d training rows", settings.train_fraction, len(train), len(prepared.train))
+    if settings.test_fraction:
+        log.info("TEST_FRACTION=%g: %d held-out rows choose, %d others give the verdict",
+                 settings.test_fraction, len(choosing), len(testing))  # fmt: skip
+    return replace(prepared, train=train, evaluation=choosing, test=testing if settings.test_fraction else None)
 
 
 def _shared_data(settings: Settings, spec: ModelSpec, base: BaseModel, folder: RunFolder) -> PreparedData:
@@ -78,18 +117,21 @@ def _shared_data(settings: Settings, spec: ModelSpec, base: BaseModel, folder: R
             log.info(languages_told)
         begun_with = folder.read_settings().content.get(TRAINING_DATA) if folder.is_begun else None
         prepared = prepare_data(settings, spec, folder.data, begun_with)
-        check_content(folder, {TRAINING_DATA: prepared.fingerprint, BASE_MODEL: fingerprint(base)})
+        check_content(folder, _content(prepared, base))
         log.info(prepared.train_truncation.describe("training rows"))
         log.info(prepared.eval_truncation.describe("held-out rows"))
         for warning in data_warnings(prepared, settings.add_tokens):
             log.warning(warning)
         if added := prepared.unknown.describe_added():
             log.info(added)
-        page = data_page(folder.name, prepared, settings.add_tokens)
-        write_data_page(folder.data_page, page, length_plots(prepared))
+        _write_data_page(settings, prepared, folder)
         local_copy(folder.data, ranks)
         return prepared
     return read_prepared(local_copy(folder.data, ranks))
+
+
+def _write_data_page(settings: Settings, prepared: PreparedData, folder: RunFolder) -> None:
+    write_data_page(folder.data_page, data_page(folder.name, prepared, settings.add_tokens), length_plots(prepared))
 
 
 def local_copy(folder: Path, ranks: Ranks) -> Path:
@@ -136,11 +178,24 @@ def prepare_data(settings: Settings, spec: ModelSpec, folder: Path, expected: st
     return prepare(data_config(settings), spec, folder, expected)
 
 
+def check_same_rows(settings: Settings, folder: RunFolder) -> None:
+    """Raises SettingsError where a finished run was made from other rows than there are now; rows that are gone say nothing."""
+    with contextlib.suppress(InputMissing, AccessDenied, Transient):
+        if has_other_rows(data_config(settings), folder.data):
+            raise SettingsError(
+                f"{folder.path} is finished, and was made from other rows than TRAIN_DATA={settings.train_data} "
+                f"{'and EVAL_DATA hold' if settings.eval_data else 'holds'} now. Choose another RUN_NAME, or set OVERWRITE=true."
+            )
+
+
 def load_base_model(context: RunContext) -> PreTrainedModel:
     """The base model as this run's plan holds it."""
     dtype, quantization = weight_format(context.plan.precision, context.plan.quantization)
     device = context.hardware.device if context.plan.shards == 1 else "cpu"  # a sharded base goes to the GPUs block by block
-    model = load_base(context.base, context.seq2seq, dtype, quantization, device)
+    if context.plan.precision != "fp32":
+        torch.set_float32_matmul_precision("high")  # TF32, for the adapter beside a base that rounds more than that
+    load = partial(load_base, context.base, context.seq2seq, dtype, quantization, device)
+    model = context.shared.base.copy((dtype, context.plan.quantization, device), load) if context.shared else load()
     model.generation_config = context.answering
     return model
 

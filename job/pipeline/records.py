@@ -81,6 +81,9 @@ class SettingsRecord(Record):
     """By their names, in lower case."""
     content: dict[str, str] = field(default_factory=dict)
     """Fingerprints of what settings do not determine: "the training data", "the base model"."""
+    lora_job: str | None = field(default=None, compare=False)
+    """The version that began the run, and its libraries: whoever writes this file again keeps them."""
+    libraries: dict[str, str] | None = field(default=None, compare=False)
 
     @classmethod
     def from_format_1(cls, content: dict[str, Any]) -> dict[str, Any]:
@@ -120,6 +123,10 @@ class PlanRecord(Record):
     """By stage."""
     energy_j: dict[str, float] = field(default_factory=dict)
     """Of the GPU, by stage."""
+    peak_gib: dict[str, float] = field(default_factory=dict)
+    """The most that torch held of the GPU's memory, by stage."""
+    peak_allocated_gib: dict[str, float] = field(default_factory=dict)
+    """What of it was tensors."""
 
     @property
     def training_plan(self) -> TrainingPlan:
@@ -132,7 +139,8 @@ class PlanRecord(Record):
 class StatusRecord(Record):
     """status.json: how far a run is, or how it ended."""
 
-    state: Literal["running", "done", "failed"]
+    state: Literal["running", "prepared", "trained", "done", "failed"]
+    """Prepared and trained: a command that is a part of a run has ended well."""
     time: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%S%z"))
     """When this was written: a sign of life."""
     stage: str | None = None
@@ -141,6 +149,12 @@ class StatusRecord(Record):
     percent: float | None = None
     eta_s: float | None = None
     loss: float | None = None
+    examples_per_s: float | None = None
+    gpu_memory_gib: tuple[float, float] | None = None
+    """In use, and what the GPU has."""
+    gpu_load_percent: int | None = None
+    cost_usd: float | None = None
+    """Of the run so far, where this machine's price is known."""
     last_checkpoint: int | None = None
     """Step of the newest sealed checkpoint."""
     computing: str | None = None
@@ -155,6 +169,8 @@ class StatusRecord(Record):
     summary: str | None = None
     headline: MetricComparison | None = None
     proof: str | None = None
+    sealed: bool | None = None
+    """Whether the files of a run that is done are in a manifest; no, in what versions before wrote."""
     hub: str | None = None
     """Address of what was uploaded."""
     hub_error: str | None = None
@@ -238,10 +254,18 @@ class AdapterRecord(Record):
     steps: int
     adapter_step: int
     total_steps: int
+    sealed: bool = False
+    """Whether a manifest lies beside it; no, in what versions before wrote."""
     preprocess: str | None = None
+    preprocess_sha256: str | None = None
+    """Of that function's file."""
     max_source_length: int | None = None
     """Tokens of an input that were allowed in training; None where it is what the model takes."""
     kept_special_tokens: tuple[int, ...] = ()
     """Those that belong to the text of an answer."""
     chat_opening: dict[str, Any] | None = None
     """The `messages` and `tools` that all training chats began with."""
+
+    def precision_on(self, device: str) -> str:
+        """How the base is held there to be as it was in training: in fp16 on a GPU alone."""
+        return "fp32" if device == "cpu" and self.precision == "fp16" else self.precision

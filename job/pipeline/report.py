@@ -7,13 +7,16 @@ from statistics import median
 
 from job.config.identity import variables
 from job.config.inputs import published_model_id, train_source
+from job.config.settings import Settings
 from job.data.prepared import PreparedData
+from job.errors import one_line
 from job.evaluation.evaluate import read_csv
 from job.evaluation.metrics import LOWER_IS_BETTER
-from job.evaluation.verdict import MetricComparison, Verdict, describe, is_share, name, number, signed
+from job.evaluation.verdict import MetricComparison, Verdict, describe, gains, is_share, name, number, signed
+from job.model.licence import read_licence
 from job.pipeline.context import RunContext
 from job.pipeline.data_look import data_warnings, length_plots
-from job.pipeline.records import PlanRecord, ProofRecord, versions
+from job.pipeline.records import AdapterRecord, PlanRecord, ProofRecord, versions
 from job.publish import plots
 from job.publish.report import marked, numbered, plot, shell_command
 
@@ -28,6 +31,7 @@ def report_facts(context: RunContext, verdict: Verdict, proof: ProofRecord) -> d
     folder, prepared = context.folder, context.prepared
     history = json.loads(folder.history.read_text()) if folder.history.exists() else []
     changed = variables(context.settings, exclude_defaults=True)
+    licence = read_licence(context.base)
     better, worse = _changes(folder.evaluation, verdict.headline)
     return {
         "title": folder.name,
@@ -38,6 +42,7 @@ def report_facts(context: RunContext, verdict: Verdict, proof: ProofRecord) -> d
         "proof": str(proof),
         "scores": [_score_row(comparison) for comparison in verdict.compared],
         "score_plots": _score_plots(verdict),
+        "ending": describe_ending(context.settings, AdapterRecord.read(folder.adapter_record), history),
         "curves": _curves(history),
         "costs": _costs(context, PlanRecord.read(folder.plan), history),
         "data": _data_lines(prepared),
@@ -48,13 +53,29 @@ def report_facts(context: RunContext, verdict: Verdict, proof: ProofRecord) -> d
         "worst": worse,
         "settings": changed,
         "command": shell_command(changed),
-        "versions": versions() | {"data (sha256)": prepared.fingerprint},
+        "versions": versions() | {"data (sha256)": prepared.fingerprint} | ({"base's licence": licence} if licence else {}),
     }
+
+
+def describe_ending(settings: Settings, adapter: AdapterRecord, history: list[dict]) -> str:
+    """Where the training ended and why, and which step's adapter was taken."""
+    metric = settings.metric_for_best_model
+    values = [entry[f"eval_{metric}"] for entry in history if f"eval_{metric}" in entry]
+    best = (min if metric in LOWER_IS_BETTER else max)(values) if values else None
+    since = len(values) - 1 - values.index(best) if best is not None else 0
+    said = f"{adapter.steps} of {adapter.total_steps} steps"
+    if adapter.steps < adapter.total_steps:
+        patience = settings.early_stopping_patience
+        is_early = patience is not None and since >= patience
+        said += f": stopped early, {since} evaluations without a better {name(metric)}" if is_early else ": ended by MAX_HOURS"
+    if adapter.adapter_step < adapter.steps and best is not None:
+        said += f". The adapter is that of step {adapter.adapter_step}, where {name(metric)} was best: {number(metric, best)}"
+    return f"{said}."
 
 
 def data_name(context: RunContext) -> str:
     """What the training data is called on card and report: its file's name."""
-    return Path(train_source(context.settings).location).name
+    return one_line(Path(train_source(context.settings).location).name)
 
 
 def _baseline(verdict: Verdict) -> str:
@@ -136,12 +157,11 @@ def _data_lines(prepared: PreparedData) -> list[str]:
 
 def _changes(path: Path, headline: MetricComparison) -> tuple[list[dict], list[dict]]:
     """The rows of an `evaluation.csv` that changed most by the headline's metric: the better ones, the worse ones."""
-    rows = read_csv(path)
-    metric, sign = headline.metric, -1 if headline.metric in LOWER_IS_BETTER else 1
-    gains = [sign * (float(row[f"adapter_{metric}"]) - float(row[f"base_{metric}"])) for row in rows]
-    order = sorted(range(len(rows)), key=gains.__getitem__)
-    worst = [_change(rows[place], metric) for place in order[:SHOWN_CHANGES] if gains[place] < 0]
-    return [_change(rows[place], metric) for place in order[::-1][:SHOWN_CHANGES] if gains[place] > 0], worst
+    rows, metric = read_csv(path), headline.metric
+    gained = gains(rows, metric)
+    order = sorted(range(len(rows)), key=gained.__getitem__)
+    worst = [_change(rows[place], metric) for place in order[:SHOWN_CHANGES] if gained[place] < 0]
+    return [_change(rows[place], metric) for place in order[::-1][:SHOWN_CHANGES] if gained[place] > 0], worst
 
 
 def _change(row: dict[str, str], metric: str) -> dict[str, object]:

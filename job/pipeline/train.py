@@ -2,15 +2,18 @@
 
 import logging
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+from typing import TypeVar
 
 import psutil
-import torch
 from peft import PeftModel
 from transformers import enable_full_determinism, set_seed
 
 from job.config.inputs import published_model_id
 from job.config.libraries import lora_config, training_config
+from job.errors import OutOfMemory
 from job.model.checkpointing import checkpoint_blocks
 from job.model.lora import add_lora
 from job.model.packing import collator
@@ -18,14 +21,17 @@ from job.model.patches import use_fast_dropout
 from job.model.sharding import is_sharded
 from job.pipeline.checks import check_before_training, check_generation, choose_padding_free
 from job.pipeline.context import RunContext, timed, update_plan
+from job.pipeline.live import describe_figures, live_figures
 from job.pipeline.monitor import answer_scorer, make_curves, make_trackers
+from job.pipeline.plan import smaller_plan
 from job.pipeline.prepare import load_base_model, shard_if_planned
 from job.pipeline.records import AdapterRecord, PlanRecord
 from job.pipeline.status import write_progress, write_stage
 from job.preflight.memory import find_micro_batch, longest_batch
 from job.publish.adapter import save_adapter
 from job.system.durable import write_json
-from job.system.hardware import GIB
+from job.system.hardware import free_memory
+from job.system.out_of_memory import out_of_memory_behind
 from job.system.progress_lines import ProgressLines
 from job.system.signals import stop_signals
 from job.training import loop
@@ -34,6 +40,8 @@ from job.training.supervision import Supervision, Surroundings
 from job.training.trackers import Reporter
 
 log = logging.getLogger(__name__)
+
+Made = TypeVar("Made")
 
 PUBLISHING_S = 60
 """For the proof, whose process loads the model again, card and report."""
@@ -47,26 +55,63 @@ def train(context: RunContext) -> PeftModel:
     """
     write_stage(context.folder, "train")
     rows, tokenizer = context.prepared.train, context.tokenizer
-    model = _new_model(context)
-    check_before_training(context, model)
-    update_plan(context.folder, padding_free=choose_padding_free(context, model))
-    wanted = min(context.plan.micro_batch, -(-context.settings.effective_batch_size // context.ranks.world_size))
-    micro_batch = find_micro_batch(model, rows, tokenizer, wanted, context.settings.effective_batch_size)
-    micro_batch = min(context.ranks.gather(micro_batch))
+    model, micro_batch = _model_that_fits(context)
     update_plan(context.folder, micro_batch=micro_batch)
     surroundings = _surroundings(context, model)
-    with timed(context.folder, "training"), stop_signals.deferred():
-        config = training_config(context.settings, context.folder.checkpoints)
-        result = loop.train(
-            model, (rows, context.prepared.evaluation), collator(model, tokenizer), config, micro_batch, surroundings
-        )
+    with stop_signals.deferred():  # until what was learned is on the disk
+        with timed(context.folder, "training"):
+            config = training_config(context.settings, context.folder.checkpoints)
+            result = loop.train(
+                model, (rows, context.prepared.evaluation), collator(model, tokenizer), config, micro_batch, surroundings
+            )
+        if context.ranks.is_main and not result.is_stopped:
+            _record_measurements(context, result)
+            _save(context, model, result)
     if any(context.ranks.gather(bool(stop_signals.received))):
         stop_signals.received = stop_signals.received or "a signal to another process of this run"
     stop_signals.raise_if_received()
-    if context.ranks.is_main:
-        _record_measurements(context, result)
-        _save(context, model, result)
     return model
+
+
+def _model_that_fits(context: RunContext) -> tuple[PeftModel, int]:
+    """A new model, checked, and its micro-batch; held by a smaller plan where that of the context does not fit after all.
+
+    Raises OutOfMemory where none is left.
+    """
+    while True:
+        model, failure = _try(context, lambda: _new_model(context))
+        if model is not None:
+            with timed(context.folder, "check"):
+                check_before_training(context, model)
+                update_plan(context.folder, padding_free=choose_padding_free(context, model))
+            with timed(context.folder, "rehearsal"):
+                micro_batch, failure = _try(context, partial(_find_micro_batch, context, model))
+            if micro_batch is not None:
+                return model, min(context.ranks.gather(micro_batch))
+            del model
+        free_memory()
+        context.plan = smaller_plan(context.settings, context.base, context.plan, context.folder.is_begun, failure)
+        update_plan(context.folder, **asdict(context.plan))
+
+
+def _try(context: RunContext, make: Callable[[], Made]) -> tuple[Made | None, OutOfMemory]:
+    """What `make` makes; None, and why, where the memory of any rank is too small for that."""
+    failure, made = "", None
+    try:
+        made = make()
+    except Exception as error:
+        full = error if isinstance(error, OutOfMemory) else out_of_memory_behind(error)
+        if full is None or context.plan.shards > 1:  # the others wait in a collective
+            raise
+        failure = str(full)
+    failures = [*filter(None, context.ranks.gather(failure))]
+    return (None if failures else made), OutOfMemory(*failures[:1])
+
+
+def _find_micro_batch(context: RunContext, model: PeftModel) -> int:
+    effective = context.settings.effective_batch_size
+    wanted = min(context.plan.micro_batch, -(-effective // context.ranks.world_size))
+    return find_micro_batch(model, context.prepared.train, context.tokenizer, wanted, effective)
 
 
 def _new_model(context: RunContext) -> PeftModel:
@@ -90,18 +135,21 @@ def _surroundings(context: RunContext, model: PeftModel) -> Surroundings:
         process_age_s = time.time() - psutil.Process().create_time()
         deadline = time.monotonic() - process_age_s + 3600 * settings.max_hours - 2 * answering_s - PUBLISHING_S
     curves = make_curves(context) if context.ranks.is_main else None
+    live = live_figures(settings, PlanRecord.read(context.folder.plan)) if context.ranks.is_main else dict
     supervision = Supervision(
         stop_asked=lambda: stop_signals.received,
-        report=lambda **progress: write_progress(context.folder, "train", **progress),
+        report=lambda **progress: write_progress(context.folder, "train", **progress, **live()),
+        keep_logged=curves.keep if curves else lambda: None,
         micro_batch_changed=lambda size: update_plan(context.folder, micro_batch=size),
         score_answers=answer_scorer(context, model, curves),
+        gives_up=context.shared.gives_up if context.shared else Supervision.gives_up,
         checkpoint_s=60 * settings.checkpoint_minutes,
         deadline=deadline,
         grace_s=settings.grace_s,
     )
     reporters: list[Reporter] = []
     if context.ranks.is_main:
-        reporters = [ProgressLines(), *([curves] if curves else []), *make_trackers(context)]
+        reporters = [ProgressLines(lambda: describe_figures(live())), *([curves] if curves else []), *make_trackers(context)]
     return Surroundings(supervision, reporters, context.ranks)
 
 
@@ -112,8 +160,9 @@ def _record_measurements(context: RunContext, result: TrainingResult) -> None:
         expected = plan.predicted_examples_per_s / plan.speed_factor
         plan = replace(plan, measured_speed_factor=round(speed / expected, 4))
     if context.hardware.device == "cuda":
-        reserved, allocated = torch.cuda.max_memory_reserved() / GIB, torch.cuda.max_memory_allocated() / GIB
-        log.info("peak memory: %.2f GiB with a micro-batch of %d rows", reserved, result.micro_batch)
+        reserved, allocated = plan.peak_gib["training"], plan.peak_allocated_gib["training"]
+        predicted = f"{plan.predicted_peak_gib or 0:.2f} GiB predicted"
+        log.info("peak memory: %.2f GiB with a micro-batch of %d rows, %s", reserved, result.micro_batch, predicted)
         plan = replace(plan, measured_peak_gib=round(reserved, 2), measured_allocated_gib=round(allocated, 2))
     plan.write(context.folder.plan)
 
@@ -137,6 +186,8 @@ def _adapter_record(context: RunContext, result: TrainingResult) -> AdapterRecor
         input_column=context.prepared.columns.input,
         prompt_template=context.prepared.columns.template,
         preprocess=settings.preprocess,
+        preprocess_sha256=context.prepared.preprocess_sha256,
+        sealed=True,
         max_source_length=_max_source_length(context),
         max_new_tokens=decoding.max_new_tokens,
         num_beams=decoding.num_beams,

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from datasets import Dataset
 from peft import PeftModel
@@ -10,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrained
 
 from job.errors import VerificationFailed
 from job.evaluation.generate import Decoding, Ids, measure_losses, prompt_of
-from job.model.load import BaseModel, load_config
+from job.model.load import BaseModel, check_code, load_config
 from job.model.lora import base_only
 from job.model.patches import owner_of_float32
 from job.model.positions import read_positions
@@ -34,22 +35,29 @@ ROWS = 8
 NO_MEMORY = "no room in memory"
 
 
-def record_expected(context: RunContext, model: PeftModel, outputs: Sequence[str], ids: Sequence[Ids]) -> None:
-    """Begins proof.json with what `model` makes of the first held-out rows. Every rank calls this.
+@dataclass(frozen=True)
+class HeldBase:
+    """How a base model is held."""
+
+    device: str
+    precision: str
+    quantization: str
+
+
+def expected_answers(context: RunContext, model: PeftModel, outputs: Sequence[str], ids: Sequence[Ids]) -> ExpectedAnswers:
+    """What `model` makes of the first held-out rows, which a fresh process has to make of them too. Every rank calls this.
 
     outputs, ids: its answers to them, as text and as tokens.
     """
-    rows = list(context.prepared.evaluation.select(range(min(ROWS, len(outputs)))))
+    rows = list(context.prepared.answered.select(range(min(ROWS, len(outputs)))))
     decoding = context.scoring.decoding
     losses = measure_losses(model, context.tokenizer, rows, decoding)
     with base_only(model):
         base_losses = measure_losses(model, context.tokenizer, rows, decoding)
     answered = list(outputs[: len(rows)]), list(ids[: len(rows)])
-    expected = ExpectedAnswers(
+    return ExpectedAnswers(
         answered[0], losses, base_losses, decoding.max_new_tokens, decoding.num_beams, answered[1], decoding.kept
     )
-    if context.ranks.is_main:
-        ProofRecord(expected).write(context.folder.proof)
 
 
 def verify(context: RunContext) -> None:
@@ -61,16 +69,16 @@ def verify(context: RunContext) -> None:
     if proof.is_complete:
         return
     write_stage(folder, "verify")
+    if context.shared:
+        context.shared.base.drop()  # the winner's proof is the last thing of a sweep
     free_memory()
+    held = HeldBase(context.hardware.device, context.plan.precision, context.plan.quantization)
     with timed(folder, "proof"):
-        found = answer_in_fresh_process(_task_with_adapter(context, proof.expected))
-    if found is None:
+        difference = answer_again(folder.adapter, context.base, context.seq2seq, held, context.prepared.answered, proof.expected)
+    if difference is None:
         log.warning("the adapter was not loaded again in a fresh process: %s", NO_MEMORY)
         replace(proof, skipped=NO_MEMORY).write(folder.proof)
         return
-    tolerance = TOLERANCE[context.plan.precision] if context.plan.quantization == "none" else QUANTISED_TOLERANCE
-    decide = proof.expected.ids is not None and _rounds_alike(context)
-    difference = compare_answers(found, proof.expected.answers, tolerance, proof.expected.base_losses, decide)
     if difference.is_too_large:
         raise VerificationFailed(f"{folder.adapter}: loaded by a fresh process it does not answer as {_reason(difference)}")
     replace(proof, found=difference).write(folder.proof)
@@ -87,27 +95,37 @@ def _reason(difference: Difference) -> str:
     )
 
 
-def _rounds_alike(context: RunContext) -> bool:
+def answer_again(
+    adapter: Path, base: BaseModel, seq2seq: bool, held: HeldBase, rows: Dataset, expected: ExpectedAnswers
+) -> Difference | None:
+    """How far a fresh process, which loads `adapter`, is from what was `expected` of the first `rows`.
+
+    None where the memory has no room for it.
+    """
+    check_code(base, adapter)
+    chosen = reload_rows(rows.select(range(len(expected.outputs))), load_config(base), expected.max_new_tokens)
+    chosen = with_answers(chosen, expected.answers)
+    task = reload_task(base, seq2seq, held.device, held.precision, chosen, expected.decoding)
+    task |= {"adapter": str(adapter), "tokenizer": str(adapter)}
+    if held.quantization != "none" and held.device == "cuda":
+        task["quantization"] = _usual_quantization(held.quantization, task["dtype"])
+    found = answer_in_fresh_process(task)
+    if found is None:
+        return None
+    tolerance = TOLERANCE[held.precision] if held.quantization == "none" else QUANTISED_TOLERANCE
+    decide = expected.ids is not None and _rounds_alike(base, seq2seq, held)
+    return compare_answers(found, expected.answers, tolerance, expected.base_losses, decide)
+
+
+def _rounds_alike(base: BaseModel, seq2seq: bool, held: HeldBase) -> bool:
     """Whether a fresh process holds the base's layers as the evaluation did, and each row's answer is that of the row alone.
 
     On a CPU it quantises nothing; T5's `wo` it never does; int8 rounds a row by what else is in its batch.
     """
-    if context.plan.quantization != "nf4" or context.hardware.device != "cuda":
-        return context.plan.quantization == "none"
-    auto = AutoModelForSeq2SeqLM if context.seq2seq else AutoModelForCausalLM
-    return owner_of_float32(auto, load_config(context.base)) is None
-
-
-def _task_with_adapter(context: RunContext, expected: ExpectedAnswers) -> dict:
-    held_out = context.prepared.evaluation.select(range(len(expected.outputs)))
-    rows = reload_rows(held_out, load_config(context.base), expected.max_new_tokens)
-    rows = with_answers(rows, expected.answers)
-    task = reload_task(context.base, context.seq2seq, context.hardware.device, context.plan.precision, rows, expected.decoding)
-    adapter = str(context.folder.adapter)
-    task |= {"adapter": adapter, "tokenizer": adapter}
-    if context.plan.quantization != "none" and context.hardware.device == "cuda":
-        task["quantization"] = _usual_quantization(context.plan.quantization, task["dtype"])
-    return task
+    if held.quantization != "nf4" or held.device != "cuda":
+        return held.quantization == "none"
+    auto = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
+    return owner_of_float32(auto, load_config(base)) is None
 
 
 def reload_rows(rows: Dataset, config: PreTrainedConfig, max_new_tokens: int) -> list[dict]:

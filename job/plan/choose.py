@@ -1,6 +1,7 @@
 """The fastest sound plan to train a model on a GPU, among those that fit its memory."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,10 +12,17 @@ from job.system.hardware import GIB
 
 HALF_SPEED_TOKENS = 500
 """At this many tokens a micro-batch, a GPU reaches half of what it reaches with many: small ones leave it waiting."""
-DEQUANTISING = {"none": 0, "nf4": 250, "int8": 1500}
-"""Tokens of a micro-batch that could be computed in the time that dequantising the weights takes."""
-KERNELS_PER_BLOCK, LAUNCH_S = 155, 8e-6
-"""A step of a small model takes as long as the host needs to launch its kernels: 2,500 for 16 blocks of FLAN-T5."""
+KERNELS_PER_BLOCK, LAUNCH_S = {"none": 155, "nf4": 210, "int8": 320}, 8e-6
+"""A step of a small model takes as long as the host needs to launch its kernels: 2,500 for 16 blocks of FLAN-T5. bitsandbytes adds
+6 to a linear layer in NF4 and 18 in int8, forward and backward, as its source has them (0.50.2); a block has nine."""
+WIDENING = {"none": (0.0, 0.0), "nf4": (2.5, 2.5), "int8": (0.0, 7.0)}
+"""Bytes of memory traffic a quantised weight, forward and backward: NF4 reads half a byte and writes two, forward at the most, as
+small micro-batches are multiplied without. int8 multiplies as it is,
+forward; backward it reads one and writes two, then reads and writes these once more to scale them."""
+ROUNDING = {"none": 0, "nf4": 0, "int8": 8.5}
+"""Bytes a token, for each input and output of a quantised layer, forward: int8 rounds the one and widens the other, 7 and 10."""
+BANDWIDTH_REACHED, FLOAT32_REACHED = 0.75, 0.7
+"""Shares of a card's rates that such kernels, and products in plain float32, are expected to reach."""
 USABLE = 0.96
 """Share of a GPU's memory that a plan may fill: what it predicts is off by some per cent."""
 RECOMPUTATION = 0.5
@@ -103,18 +111,32 @@ def _estimate(
     seconds = seconds_per_row(dimensions, gpu, workload, plan)
     fits = peak <= USABLE * gpu.memory_gib * GIB
     reason = _reason(dimensions, gpu, plan, constraints) if fits else _shortage(gpu, peak)
-    accumulation = workload.effective_batch_size // plan.micro_batch
+    accumulation = math.ceil(workload.effective_batch_size / plan.micro_batch)
     return PlanEstimate(gpu, plan, peak, 1 / seconds, workload.row_passes * seconds / 3600, fits, reason, accumulation)
 
 
 def seconds_per_row(dimensions: ModelDimensions, gpu: Gpu, workload: Workload, plan: TrainingPlan) -> float:
     """Expected seconds that one row takes, in the middle of the range that a plan shows."""
     rate = gpu.dense_tflops.get(plan.precision, gpu.dense_tflops["fp32"]) * 1e12 * gpu.mfu
-    flops = dimensions.training_flops(*workload.mean) * (1 + RECOMPUTATION * plan.checkpointed_blocks / dimensions.blocks)
-    tokens = plan.micro_batch * sum(workload.mean)
-    waiting = 1 + (HALF_SPEED_TOKENS + DEQUANTISING[plan.quantization]) / tokens
-    launching = KERNELS_PER_BLOCK * dimensions.blocks * LAUNCH_S / plan.micro_batch
-    return max(flops / rate * waiting, launching) / (gpu.speed or 1)
+    recomputed = plan.checkpointed_blocks / dimensions.blocks
+    flops = dimensions.training_flops(*workload.mean) * (1 + RECOMPUTATION * recomputed)
+    waiting = 1 + HALF_SPEED_TOKENS / (plan.micro_batch * sum(workload.mean))
+    computing = flops / rate * waiting + _quantised_s(dimensions, gpu, workload, plan, recomputed)
+    if plan.precision == "fp16" and plan.quantization != "none":
+        in_float32, float32_rate = flops * dimensions.in_float32 / dimensions.linears, gpu.dense_tflops["fp32"] * 1e12
+        computing += max(0.0, in_float32 / (float32_rate * FLOAT32_REACHED) - in_float32 / rate)
+    launching = KERNELS_PER_BLOCK[plan.quantization] * dimensions.blocks * LAUNCH_S / plan.micro_batch
+    return max(computing, launching) / (gpu.speed or 1)
+
+
+def _quantised_s(dimensions: ModelDimensions, gpu: Gpu, workload: Workload, plan: TrainingPlan, recomputed: float) -> float:
+    """Seconds a row that kernels take which widen quantised weights and round what is multiplied with them."""
+    forward, backward = WIDENING[plan.quantization]
+    quantised = dimensions.linears - (dimensions.in_float32 if plan.quantization == "int8" else 0)
+    weights = quantised * (forward * (1 + recomputed) + backward) / plan.micro_batch
+    of_a_stack = dimensions.linear_sides / len(dimensions.stacks)  # each sees its own tokens alone
+    rows = sum(workload.mean) * of_a_stack * ROUNDING[plan.quantization] * (1 + recomputed)
+    return (weights + rows) / (gpu.memory_gb_per_s * 1e9 * BANDWIDTH_REACHED)
 
 
 def _shortage(gpu: Gpu, peak: float) -> str:

@@ -31,6 +31,8 @@ class ModelDimensions:
     parameters: int
     linears: int
     """Parameters of all linear layers but the output layer: what a quantisation makes smaller."""
+    linear_sides: int
+    """Inputs and outputs of these layers."""
     in_float32: int
     """Those of them that transformers keeps in float32 beside float16, and as they are beside int8: `wo` in T5."""
     embeddings: int
@@ -111,8 +113,8 @@ def without_weights(config: PreTrainedConfig, **options: Any) -> PreTrainedModel
 def _count(model: PreTrainedModel, config: PreTrainedConfig) -> ModelDimensions:
     head, layers = model.get_output_embeddings(), all_linear(model)
     kept = tuple(f".{name}" for name in getattr(model, "_keep_in_fp32_modules", None) or ())
-    linears = {name: matrix(layer).numel() for name, layer in layers.items() if layer is not head}
-    in_float32 = sum(size for name, size in linears.items() if name.endswith(kept)) if kept else 0
+    linears = {name: matrix(layer) for name, layer in layers.items() if layer is not head}
+    in_float32 = sum(weight.numel() for name, weight in linears.items() if name.endswith(kept)) if kept else 0
     encoder = (
         read_stack(model.get_encoder(), head, _text_config(config, "encoder"), "encoder") if config.is_encoder_decoder else None
     )
@@ -123,7 +125,8 @@ def _count(model: PreTrainedModel, config: PreTrainedConfig) -> ModelDimensions:
         decoder=decoder,
         encoder=encoder,
         parameters=sum(parameter.numel() for parameter in model.parameters()) + own_head,
-        linears=sum(linears.values()),
+        linears=sum(weight.numel() for weight in linears.values()),
+        linear_sides=sum(sum(weight.shape[-2:]) for weight in linears.values()),
         in_float32=in_float32,
         embeddings=sum(tables.values()) + own_head,
         vocabulary=matrix(head).shape[0],

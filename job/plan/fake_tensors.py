@@ -6,6 +6,7 @@ tests/plan/test_fake_tensors.py says in plain words when a new torch has moved o
 import contextlib
 import weakref
 from collections.abc import Callable, Iterator
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from job.model import kernels
 
 __all__ = ["FakeTensorMode", "StorageTracker", "cuda_kernels", "make_fake"]
 
@@ -48,7 +51,7 @@ class StorageTracker(TorchDispatchMode):
 
 @contextlib.contextmanager
 def cuda_kernels() -> Iterator[None]:
-    """Dropout and attention keep for the backward pass what CUDA's fused kernels keep, not what the CPU's would."""
+    """Dropout, norms and attention keep for the backward pass what CUDA's fused kernels keep, not what the CPU's would."""
 
     def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:  # noqa: A002, ARG001
         return torch.native_dropout(input, p, training)[0] if training and p else input
@@ -66,24 +69,44 @@ def cuda_kernels() -> Iterator[None]:
         kernel = torch.ops.aten._scaled_dot_product_efficient_attention
         return kernel(query, key, value, bias, True, dropout_p, is_causal, scale=scale)[0]
 
+    def rms_norm(rows: Tensor, normalized_shape: object, weight: Tensor | None = None, eps: float | None = None) -> Tensor:  # noqa: ARG001
+        return _FusedNorm.apply(rows)
+
+    def _wide_product(left: Tensor, right: Tensor) -> Tensor:
+        return left.new_empty(len(left), right.shape[1], dtype=torch.float32)
+
     functional = torch.nn.functional
-    with patch.object(functional, "dropout", dropout), patch.object(functional, "scaled_dot_product_attention", attention):
+    with contextlib.ExitStack() as patches:
+        for owner, replacement in ((functional, dropout), (functional, rms_norm), (kernels, _wide_product)):
+            patches.enter_context(patch.object(owner, replacement.__name__, replacement))
+        patches.enter_context(patch.object(functional, "scaled_dot_product_attention", attention))
         yield
+
+
+class _FusedNorm(torch.autograd.Function):
+    """Keeps the rows, and for each a number in float32."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, rows.new_empty(rows.shape[:-1], dtype=torch.float32))
+        return torch.empty_like(rows)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Tensor:  # noqa: ARG004
+        return torch.empty_like(slope)
 
 
 def make_fake(model: PeftModel) -> None:
     """Puts fake CPU tensors in the place of meta ones. Shared ones stay shared, but the lm_head of a T5 v1.1 is its own."""
     made: dict[object, torch.nn.Parameter] = {}
     own_head = getattr(model.config, "is_gated_act", False)
-    kept = getattr(model.get_base_model(), "_keep_in_fp32_modules", None) or [] if model.dtype == torch.float16 else []
     for name, module in model.named_modules():
         for key, parameter in list(module._parameters.items()):
             if parameter is None:
                 continue
             identity = (id(parameter), own_head and name.endswith("lm_head"))
             if identity not in made:
-                in_float32 = parameter.requires_grad or name.rpartition(".")[2] in kept
-                dtype = torch.float32 if in_float32 else parameter.dtype
+                dtype = torch.float32 if parameter.requires_grad else parameter.dtype
                 made[identity] = torch.nn.Parameter(torch.empty(parameter.shape, dtype=dtype), parameter.requires_grad)
             module._parameters[key] = made[identity]
         for key, buffer in list(module._buffers.items()):

@@ -20,7 +20,13 @@ class Gpu:
     """By type of the weights; no entry where the card does not multiply that type."""
     mfu: float
     """Share of the dense rate that training is expected to reach."""
+    memory_gb_per_s: float
+    """What its kernels can read and write in its memory."""
     price_usd_per_hour: float | None = None
+    link: str = "PCIe"
+    """What the cards of one machine are joined by."""
+    link_gb_per_s: float = 10
+    """What a sum over them passes through it, each way."""
     kind: str = ""
     """Name of the catalogue's entry that the rates are from."""
     speed: float | None = None

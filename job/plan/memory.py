@@ -86,11 +86,11 @@ def loss_bytes(dimensions: ModelDimensions, precision: str, batch: Batch) -> flo
 
 
 def weights_bytes(dimensions: ModelDimensions, precision: str, quantization: str) -> float:
-    """The base model's. T5's `wo` stays in float32 beside fp16, and is quantised with the rest in NF4."""
+    """The base model's. T5's `wo` is quantised with the rest in NF4; int8 leaves it out, in float32 beside fp16."""
     width = WIDTH[precision]
     linear = {"none": width, "nf4": NF4_WIDTH, "int8": 1.01}[quantization]
     kept = linear
-    if quantization != "nf4":
+    if quantization == "int8":
         kept = 4 if precision == "fp16" else width
     others = dimensions.linears - dimensions.in_float32
     return others * linear + dimensions.in_float32 * kept + (dimensions.parameters - dimensions.linears) * width
@@ -99,7 +99,7 @@ def weights_bytes(dimensions: ModelDimensions, precision: str, quantization: str
 def activation_bytes(dimensions: ModelDimensions, plan: TrainingPlan, batch: Batch) -> float:
     """What a step keeps for its backward pass; for checkpointed blocks their input, and one of them while it is computed again."""
     b, decoder = WIDTH[plan.precision], dimensions.decoder
-    blocks = _block_bytes(dimensions, b, batch)
+    blocks = _block_bytes(dimensions, plan.precision, batch)
     inner = max(stack.inner for stack in dimensions.stacks)
     tokens = batch.rows * max(batch.source_length, batch.target_length)
     inputs = [b * dimensions.width * tokens] * plan.checkpointed_blocks
@@ -115,18 +115,19 @@ def activation_bytes(dimensions: ModelDimensions, plan: TrainingPlan, batch: Bat
     return sum(blocks[plan.checkpointed_blocks :]) + sum(inputs) + max(again, logits) + dequantised
 
 
-def _block_bytes(dimensions: ModelDimensions, b: int, batch: Batch) -> Sequence[float]:
+def _block_bytes(dimensions: ModelDimensions, precision: str, batch: Batch) -> Sequence[float]:
     """What each block keeps, the encoder's first."""
     rows, source, target, decoder = dimensions.caution * batch.rows, batch.source_length, batch.target_length, dimensions.decoder
-    d, di = decoder.width, decoder.attention
+    b, d, di = WIDTH[precision], decoder.width, decoder.attention
+    norm = b + 2 if precision == "fp16" and dimensions.in_float32 else b  # T5 adds its blocks up in float32
     if dimensions.encoder is None:
         length = source + target
-        token = 19 * d + 4.3 * b * di + 3.1 * b * decoder.inner + 0.2 * decoder.heads * length
+        token = (7 + 2 * norm) * d + 4.3 * b * di + 3.1 * b * decoder.inner + 0.2 * decoder.heads * length
         states = batch.rows * STATES * decoder.attention * decoder.state
         return [length * (rows * token + states)] * decoder.layers
     encoder = dimensions.encoder
-    reading = 2 * (b + 4) * encoder.width + 12 * encoder.width + 4 * b * encoder.attention + (3 * b + 1) * encoder.inner
+    reading = 2 * norm * encoder.width + 12 * encoder.width + 4 * b * encoder.attention + (3 * b + 1) * encoder.inner
     reading += b * encoder.heads * source
     crossing = 5 * d + 2 * b * di
-    writing = 3 * (b + 4) * d + 18 * d + 6 * b * di + (3 * b + 1) * decoder.inner + b * decoder.heads * (target + source)
+    writing = 3 * norm * d + 18 * d + 6 * b * di + (3 * b + 1) * decoder.inner + b * decoder.heads * (target + source)
     return [rows * source * reading] * encoder.layers + [rows * (target * writing + source * crossing)] * decoder.layers

@@ -7,7 +7,9 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 
 MODELS = Path(__file__).parent / "models.toml"
-T5_V1_1 = {"vocab_size": 32128, "d_kv": 64, "feed_forward_proj": "gated-gelu", "decoder_start_token_id": 0}
+T5_V1_1 = {
+    "vocab_size": 32128, "d_kv": 64, "feed_forward_proj": "gated-gelu", "decoder_start_token_id": 0, "tie_word_embeddings": False
+}  # fmt: skip
 
 
 def known_config(model_id: str) -> PreTrainedConfig | None:

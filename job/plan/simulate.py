@@ -10,8 +10,8 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from job.model.checkpointing import checkpoint_blocks
+from job.model.kernels import fuse_gelu, fuse_norms, narrow_wo
 from job.model.objective import chunked_cross_entropy, headless
-from job.model.patches import fuse_gelu
 from job.plan.dimensions import head_is_last, without_weights
 from job.plan.fake_tensors import FakeTensorMode, StorageTracker, cuda_kernels, make_fake
 from job.plan.memory import Batch
@@ -36,11 +36,15 @@ def simulate_training_step(
 ) -> SimulatedMemory:
     """The weights and the peak of a training step with AdamW in steady state, as CUDA's kernels or the CPU's would hold them.
 
-    adapt: puts the adapter on the model. Nothing is quantised; beside float16, T5's `wo` is float32, as in a run.
+    adapt: puts the adapter on the model. Nothing is quantised.
     """
     with torch.device("meta"):
         model = without_weights(config, dtype=dtype).requires_grad_(False)
         fuse_gelu(model)
+        if on_cuda:
+            fuse_norms(model)
+        if dtype == torch.float16:
+            narrow_wo(model)
         model = adapt(model)
     by_chunks = head_is_last(model)
     model.config.use_cache = False

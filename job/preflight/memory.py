@@ -11,8 +11,20 @@ from transformers import BatchEncoding, PreTrainedTokenizerBase
 from job.data.token_lengths import token_lengths
 from job.model.objective import Objective
 from job.model.packing import collator, padding_collator
+from job.system.gpu_errors import one_name_for_full_memory
 from job.system.hardware import free_memory
-from job.training.step import next_smaller_micro_batch
+from job.training.step import Rows, next_smaller_micro_batch
+
+SHORTEST = 16
+"""Tokens that rows are not cut below for a check that has no memory for more."""
+
+
+def shorter(rows: Rows) -> Rows | None:
+    """The ends of `rows`, where a causal model's answers are, half as long as the longest; None where that says too little."""
+    tokens = max(len(values) for row in rows for values in row.values()) // 2
+    if tokens < SHORTEST:
+        return None
+    return [{name: values[-tokens:] for name, values in row.items()} for row in rows]
 
 
 def find_micro_batch(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase, wanted: int, effective: int) -> int:
@@ -22,12 +34,11 @@ def find_micro_batch(model: PeftModel, rows: Dataset, tokenizer: PreTrainedToken
     """
     micro_batch = wanted
     while True:
-        try:
+        with contextlib.suppress(torch.OutOfMemoryError):
             check_largest_step(model, rows, tokenizer, micro_batch)
             return micro_batch
-        except torch.OutOfMemoryError:
-            free_memory()
-            micro_batch = next_smaller_micro_batch(micro_batch, effective)
+        free_memory()
+        micro_batch = next_smaller_micro_batch(micro_batch, effective)
 
 
 def check_largest_step(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase, micro_batch: int) -> None:
@@ -39,6 +50,7 @@ def check_largest_step(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTok
         run_largest_step(model, rows, tokenizer, micro_batch)
 
 
+@one_name_for_full_memory()
 def run_largest_step(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase, micro_batch: int) -> None:
     """One forward and backward pass with the longest input and the longest answer in every row; leaves no trace."""
     batch = BatchEncoding(collator(model, tokenizer)([longest_row(model, rows)] * micro_batch)).to(model.device)

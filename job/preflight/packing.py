@@ -1,10 +1,13 @@
 """Whether a model is trained on packed rows: where they are what padded rows are, and on a GPU where they are faster too."""
 
+import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,14 +18,18 @@ from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from job.data.token_lengths import token_lengths
 from job.errors import first_line
+from job.model.lora import HALF
 from job.model.objective import Objective
 from job.model.packed_attention import CannotPack, accept_packed
 from job.model.packing import Collator, PackingCollator, padding_collator
 from job.model.sharding import is_sharded
-from job.preflight.memory import preserved_state
-from job.preflight.precision import HALF, in_float32, loss_and_gradient
+from job.preflight.memory import SHORTEST, preserved_state, shorter
+from job.preflight.padding import without_padding
+from job.preflight.precision import in_float32, loss_and_gradient
+from job.system.gpu_errors import is_gpu_failure, one_name_for_full_memory
 from job.system.hardware import free_memory
 from job.training.order import Order
+from job.training.step import Rows
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +40,6 @@ HALF_TOLERANCES = 0.01, 0.1
 ROUNDING = 2
 LEAST = torch.finfo(torch.float32).tiny
 """What is divided by where a loss or a gradient is 0: equal ones are then no distance apart, others an endless one."""
-CPU_LOGITS_BYTES = 2**30
-"""Of the logits of all telling rows: a CPU that runs out of memory ends the job, instead of raising what could be caught."""
 TIMED_BATCHES, ROUNDS = 3, 4
 
 
@@ -56,79 +61,98 @@ def why_padded(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBa
     """Why `model` is to be trained on padded rows; None if packed ones are the same.
 
     They are if a few rows, the longest among them, have the loss and the gradient packed that the model, as it was loaded, has for
-    them padded: in float32, and in the type of its weights no further from that. Afterwards the model is as it was.
+    each of them alone, summed: in float32, and in the type of its weights no further from that. That padded rows are what they are
+    alone is `check_padding`'s to say. Afterwards the model is as it was.
     """
-    was_training, chosen = model.training, telling_rows(model, rows)
+    was_training, chosen = model.training, telling_rows(rows)
     model.eval()
     try:
-        for places in (chosen, [chosen[0], chosen[-1]]):
-            try:
-                return _why_padded(model, _ids(rows, places), tokenizer)
-            except torch.OutOfMemoryError:
-                free_memory()
-        in_half = _is_half(model) and not is_sharded(model)
-        return "a float32 comparison does not fit the memory" if in_half else "two rows do not fit the memory at once"
+        for tried, in_float32_too in _smaller_and_smaller(_ids(rows, chosen), not is_sharded(model)):
+            with contextlib.suppress(torch.OutOfMemoryError):
+                return _why_padded(model, tried, tokenizer, partial(_measure, model, in_float32_too))
+            free_memory()
+        log.warning("packing: two rows of %d tokens do not fit the memory beside the model", SHORTEST)
+        return "whether packed ones are the same could not be computed"
     finally:
         model.train(was_training)
 
 
-def telling_rows(model: PeftModel, rows: Dataset) -> list[int]:
-    """The places of the row with the longest input, the one with the longest answer, one of middling length and the shortest.
+def _smaller_and_smaller(rows: Rows, in_float32_too: bool) -> Iterator[tuple[Rows, bool]]:
+    """`rows`, then two of them, these shorter and shorter, each with whether to compute in float32 too; at last without."""
+    yield rows, in_float32_too
+    left: Rows | None = [rows[0], rows[-1]]
+    while left is not None:
+        rows = left
+        yield rows, in_float32_too
+        left = shorter(rows)
+    if in_float32_too:
+        yield rows, False
 
-    On a CPU the first and the last of these alone, where the logits of all, padded, would take more than CPU_LOGITS_BYTES.
-    """
+
+def telling_rows(rows: Dataset) -> list[int]:
+    """The places of the row with the longest input, the one with the longest answer, one of middling length and the shortest."""
     lengths = {name: token_lengths(rows, name) for name in ("input_ids", "labels")}
     order = np.argsort(rows["length"][:]).tolist()
     chosen = list(dict.fromkeys([*(int(found.argmax()) for found in lengths.values()), order[len(order) // 2], order[0]]))
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    logits_bytes = 4 * len(chosen) * int(lengths["labels"].max()) * vocabulary
-    if model.device.type == "cpu" and logits_bytes > CPU_LOGITS_BYTES:
-        chosen = list(dict.fromkeys([chosen[0], chosen[-1]]))
     return chosen if len(chosen) > 1 else chosen * 2
 
 
-def _why_padded(model: PeftModel, rows: Sequence[dict[str, list[int]]], tokenizer: PreTrainedTokenizerBase) -> str | None:
-    expected = _measure(model, padding_collator(model, tokenizer)(rows).to(model.device))
+def _why_padded(
+    model: PeftModel, rows: Rows, tokenizer: PreTrainedTokenizerBase, measure: Callable[[list[BatchEncoding]], list[Measured]]
+) -> str | None:
+    collate = padding_collator(model, tokenizer)
+    is_int8 = getattr(model.get_base_model(), "is_loaded_in_8bit", False)  # rounds a row by what else is in its batch
+    expected = measure([collate(rows)] if is_int8 else [without_padding(collate, row) for row in rows])
     try:
         undo = accept_packed(model.get_base_model())
         try:
-            found = _measure(model, BatchEncoding(PackingCollator(model)(rows)).to(model.device))
+            found = measure([PackingCollator(model)(rows)])
         finally:
             undo()
     except CannotPack as error:
         return str(error)
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:
+        if is_gpu_failure(error):
+            raise
         notes = getattr(error, "__notes__", None)
         return notes[0] if notes else f"it takes no packed rows ({type(error).__name__}: {first_line(error)})"
     return next(filter(None, (_difference(*sides, expected[0]) for sides in zip(found, expected, strict=True))), None)
 
 
-def _difference(packed: Measured, padded: Measured, exact: Measured) -> str | None:
-    """What packed rows differ in from `exact` by more than rounding, which padded ones show."""
+def _difference(packed: Measured, others: Measured, exact: Measured) -> str | None:
+    """What packed rows differ in from `exact` by more than rounding, which rows that are not packed show."""
     off, turned = packed.distance(exact)
     loss_allowed, allowed = (
-        tolerance + ROUNDING * rounded for tolerance, rounded in zip(packed.tolerances, padded.distance(exact), strict=True)
+        tolerance + ROUNDING * rounded for tolerance, rounded in zip(packed.tolerances, others.distance(exact), strict=True)
     )
     if off <= loss_allowed and turned <= allowed:  # not so for NaN
         return None
     return (
-        f"packed rows are not what padded rows are (loss {packed.loss:.5g} instead of {padded.loss:.5g}, gradient off by "
+        f"packed rows are not what padded rows are (loss {packed.loss:.5g} instead of {others.loss:.5g}, gradient off by "
         f"{turned:.2g} where {allowed:.1g} is allowed)"
     )
 
 
-def _measure(model: PeftModel, batch: BatchEncoding) -> list[Measured]:
-    """What `batch` gives in float32, unless the model is sharded, and in the type of the model's weights if that is narrower."""
-    half, sharded = _is_half(model), is_sharded(model)
-    measured = []
-    if not sharded:
-        with in_float32(model):
-            measured.append(Measured(*loss_and_gradient(model, batch)[:2], TOLERANCES))
-    if half or sharded:
-        measured.append(Measured(*loss_and_gradient(model, batch)[:2], HALF_TOLERANCES if half else TOLERANCES))
+def _measure(model: PeftModel, in_float32_too: bool, batches: list[BatchEncoding]) -> list[Measured]:
+    """What `batches` give together in float32, if that is wanted, and in the type of the model's weights if that is narrower."""
+    half, measured, objective = _is_half(model), [], Objective(model)
+    if in_float32_too:
+        with in_float32(model) as widened:
+            measured.append(Measured(*_total(model, batches, objective, widened), TOLERANCES))
+    if half or not in_float32_too:
+        measured.append(Measured(*_total(model, batches, objective), HALF_TOLERANCES if half else TOLERANCES))
     return measured
+
+
+def _total(model: PeftModel, batches: list[BatchEncoding], *computing: Any) -> tuple[float, Tensor]:
+    """The mean loss a label of all `batches`, and its gradient."""
+    labels = sum(len(batch["labelled"]) for batch in batches)
+    loss, gradient = 0.0, torch.zeros(())
+    for batch in batches:
+        share = len(batch["labelled"]) / labels
+        part, slope, _ = loss_and_gradient(model, batch.to(model.device), *computing)
+        loss, gradient = loss + share * part, gradient + share * slope
+    return loss, gradient
 
 
 def _is_half(model: PeftModel) -> bool:
@@ -141,9 +165,9 @@ def packing_is_faster(model: PeftModel, rows: Dataset, tokenizer: PreTrainedToke
     starts = [len(order) * part // TIMED_BATCHES for part in range(TIMED_BATCHES)]
     batches = [_ids(rows, order[start : start + micro_batch]) for start in starts]
     collators: dict[str, Collator] = {"padded": padding_collator(model, tokenizer), "packed": PackingCollator(model)}
-    objective = Objective(model)
     seconds: dict[str, list[float]] = {name: [] for name in collators}
     try:
+        objective = Objective(model)
         with preserved_state(model):
             for _ in range(ROUNDS):
                 for name, collate in collators.items():
@@ -160,6 +184,7 @@ def _ids(rows: Dataset, places: Sequence[int]) -> list[dict[str, list[int]]]:
     return [{name: row[name] for name in ("input_ids", "labels")} for row in map(rows.__getitem__, map(int, places))]
 
 
+@one_name_for_full_memory()
 def _time(model: PeftModel, objective: Objective, batches: list[BatchEncoding]) -> float:
     _wait(model.device)
     started = time.perf_counter()

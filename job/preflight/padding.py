@@ -1,5 +1,7 @@
 """Whether a row's loss is the same beside longer ones as alone: else no number of a run would mean anything."""
 
+import logging
+
 import numpy as np
 import torch
 from datasets import Dataset
@@ -8,10 +10,15 @@ from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from job.data.token_lengths import token_lengths
 from job.errors import SettingsError
-from job.model.loss import row_losses
-from job.model.packing import model_inputs, padding_collator
+from job.model.objective import Objective
+from job.model.packing import Collator, padding_collator
+from job.preflight.memory import shorter
 from job.preflight.precision import in_float32
+from job.system.gpu_errors import one_name_for_full_memory
 from job.system.hardware import free_memory
+from job.training.step import Rows
+
+log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-3
 """Relative where the loss is above 1, in float32; as much as the proof allows at the end."""
@@ -23,18 +30,13 @@ def check_padding(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenize
     Three rows are tried together, then each alone: that with the shortest input, which is padded wherever inputs differ in length,
     that with the longest input and that with the longest answer, beside which the other answers are padded.
     """
-    tried = [rows[place] for place in unlike_rows(rows)]
-    collate = padding_collator(model, tokenizer)
-    was_training = model.training
-    model.eval()
-    try:
-        with in_float32(model), torch.inference_mode():
-            together = _losses(model, collate(tried))
-            alone = [loss for row in tried for loss in _losses(model, _without_padding(collate([row]), row))]
-    except torch.OutOfMemoryError:
-        return free_memory()
-    finally:
-        model.train(was_training)
+    tried: Rows = [{name: rows[place][name] for name in ("input_ids", "labels")} for place in unlike_rows(rows)]
+    while (measured := _measure(model, tried, padding_collator(model, tokenizer))) is None:
+        free_memory()
+        if (cut := shorter(tried)) is None:
+            return log.warning("padding: rows do not fit the memory in float32; it is not checked")
+        tried = cut
+    together, alone = measured
     for beside, expected in zip(together, alone, strict=True):
         if abs(beside - expected) > TOLERANCE * max(1.0, expected):
             raise SettingsError(
@@ -42,6 +44,24 @@ def check_padding(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenize
                 f"ones ({beside:.5g}) than alone ({expected:.5g}), so that its answers would depend on their batch. "
                 "Choose another model."
             )
+
+
+def _measure(model: PeftModel, rows: Rows, collate: Collator) -> tuple[list[float], list[float]] | None:
+    """The rows' losses together and each alone; None where that does not fit the memory."""
+    was_training = model.training
+    model.eval()
+    try:
+        objective = Objective(model)
+        with in_float32(model), torch.inference_mode(), one_name_for_full_memory():
+            together, *alone = (
+                objective.of_rows(model, batch.to(model.device)).tolist()
+                for batch in (collate(rows), *(without_padding(collate, row) for row in rows))
+            )
+            return together, [loss for (loss,) in alone]
+    except torch.OutOfMemoryError:
+        return None
+    finally:
+        model.train(was_training)
 
 
 def unlike_rows(rows: Dataset) -> list[int]:
@@ -55,13 +75,10 @@ def unlike_rows(rows: Dataset) -> list[int]:
     return [shortest, *longest, *sorted(others[:-1], key=answers.__getitem__)[-1:]]
 
 
-def _losses(model: PeftModel, batch: BatchEncoding) -> list[float]:
-    batch = batch.to(model.device)
-    logits = model(**model_inputs(batch)).logits
-    return row_losses(logits, batch["labels"], shift=not model.config.is_encoder_decoder).tolist()
-
-
-def _without_padding(batch: BatchEncoding, row: dict) -> BatchEncoding:
+def without_padding(collate: Collator, row: dict[str, list[int]]) -> BatchEncoding:
+    """A padded batch of `row` alone, cut to its length."""
+    batch = collate([row])
     ends = {"input_ids": len(row["input_ids"]), "labels": len(row["labels"])}
     ends |= {"attention_mask": ends["input_ids"], "decoder_input_ids": ends["labels"]}
-    return BatchEncoding({name: tensor[:, : ends[name]] for name, tensor in batch.items()})
+    cut = {name: batch[name][:, :end] for name, end in ends.items() if name in batch}
+    return BatchEncoding(cut | {"labelled": batch["labelled"]})  # in the one row places stay what they are

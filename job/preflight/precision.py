@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,9 +14,14 @@ from torch.overrides import TorchFunctionMode
 from transformers import BatchEncoding
 
 from job.errors import Diverged
-from job.model.loss import count_labels, summed_cross_entropy
-from job.model.packing import model_inputs
+from job.model.checkpointing import recomputing_in_evaluation
+from job.model.lora import HALF
+from job.model.objective import Objective
+from job.model.packing import labelled_places
+from job.preflight.memory import SHORTEST
+from job.system.gpu_errors import one_name_for_full_memory
 from job.system.hardware import free_memory
+from job.system.quick_bitsandbytes import bitsandbytes
 
 log = logging.getLogger(__name__)
 
@@ -23,28 +29,27 @@ LOSS_TOLERANCE, LEAST_COSINE = 0.05, 0.9
 """What rounding to half precision stays well within, for a sound model; an overflow is off by its whole size."""
 LARGEST_SCALE = 2.0**16
 """Of the loss, as the loss scaler begins; small gradients would vanish in float16 without."""
-HALF = (torch.float16, torch.bfloat16)
 MATMULS = (torch.matmul, Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__)
+
+LossAndGradient = tuple[float, Tensor, str | None]
 
 
 def check_precision(model: PeftModel, batch: BatchEncoding) -> None:
     """Raises Diverged if loss or gradient of `batch` are not what they are in float32, naming the layer that overflows first.
 
-    batch: `input_ids`, `attention_mask` and `labels` of one row or more, (rows, length). The same weights are used in float32,
-    a layer at a time, so that no second model is in memory but for fused experts, which are widened as a whole; where that does
-    not fit nothing is compared. Quantised layers stay quantised and compute in float32.
+    batch: of a padding collator. The same weights are used in float32, a layer at a time, so that no second model is in memory but
+    for fused experts, which are widened as a whole. Rows that do not fit beside that are cut. Quantised layers stay quantised and
+    compute in float32.
     """
-    was_training = model.training
-    model.eval()  # no dropout: both sides see the same
-    try:
-        loss, gradient, overflowing = loss_and_gradient(model, batch)
-        with in_float32(model):
-            expected_loss, expected, _ = loss_and_gradient(model, batch)
-    except torch.OutOfMemoryError:
-        log.warning("precision: a float32 comparison of the longest row does not fit the memory; %s is not checked", model.dtype)
-        return free_memory()
-    finally:
-        model.train(was_training)
+    while (measured := _in_both(model, batch)) is None:
+        free_memory()
+        length = max(tensor.shape[1] for tensor in batch.values() if tensor.dim() > 1)
+        if length <= SHORTEST:
+            return log.warning("precision: a float32 comparison does not fit the memory; %s is not checked", model.dtype)
+        cut = {name: tensor[:, -(length // 2) :] for name, tensor in batch.items() if tensor.dim() > 1}
+        places = labelled_places(cut["labels"], shift=not model.config.is_encoder_decoder)
+        batch = BatchEncoding(cut | {"labelled": places})
+    (loss, gradient, overflowing), (expected_loss, expected, _) = measured
     cosine = F.cosine_similarity(gradient, expected, dim=0).item()
     if not overflowing and abs(loss - expected_loss) <= LOSS_TOLERANCE * expected_loss and cosine >= LEAST_COSINE:
         return  # transformers clamps what overflows in a T5, to a finite but wrong value: so an overflow alone is too much
@@ -55,16 +60,37 @@ def check_precision(model: PeftModel, batch: BatchEncoding) -> None:
     )
 
 
-def loss_and_gradient(model: PeftModel, batch: BatchEncoding) -> tuple[float, Tensor, str | None]:
-    """Loss, gradient of the adapter as one vector, and the first module that put out something that is not finite."""
-    labels, shift = batch["labels"], not model.config.is_encoder_decoder
+def _in_both(model: PeftModel, batch: BatchEncoding) -> tuple[LossAndGradient, LossAndGradient] | None:
+    """What `batch` gives in the type of the weights and in float32; None where that does not fit the memory."""
+    was_training = model.training
+    model.eval()  # no dropout: both sides see the same
+    try:
+        objective = Objective(model)
+        found = loss_and_gradient(model, batch, objective)
+        with in_float32(model) as widened:
+            return found, loss_and_gradient(model, batch, objective, widened)
+    except torch.OutOfMemoryError:
+        return None
+    finally:
+        model.train(was_training)
+
+
+@one_name_for_full_memory()
+def loss_and_gradient(
+    model: PeftModel, batch: BatchEncoding, objective: Objective, within: Callable[[], Any] = contextlib.nullcontext
+) -> LossAndGradient:
+    """Loss, gradient of the adapter as one vector, and the first module that put out something that is not finite.
+
+    within: the mode that this is called in, for blocks that are recomputed.
+    Takes no more memory than a training step, which recomputes the same blocks and has no more logits at once.
+    """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    with _first_overflow(model) as overflowing:
-        loss = summed_cross_entropy(model(**model_inputs(batch)).logits, labels, shift) / count_labels(labels, shift)
+    with _first_overflow(model) as overflowing, recomputing_in_evaluation(model, within):
+        loss = objective(model, batch) / max(1, len(batch["labelled"]))
     scale, gradient = LARGEST_SCALE, torch.full((1,), float("nan"))
     while scale >= 1:
-        gradients = torch.autograd.grad(loss * scale, trained, retain_graph=scale > 1, allow_unused=True)
-        gradient = torch.cat([part.flatten().float() for part in gradients if part is not None]) / scale
+        gradients = torch.autograd.grad(loss * scale, trained, retain_graph=scale > 1, materialize_grads=True)
+        gradient = torch.cat([part.flatten().float() for part in gradients]) / scale
         if torch.isfinite(gradient).all():
             break
         scale /= 16
@@ -78,7 +104,12 @@ def _first_overflow(model: nn.Module) -> Iterator[list[str]]:
 
     def watch(name: str) -> Callable:
         def look(_module: nn.Module, _inputs: tuple, output: object) -> None:
-            if not found and isinstance(output, Tensor) and output.is_floating_point() and not torch.isfinite(output).all():
+            if (
+                not found
+                and isinstance(output, Tensor)
+                and output.is_floating_point()
+                and not torch.isfinite(output.detach()).all()
+            ):
                 found.append(name.removeprefix("base_model.model."))
 
         return look
@@ -92,8 +123,8 @@ def _first_overflow(model: nn.Module) -> Iterator[list[str]]:
 
 
 @contextlib.contextmanager
-def in_float32(model: nn.Module) -> Iterator[None]:
-    """While this holds, `model` computes in float32 with the weights that it has.
+def in_float32(model: nn.Module) -> Iterator[Callable[[], TorchFunctionMode]]:
+    """While this holds, `model` computes in float32 with the weights that it has; gives the mode that does, for recomputing.
 
     Linear layers widen theirs for a moment only; all other weights, fused experts among them, are widened until the end. Raises
     torch.OutOfMemoryError.
@@ -104,22 +135,43 @@ def in_float32(model: nn.Module) -> Iterator[None]:
     quantised: dict[Any, Any] = {
         module: module.compute_dtype for module in model.modules() if getattr(module, "compute_dtype", None) is not None
     }
+    products = torch.get_float32_matmul_precision()
     try:
         for parameter in small:
             parameter.data = parameter.data.float()
         for module in quantised:
             module.compute_dtype = torch.float32
-        with _WidenProducts():
-            yield
+        torch.set_float32_matmul_precision("highest")
+        with _int8_as_ever(model), _WidenProducts():
+            yield _WidenProducts
     finally:
+        torch.set_float32_matmul_precision(products)
         for parameter, data in small.items():
             parameter.data = data
         for module, dtype in quantised.items():
             module.compute_dtype = dtype
 
 
+@contextlib.contextmanager
+def _int8_as_ever(model: nn.Module) -> Iterator[None]:
+    """While this holds, int8 layers compute without `_WidenProducts`: they round from float16, by a cast of their own."""
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, bitsandbytes.nn.Linear8bitLt)]
+
+    def apart(forward: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+        with torch._C.DisableTorchFunction():
+            return forward(rows)
+
+    for layer in layers:
+        layer.forward = partial(apart, layer.forward)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
+
+
 class _WidenProducts(TorchFunctionMode):
-    """Linear layers with half precision weights are computed by `_WideLinear`, and nothing is cast down to the type of these.
+    """Linear layers with half precision weights are computed by `_WideProduct`, and nothing is cast down to the type of these.
 
     A head that is tied to the embedding is one of them: what is looked up in it is widened.
     """
@@ -130,21 +182,26 @@ class _WidenProducts(TorchFunctionMode):
         if function is F.embedding and args[1].dtype in HALF:
             return function(*args, **(kwargs or {})).float()
         if function is F.linear and args[1].dtype in HALF and not args[1].requires_grad:
-            return _WideLinear.apply(*args, *(kwargs or {}).values())
+            return _wide_linear(*args, **(kwargs or {}))
         if function is torch.Tensor.to and len(args) == 2 and args[1] in HALF and args[0].dtype == torch.float32:
             return args[0]  # T5 casts to the type of `wo`'s weights
         return function(*args, **(kwargs or {}))
 
 
-class _WideLinear(torch.autograd.Function):
-    """`input @ weight.T + bias` in float32; what is kept for the backward pass is the narrow weight, frozen."""
+def _wide_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:  # noqa: A002  F.linear's own name
+    found = _WideProduct.apply(input, weight)
+    return found if bias is None else found + bias.float()
+
+
+class _WideProduct(torch.autograd.Function):
+    """`rows @ weight.T` in float32; what is kept for the backward pass is the narrow weight, frozen."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(weight)
-        return F.linear(rows.float(), weight.float(), None if bias is None else bias.float())
+        return F.linear(rows.float(), weight.float())
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (weight,) = ctx.saved_tensors
-        return gradient @ weight.float(), None, None
+        return gradient @ weight.float(), None

@@ -6,20 +6,23 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict
+from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from job.errors import Diverged, VerificationFailed
 from job.system.durable import replace_folder_durably, write_json
+from job.system.seal import GONE, seal
 
-WEIGHTS = "adapter_model.safetensors"
+WEIGHTS, CARD = "adapter_model.safetensors", "README.md"
 
 
 def save_adapter(
     model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path, base_model: str, files: Mapping[str, dict],
     rows: BatchEncoding | None,
 ) -> None:  # fmt: skip
-    """Writes `folder` beside its place, checks it as it is on the disk, and moves it there.
+    """Writes `folder` beside its place, checks it as it is on the disk, seals it and moves it there.
 
     base_model: what the adapter calls its base. files: further files of JSON, by name. rows: a few rows as the model takes them,
     for which the adapter on the disk must compute what the trained one does; None where one process alone cannot compute.
@@ -36,13 +39,27 @@ def save_adapter(
     _check_weights(model, partial)
     if rows is not None:
         _check_answers(model, partial, rows)
+    seal(partial)
     replace_folder_durably(partial, folder)
+
+
+def weights_damage(folder: Path) -> list[str]:
+    """What is wrong with an adapter as far as its weights tell. Raises OSError where they cannot be read."""
+    try:
+        return [] if _is_finite(load_file(folder / WEIGHTS)) else [f"{WEIGHTS} is empty or holds NaN"]
+    except (*GONE, ValueError, SafetensorError):
+        return [f"{WEIGHTS} is damaged or missing"]
+
+
+def _is_finite(weights: dict[str, Tensor]) -> bool:
+    """Whether there are weights, and all of them are finite."""
+    return bool(weights) and all(torch.isfinite(tensor).all() for tensor in weights.values())
 
 
 def _check_weights(model: PeftModel, folder: Path) -> None:
     """Raises Diverged or VerificationFailed unless the weights in `folder` are finite and bit for bit those of `model`."""
     weights, trained = load_file(folder / WEIGHTS), get_peft_model_state_dict(model, save_embedding_layers=False)
-    if not weights or not all(torch.isfinite(tensor).all() for tensor in weights.values()):
+    if not _is_finite(weights):
         raise Diverged(f"{folder}: the saved adapter is empty or holds NaN. Lower LEARNING_RATE and train again.")
     if weights.keys() != trained.keys() or not all(torch.equal(weights[name], trained[name].cpu()) for name in weights):
         raise VerificationFailed(f"{folder}: what was written is not what was trained. Check the disk and run the job again.")

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from job.errors import one_line
+
 
 class Score(Protocol):
     """One metric's means, and the difference adapter - base with its 95 % interval."""
@@ -64,7 +66,7 @@ Prompt template: {template}
 ## Limits
 
 Measured on rows like those it was trained on; other inputs may do worse than the base model. The base model's limits and
-licence hold for the adapter too.
+licence{licence} hold for the adapter too.
 
 ## Settings
 
@@ -80,21 +82,22 @@ def write_card(path: Path, facts: Mapping[str, Any], scores: Sequence[Score], se
     """Writes the card to `path`.
 
     facts: title, base, data, train_rows, verdict, seq2seq, template, tokenizer (what was added to it), keeps_special_tokens,
-    begins_with_language, proof, versions;
+    begins_with_language, proof, versions, licence (the base's; None where it is not known);
     for an adapter that was trained on chats `chat`, one that waits for an answer, and its `tools`.
     settings: variables that differ from their default.
     """
-    seq2seq, base = facts["seq2seq"], str(facts["base"])
+    seq2seq, base = facts["seq2seq"], one_line(str(facts["base"]))
     filled = dict(facts) | {
         "base_link": f"[{base}](https://huggingface.co/{base})" if _is_on_hub(base) else f"`{base}`",
         "metadata": _metadata(facts, scores).to_yaml(),
         "scores": "\n".join(_row(score) for score in scores),
+        "licence": f" ({facts['licence']})" if facts["licence"] else "",
         "auto_class": "AutoPeftModelForSeq2SeqLM" if seq2seq else "AutoPeftModelForCausalLM",
         "answer": "answer[2:]" if facts["begins_with_language"] else "answer",
         "skip_special_tokens": not facts["keeps_special_tokens"],
         "inputs": _inputs(facts),
         "tokenizer": "\n" + str(facts["tokenizer"]) + "\n" if facts["tokenizer"] else "",
-        "template": "the chat template of the base model" if facts.get("chat") else f"`{facts['template']}`",
+        "template": "the chat template of the base model" if facts.get("chat") else f"`{one_line(str(facts['template']))}`",
         "settings": _bullets(settings) or "All defaults.",
         "versions": _bullets(facts["versions"]),
     }
@@ -140,4 +143,4 @@ def _is_on_hub(base: str) -> bool:
 
 
 def _bullets(pairs: Mapping[str, str]) -> str:
-    return "\n".join(f"- `{name}`: {value}" for name, value in pairs.items())
+    return "\n".join(f"- `{name}`: {one_line(value)}" for name, value in pairs.items())

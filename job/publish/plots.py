@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 INK, FIRST, SECOND = "#010203", "#010204", "#010205"
 VARIABLES = {INK: "var(--ink)", FIRST: "var(--first)", SECOND: "var(--second)"}
@@ -65,6 +66,56 @@ def differences(scores: Sequence[tuple[str, float, float, float]], label: str) -
         axes.set_ylim(-0.6, len(scores) - 0.4)
 
     return _svg(draw, (SIZE[0], 0.9 + 0.32 * len(scores)))
+
+
+def best_so_far(points: Points, given_up: Points, label: str, more_is_better: bool) -> str:
+    """A dot a trial, (number, value), a cross where it was given up, and the line of the best up to each."""
+
+    def draw(axes: Axes) -> None:
+        numbers, values = zip(*points, strict=True)
+        best = np.maximum.accumulate(values) if more_is_better else np.minimum.accumulate(values)
+        axes.step(numbers, best, where="post", color=SECOND, label="best so far")
+        axes.plot(numbers, values, "o", color=FIRST, markersize=4, label="to the end")
+        if given_up:
+            axes.plot(*zip(*given_up, strict=True), "x", color=INK, markersize=4, label="given up")
+        shown = [value for _, value in (*points, *given_up)]
+        if min(shown) > 0 and max(shown) >= 10 * min(shown):
+            axes.set_yscale("log")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("trial")
+        axes.set_ylabel(label)
+        axes.legend()
+
+    return _svg(draw)
+
+
+def bars(shares: Mapping[str, float], label: str) -> str:
+    """A bar a name, the largest on top."""
+
+    def draw(axes: Axes) -> None:
+        names = sorted(shares, key=lambda name: shares[name])
+        axes.barh(names, [shares[name] for name in names], color=FIRST)
+        axes.set_xlabel(label)
+
+    return _svg(draw, (SIZE[0], 0.9 + 0.32 * len(shares)))
+
+
+def power_law(rows: Sequence[int], losses: Sequence[float], exponent: float) -> str:
+    """Losses at numbers of rows, and the law of this exponent through them to twice the rows; both axes by the logarithm."""
+
+    def draw(axes: Axes) -> None:
+        x = np.geomspace(rows[0], 2 * rows[-1], 50)
+        scale = np.exp(np.mean(np.log(losses) + exponent * np.log(rows)))
+        axes.plot(rows, losses, "o", color=FIRST, markersize=4)
+        axes.plot(x, scale * x**-exponent, color=SECOND, linestyle="--")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel("training rows")
+        axes.set_ylabel("loss")
+        axes.set_xticks([*rows, 2 * rows[-1]], [f"{count:,}" for count in (*rows, 2 * rows[-1])])
+        axes.minorticks_off()
+
+    return _svg(draw)
 
 
 def _svg(draw: Callable[[Axes], None], size: tuple[float, float] = SIZE) -> str:

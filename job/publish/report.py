@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from job.system.durable import write_text
 
@@ -28,16 +28,18 @@ def render(template: str, facts: Mapping[str, object]) -> str:
 
 def marked(output: str, truth: str) -> Markup:
     """`output`, escaped, with <ins> around words that `truth` lacks and <del> around those of it that are missing."""
+    shape = {"same": "{}", "del": "<del>{}</del>", "ins": "<ins>{}</ins>"}
+    return Markup("").join(Markup(shape[kind]).format(text) for kind, text in differences(output, truth))
+
+
+def differences(output: str, truth: str) -> list[tuple[str, str]]:
+    """`output` in pieces: "same", "ins" for words that `truth` lacks, and "del" for those of it that are missing."""
     wanted, found = (re.findall(r"\s+|\w+|[^\w\s]", text) for text in (truth, output))
-    pieces: list[str] = []
+    pieces: list[tuple[str, str]] = []
     for kind, i, j, k, m in difflib.SequenceMatcher(None, wanted, found, autojunk=False).get_opcodes():
         missing, there = ("".join(words) for words in (wanted[i:j], found[k:m]))
-        if kind == "equal":
-            pieces.append(escape(there))
-            continue
-        pieces += [Markup("<del>{}</del>").format(missing)] if missing else []
-        pieces += [Markup("<ins>{}</ins>").format(there)] if there else []
-    return Markup("").join(pieces)
+        pieces += [("same", there)] if kind == "equal" else [("del", missing), ("ins", there)]
+    return [piece for piece in pieces if piece[1]]
 
 
 def shell_command(variables: Mapping[str, str], command: str = "python entrypoint.py run") -> str:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -9,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from job.errors import VerificationFailed
+from job.errors import OutOfMemory, VerificationFailed
+from job.system.children import die_with_parent
+from job.system.out_of_memory import tells_of_out_of_memory
 
 SCRIPT = Path(__file__).with_name("reload.py")
 TOLERANCE = {"fp32": 1e-3, "fp16": 0.02, "bf16": 0.05}
@@ -17,9 +20,6 @@ TOLERANCE = {"fp32": 1e-3, "fp16": 0.02, "bf16": 0.05}
 above 1, where only the order of additions differs."""
 QUANTISED_TOLERANCE = 0.5
 """The same of a base that is quantised."""
-NO_ROOM = ("OutOfMemoryError", "MemoryError", "not enough memory")
-KILLED = -9
-"""Exit code of a process that the machine ended because it ran out of memory."""
 SHOWN = 60
 """Letters of an answer that a message shows."""
 APART = 0.01
@@ -137,22 +137,42 @@ def _is_nearer_to(base: Sequence[float] | None, found: Sequence[float], adapter:
 
 def run_script(task: str) -> subprocess.CompletedProcess[str]:
     """Runs `reload` as anybody could. The task goes through a pipe: it may hold a token."""
-    return subprocess.run([sys.executable, str(SCRIPT)], input=task, capture_output=True, text=True, check=False)
+    command = [sys.executable, str(SCRIPT)]
+    return subprocess.run(command, input=task, capture_output=True, text=True, check=False, preexec_fn=die_with_parent)
 
 
 def answer_in_fresh_process(task: dict) -> Answers | None:
     """What `reload.answer` finds in a process of its own; None where the memory has no room for that.
 
-    Raises VerificationFailed, with its last line, if it fails.
+    Raises VerificationFailed, with what it said last, if it fails.
     """
     ended = run_script(json.dumps(task))
     if ended.returncode == 0:
         found = json.loads(ended.stdout.splitlines()[-1])
         return Answers(found["outputs"], found["losses"], gaps=found.get("gaps"))
-    reason = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
-    if ended.returncode == KILLED or any(sign in reason for sign in NO_ROOM):
+    message = _last_error(ended.stderr) or f"exit code {ended.returncode}"
+    if tells_of_out_of_memory(message):
         return None
+    what = task["adapter"] or task["model"]
+    if ended.returncode < 0:
+        raise _killed(what, signal.Signals(-ended.returncode))
     raise VerificationFailed(
-        f"{task['adapter'] or task['model']}: a fresh process with peft and transformers alone cannot use it: {reason}. "
-        "Report it, with the log."
+        f"{what}: a fresh process with peft and transformers alone cannot use it: {message.splitlines()[0]}. Report it, with "
+        "the log."
     )
+
+
+def _last_error(stderr: str) -> str:
+    """The message, of as many lines as it has, of the last traceback; the last line where there is none."""
+    _, traceback, rest = stderr.strip().rpartition("Traceback (most recent call last):\n")
+    lines = rest.splitlines()
+    return "\n".join(line for line in lines if not line.startswith(" ")) if traceback else "".join(lines[-1:])
+
+
+def _killed(what: str, by: signal.Signals) -> OutOfMemory | VerificationFailed:
+    """What it means that the fresh process was ended by a signal: nothing was proven."""
+    died = f"{what}: the fresh process that loads it once more was ended by {by.name}"
+    again = "run the same command again: only this is left to do."
+    if by == signal.SIGKILL:
+        return OutOfMemory(f"{died}, as a machine does that runs out of memory. Free some and {again}")
+    return VerificationFailed(f"{died}. Find out what sent it and {again}")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from job.errors import DiskFull
 
-NEARLY_FULL_BYTES = 2**20
+NOT_SUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
+"""What file systems answer that keep a folder's list of files by themselves (CIFS, some of FUSE)."""
 
 
 def write_json(path: Path, content: object) -> None:
@@ -29,19 +30,40 @@ def replace_durably(partial: Path, path: Path) -> None:
 
 
 def replace_folder_durably(partial: Path, folder: Path) -> None:
-    """The same with a folder of files, whose modes become those that others of this person have."""
-    for path in partial.iterdir():
-        make_readable(path)
-        flush_to_disk(path)
+    """The same with a folder, whose files are on the disk: `job.system.seal` puts them there."""
     shutil.rmtree(folder, ignore_errors=True)
     replace_durably(partial, folder)
 
 
+def delete_folder(folder: Path) -> None:
+    """Deletes `folder`. Raises OSError that names it: the one of `shutil.rmtree` names a file without its folder."""
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error
+
+
+def copy_files(folder: Path, target: Path) -> None:
+    """Puts the files of `folder` into `target`, whatever is there; their contents alone, as a mounted bucket takes nothing else."""
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        copy = target / path.relative_to(folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+
+
 def flush_to_disk(path: Path) -> None:
     """Returns when the content of `path`, a file or a folder's list of files, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        if path.is_dir():  # not ours to list: above OUTPUT_DIR
+            return
+        raise
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NOT_SUPPORTED or not path.is_dir():
+            raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         os.close(descriptor)
 
@@ -51,19 +73,6 @@ def make_readable(path: Path) -> None:
     mask = os.umask(0)
     os.umask(mask)
     path.chmod(0o666 & ~mask)
-
-
-def is_disk_full(error: BaseException, folder: Path) -> bool:
-    """Whether `error`, raised while something was written to `folder`, means that no space is left there.
-
-    torch and safetensors wrap the system's error into their own.
-    """
-    seen: BaseException | None = error
-    while seen is not None:
-        if getattr(seen, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(seen):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return isinstance(error, OSError | RuntimeError) and shutil.disk_usage(folder).free < NEARLY_FULL_BYTES
 
 
 def check_space(folder: Path, needed_bytes: float, what: str) -> None:
@@ -78,5 +87,8 @@ def check_space(folder: Path, needed_bytes: float, what: str) -> None:
 
 def _partial(path: Path, text: str) -> Path:
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
+    try:
+        partial.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(partial)) from error
     return partial

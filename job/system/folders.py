@@ -3,22 +3,33 @@
 import errno
 import os
 import stat
+import tempfile
 from pathlib import Path
 
-from job.errors import DiskFull, OutputError
+from job.errors import OutputError
+from job.system.durable import flush_to_disk
+from job.system.file_system import MEANINGS, NO_ROOM, file_system_error
 
 
 def ensure_writable(folder: Path, variable: str) -> None:
     """Makes `folder`, which `variable` names, if need be. Raises OutputError or DiskFull if nothing can be written there."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".write-test-{os.getpid()}"
-        probe.write_text("x")
-        probe.unlink()
+        make_folder(folder)
+        with tempfile.TemporaryFile(dir=folder) as probe:  # which has no name, and so cannot stay
+            probe.write(b"x")
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise DiskFull(f"{variable}: no space left at {folder}. Free some.") from None
+        error.filename = str(folder)
+        if error.errno in (*MEANINGS, *NO_ROOM) and (refused := file_system_error(error, {variable: folder})):
+            raise refused from None
         raise OutputError(f"{variable}: {folder} cannot be written by uid {os.getuid()}: {_remedy(folder, error)}") from None
+
+
+def make_folder(folder: Path) -> None:
+    """Makes `folder`, and those that it lies in, where they are not there, so that a power cut does not take them away again."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        flush_to_disk(folder.parent)
 
 
 def share_with_group(folder: Path) -> None:
@@ -29,8 +40,6 @@ def share_with_group(folder: Path) -> None:
 
 def _remedy(folder: Path, error: OSError) -> str:
     """What happened to `folder`, and the command that fixes it."""
-    if error.errno == errno.EROFS:
-        return "it is on a read-only file system. Mount it writable, or choose another folder."
     if error.errno not in (errno.EACCES, errno.EPERM):
         return f"{error.strerror}. Choose another folder."
     mount = next((path for path in (folder, *folder.parents[:-1]) if path.is_mount()), None)

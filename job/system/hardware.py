@@ -4,18 +4,22 @@ import functools
 import gc
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import bitsandbytes
 import pynvml
 import torch
 
 from job.errors import HardwareError, SettingsError, first_line
+from job.system.quick_bitsandbytes import bitsandbytes
 from job.system.ranks import this_rank
 
 GIB = 2**30
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+OWN_BYTES = GIB
+"""What the driver and a process's CUDA context take at the most, beside tensors."""
 GPU_DEVICE = Path("/dev/nvidia0")
 """What the driver makes for the first GPU, also inside a container that was given it."""
 TOLERANCE = 0.05
@@ -35,6 +39,13 @@ class Hardware:
     memory_bytes: int
     capability: tuple[int, int] = (0, 0)
     """Compute capability of the GPU; (0, 0) of a CPU."""
+    taken_bytes: int = 0
+    """Of the GPU's memory, by other processes."""
+
+    @property
+    def free_bytes(self) -> int:
+        """What a plan may fill."""
+        return self.memory_bytes - self.taken_bytes
 
     @property
     def has_bf16(self) -> bool:
@@ -43,7 +54,8 @@ class Hardware:
 
     def describe(self) -> str:
         kind = f", compute capability {self.capability[0]}.{self.capability[1]}" if self.device == "cuda" else ""
-        return f"{self.name}, {self.memory_bytes / GIB:.1f} GiB{kind}"
+        taken = f", {self.taken_bytes / GIB:.1f} of them taken by other processes" if self.taken_bytes else ""
+        return f"{self.name}, {self.memory_bytes / GIB:.1f} GiB{taken}{kind}"
 
 
 def detect(device: str) -> Hardware:
@@ -55,7 +67,7 @@ def detect(device: str) -> Hardware:
         properties = torch.cuda.get_device_properties(this_rank().local_rank)
         hardware = Hardware("cuda", properties.name, properties.total_memory, (properties.major, properties.minor))
         _check_kernels(hardware)
-        return hardware
+        return replace(hardware, taken_bytes=_taken_by_others())
     if device == "auto" and GPU_DEVICE.exists():
         raise HardwareError(
             f"There is a GPU ({GPU_DEVICE}), but torch {torch.__version__} cannot use it: its driver is too old or not responding. "
@@ -67,6 +79,13 @@ def detect(device: str) -> Hardware:
             "installed, and that the container was started with --gpus all (compose: docker-compose.yml, not the CPU file)."
         )
     return Hardware("cpu", f"CPU with {os.cpu_count()} cores", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def _taken_by_others() -> int:
+    """What other processes hold of this one's GPU; 0 where that may as well be the driver's, or this process's own."""
+    free_bytes, total_bytes = torch.cuda.mem_get_info(this_rank().local_rank)
+    taken = total_bytes - free_bytes - torch.cuda.memory_reserved(this_rank().local_rank)
+    return taken if taken > OWN_BYTES else 0
 
 
 def _check_kernels(hardware: Hardware) -> None:
@@ -145,14 +164,48 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
+def reset_peak_memory() -> None:
+    """Begins a new peak of the GPU's memory, which nothing that is no longer used counts into."""
+    if _has_used_gpu():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_memory_gib() -> tuple[float, float] | None:
+    """What torch had of the GPU at the most since the peak was reset, and what of it was tensors; None where it has no GPU."""
+    if not _has_used_gpu():
+        return None
+    return torch.cuda.max_memory_reserved() / GIB, torch.cuda.max_memory_allocated() / GIB
+
+
+def _has_used_gpu() -> bool:
+    return torch.cuda.is_available() and torch.cuda.is_initialized()
+
+
 def gpu_energy_j() -> float | None:
     """Joules that the GPU has used since its driver was loaded; None where NVML does not report them."""
+    return _ask_driver(lambda gpu: pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu) / 1000)
+
+
+def gpu_memory_gib() -> tuple[float, float] | None:
+    """GiB of the GPU that are in use, by anybody, and that it has; None where NVML does not say."""
+    memory = _ask_driver(pynvml.nvmlDeviceGetMemoryInfo)
+    return None if memory is None else (memory.used / GIB, memory.total / GIB)
+
+
+def gpu_load() -> int | None:
+    """Per cent of the last moments in which the GPU computed; None where NVML does not say."""
+    found = _ask_driver(pynvml.nvmlDeviceGetUtilizationRates)
+    return None if found is None else int(found.gpu)
+
+
+def _ask_driver(question: Callable[[Any], Any]) -> Any:
+    """What NVML says of this rank's GPU; None where it does not."""
     if not torch.cuda.is_available():
         return None
     try:
         pynvml.nvmlInit()
-        gpu = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(this_rank().local_rank).uuid}")
-        return pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu) / 1000
+        return question(pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(this_rank().local_rank).uuid}"))
     except pynvml.NVMLError:
         return None
 

@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from job.errors import AccessDenied, InputMissing, JobError, SettingsError, Transient, first_line
+from job.errors import AccessDenied, InputMissing, JobError, SettingsError, Transient, causes, first_line
 
 DENIED, MAY_PASS = (401, 403), (408, 429)
 """What a status of the hub means; 408 is a timeout, 429 too many questions at once."""
@@ -33,19 +33,11 @@ def hub_errors(what: str) -> Iterator[None]:
     except JobError:
         raise
     except Exception as error:
-        found = next((ours for cause in _causes(error) if (ours := _translate(cause, what))), None)
+        # the first cause first: transformers wraps the hub's exceptions into plain OSErrors
+        found = next((ours for cause in reversed(causes(error)) if (ours := _translate(cause, what))), None)
         if found is None:
             raise
         raise found from error
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """`error` and what caused it, the first cause first: transformers wraps the hub's exceptions into plain OSErrors."""
-    chain = []
-    while error is not None and error not in chain:
-        chain.append(error)
-        error = error.__cause__ or error.__context__
-    return reversed(chain)
 
 
 def _translate(error: BaseException, what: str) -> JobError | None:

@@ -52,7 +52,10 @@ def text_array(cells: pa.ChunkedArray, feature: object = None) -> pa.ChunkedArra
     if pa.types.is_float16(kind) or pa.types.is_float32(kind):  # by its own digits: 0.1, not 0.10000000149011612
         precise = np.float16 if pa.types.is_float16(kind) else np.float32
         return _made([None if cell is None else precise(cell) for cell in cells.to_pylist()])
-    return _made(cells.to_pylist())
+    try:
+        return _made(cells.to_pylist())
+    except (OverflowError, ValueError):  # moments that Python has no form for: of the year 146,000, or half a microsecond
+        return cells.cast(pa.string())
 
 
 def _made(cells: list) -> pa.ChunkedArray:

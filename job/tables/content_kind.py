@@ -1,6 +1,7 @@
 """What a file is by its content, whatever its name ends in."""
 
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,12 +30,17 @@ OLD = ContentKind("protected by a password, damaged or an old Office document", 
 DAMAGED_ZIP = ContentKind("damaged, an Office document or a zip archive cut short", "Save it as .xlsx once more, or copy it anew.")
 TEXT = ContentKind("plain text", "Let its name end in .csv, or in .tsv where tabs are between its cells.")
 UNKNOWN = ContentKind("no spreadsheet", "Save it as .xlsx once more.")
+BINARY = ContentKind("a binary Excel workbook (.xlsb)", "Open it in Excel and save it as .xlsx.")
+WORD = ContentKind("a Word document", "Put its table into a spreadsheet and save that as .xlsx.")
+APPLE = ContentKind("an Apple Numbers or Pages file", "Export it from there as Excel (.xlsx).")
+BY_ENDING = {".xlsb": BINARY, ".docx": WORD, ".doc": WORD, ".numbers": APPLE}
+"""What files with these endings are taken for, whatever is in them."""
 ZIP_KINDS = {
-    "xl/workbook.bin": ContentKind("a binary Excel workbook (.xlsb)", "Save it as .xlsx."),
-    "word/document.xml": ContentKind("a Word document", "Put its table into a spreadsheet and save that as .xlsx."),
+    "xl/workbook.bin": BINARY,
+    "word/document.xml": WORD,
     "ppt/presentation.xml": ContentKind("a PowerPoint presentation", "Put its table into a spreadsheet and save that as .xlsx."),
-    "index/document.iwa": ContentKind("an Apple Numbers or Pages file", "Export it from there as Excel (.xlsx)."),
-    "index.zip": ContentKind("an Apple Numbers or Pages file", "Export it from there as Excel (.xlsx)."),
+    "index/document.iwa": APPLE,
+    "index.zip": APPLE,
 }
 STARTS = {
     b"%pdf": ContentKind("a PDF", "Put its table into a spreadsheet and save that as .xlsx."),
@@ -62,6 +68,14 @@ def content_kind(path: Path) -> ContentKind:
     if lower.startswith((b"<!doctype html", b"<html", b"<table", b"<head", b"<meta", b"<style")) or b"<html" in lower:
         return ContentKind("a web page (HTML)", SAVE_AS)
     return TEXT if _is_text(start) else UNKNOWN
+
+
+def describe_unreadable(path: Path, endings: Sequence[str]) -> str:
+    """What a file is that has none of the `endings` that are read, and what to do."""
+    kind = BY_ENDING.get(path.suffix.lower()) or content_kind(path)
+    if kind in (TEXT, UNKNOWN):
+        return f"cannot read {path.suffix.lower() or 'a file without an ending'}. Save it as one of {', '.join(endings)}."
+    return f"{path.name} is {kind.name}. {kind.advice}"
 
 
 def _of_streams(names: bytes) -> ContentKind:

@@ -10,10 +10,10 @@ from openpyxl.utils import get_column_letter
 
 from job.errors import DataError
 from job.tables.encodings import Decoded, decode
-from job.tables.file_rows import FileRows, ambiguous, check_header, distinct, of_rows, printable
+from job.tables.file_rows import FileRows, ambiguous, check_header, distinct, of_rows, printable, quoted, rows_of
+from job.tables.header_lines import Numbered, lines_below, unwrap, unwrapped
 from job.tables.layout import DELIMITERS, QUOTES, WHOLE_LINE, Layout, find_layout, is_table
 
-Numbered = list[tuple[int, list[str]]]
 SHOWN = 5
 """Row numbers that a note lists."""
 USUAL = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
@@ -45,17 +45,24 @@ def _read_table(where: str, path: Path, decoded: Decoded) -> FileRows:
     if not rows:
         raise DataError(f"{where}: {path.name} is blank. Put a header and some rows into it.")
     (header_number, first), *below = rows
-    header = [name.strip().strip("\ufeff\u200b") for name in first]
+    header = [(unwrap(name) or name).strip().strip("\ufeff\u200b") for name in first]
     check_header(where, header)
     while not header[-1]:
         header.pop()
     repetitions = [number for number, row in below if row == first]
     below = [(number, row) for number, row in below if row != first]
     _check_width(where, header_number, header, below)
-    again = [f"{path.name}: the header stands in {_listed(repetitions)} again, which is left out."] if repetitions else []
+    count = lines_below(rows[0], below)
+    further, below = [number for number, _ in below[:count]], below[count:]
+    wrapped = [name for place, name in enumerate(header) if unwrapped(below, place)]
+    left_out = {
+        "the header stands in {} again, which is left out": repetitions,
+        "the header goes on in {}, which is left out": further,
+    }
     notes = [
         *decoded.notes,
-        *again,
+        *(f"{path.name}: {said.format(rows_of(numbers, SHOWN))}." for said, numbers in left_out.items() if numbers),
+        *([f'{path.name}: the texts of {quoted(wrapped)} are taken out of formulas such as ="007".'] if wrapped else []),
         *_layout_notes(path.name, layout, USUAL.get(suffix), rows),
         *_cell_notes(path.name, header, below),
     ]
@@ -90,7 +97,7 @@ def _check_width(where: str, header_number: int, header: list[str], rows: Number
     if not wide:
         return
     cells = max(place for place, cell in enumerate(wide[0][1], 1) if cell.strip())
-    if len(header) == 1 and len(wide) == len(rows):
+    if len(header) == 1 and len(wide) * 2 > len(rows):
         raise DataError(
             f'{where}: row {header_number} ("{printable(header[0], 40)}") is no header: the rows below have {cells} cells. '
             "Delete what stands above the names of the columns."
@@ -119,7 +126,7 @@ def _layout_notes(name: str, layout: Layout, usual: str | None, rows: Numbered) 
 def _cell_notes(name: str, header: list[str], rows: Numbered) -> list[str]:
     notes = []
     if short := [number for number, row in rows if len(row) < len(header)]:
-        notes.append(f"{name}: cells are missing at the end of {_listed(short)}, and count as empty.")
+        notes.append(f"{name}: cells are missing at the end of {rows_of(short, SHOWN)}, and count as empty.")
     for place, column in enumerate(header):
         if not column and _filled(rows, place):
             letter = get_column_letter(place + 1)
@@ -129,10 +136,3 @@ def _cell_notes(name: str, header: list[str], rows: Numbered) -> list[str]:
 
 def _filled(rows: Numbered, place: int) -> bool:
     return any(place < len(row) and row[place].strip() for _, row in rows)
-
-
-def _listed(numbers: list[int]) -> str:
-    """ "row 7" or "rows 3, 4, 5 and 2 more"."""
-    shown = ", ".join(map(str, numbers[:SHOWN]))
-    more = f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else ""
-    return f"row{'s' if len(numbers) > 1 else ''} {shown}{more}"

@@ -6,17 +6,17 @@ from pathlib import Path
 
 from job.errors import DataError, OutputError
 from job.system.folders import ensure_writable
+from job.tables.content_kind import describe_unreadable
 from job.tables.edit import EDITORS
 from job.tables.places import Found, find_files, locate, place_errors
 from job.tables.read import SUFFIXES as READABLE
-from job.tables.read import Source
+from job.tables.read import is_saved
+from job.tables.table import Source
 from job.tables.unpack import COMPRESSED, inner_name
 from job.tables.write import SUFFIXES
 
 log = logging.getLogger(__name__)
 
-SAVED = ("state.json", "dataset_dict.json")
-"""What is in a folder that `datasets` saved."""
 NEW_FORMAT = {".xls": ".xlsx", ".ods": ".xlsx"}
 """What takes the place of formats that are read and cannot be written."""
 
@@ -65,7 +65,7 @@ def choose_destination(source: Source, wanted: str | None, default: Path) -> Des
     files = [path for paths in found.parts.values() for path in paths] if found else []
     if found and len(files) > 1 and (wanted is None or Path(wanted).suffix.lower() not in SUFFIXES):
         folder = Path(wanted) if wanted else default / (found.folder or Path()).resolve().name
-        path, pairs = folder, tuple((path, folder / found.name(path)) for path in files)
+        path, pairs = folder, tuple((path, folder / found.relative(path)) for path in files)
     elif len(files) == 1:
         if wanted and found and found.folder and not Path(wanted).suffix:
             wanted += "/"
@@ -82,7 +82,7 @@ def _find(source: Source) -> Found | None:
     """The files of a table; None for what is saved by `datasets` or on the hub."""
     with place_errors(str(source)):
         folder, _ = locate(str(source), source.location)
-        if folder and any((folder / name).is_file() for name in SAVED):
+        if folder and is_saved(folder):
             return None
         return find_files(str(source), source.location, READABLE)
 
@@ -90,8 +90,7 @@ def _find(source: Source) -> Found | None:
 def _of_one(source: Path, wanted: str | None, default: Path) -> tuple[Path, tuple[tuple[Path, Path], ...]]:
     inner = Path(inner_name(source))
     if inner.suffix.lower() not in READABLE and source.suffix.lower() != ".zip":
-        ending = inner.suffix or "a file without an ending"
-        raise DataError(f"FILE={source}: cannot read {ending}. Save it as one of {', '.join(READABLE)}.")
+        raise DataError(f"FILE={source}: {describe_unreadable(source, READABLE)}")
     new = NEW_FORMAT.get(inner.suffix.lower())
     own_name = f"{inner.stem}{new}" if new else source.name
     if new and (wanted is None or Path(wanted).suffix == ""):

@@ -39,5 +39,5 @@ EDITORS: dict[str, Edit] = {
     ),
     **dict.fromkeys((".jsonl", ".ndjson", ".json"), lambda source, target, added, _: edit_json(source, target, added)),
     ".parquet": lambda source, target, added, _: edit_parquet(source, target, added),
-    ".arrow": lambda source, target, added, _: edit_arrow(source, target, added),
+    **dict.fromkeys((".arrow", ".feather"), lambda source, target, added, _: edit_arrow(source, target, added)),
 }

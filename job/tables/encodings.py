@@ -42,6 +42,8 @@ ALPHABETS = {
 What charset-normalizer finds is right for other scripts (below), but it takes short French for Lithuanian.
 """
 OTHER_SCRIPTS = ["cp1251", "koi8_r", "cp866", "cp1253", "cp1255", "cp1256", "cp874", "cp932", "gb18030", "big5", "cp949"]
+HALF_WIDTH = re.compile("[\uff61-\uff9f]")
+"""Letters of one byte in cp932: nearly any bytes can be read as those, Russian ones too. Japanese is written otherwise."""
 MARKS, MARKS_IN_WORDS = "€‚„…‘’“”–—•§°´«»¿¡©®™²³½·×\xa0\xad", "’·´–—\xa0\xad"
 BROKEN = re.compile("\ufffd|[\u00c2\u00c3][\u0080-\u00bf\u0152-\u0192\u2013-\u203a\u20ac\u2122]|\u00e2\u20ac")
 """The sign of a letter that was lost, and UTF-8 that was read as cp1252: ü as Ã¼, ’ as â€™."""
@@ -113,14 +115,27 @@ def _decode_of_a_country(where: str, name: str, content: bytes) -> tuple[str, st
     lines = b"\n".join(line for line in content[: 100 * SAMPLE_BYTES].splitlines() if not line.isascii())[:SAMPLE_BYTES]
     shares = {encoding: _share_of_words(lines, encoding) for encoding in ALPHABETS}
     likely = max(shares, key=lambda encoding: shares[encoding])
-    if shares[likely] < 0.9 and (other := from_bytes(lines, cp_isolation=OTHER_SCRIPTS).best()):
-        likely = other.encoding
+    if shares[likely] < 0.9 and (other := _of_another_script(lines)):
+        likely = other
     elif shares[likely] < 0.5:
         raise DataError(f'{where}: {name} is no text in a known encoding. Save it as UTF-8; Excel calls it "CSV UTF-8".')
     try:
         return likely, content.decode(likely)
     except UnicodeDecodeError as error:
         raise DataError(_damaged(where, name, content, likely, error.start)) from None
+
+
+def _of_another_script(content: bytes) -> str | None:
+    """The likeliest encoding of a script that is not Latin; None where none fits."""
+    found = from_bytes(content, cp_isolation=OTHER_SCRIPTS).best()
+    if (
+        found
+        and found.encoding == "cp932"
+        and len(HALF_WIDTH.findall(str(found))) * 2 > sum(letter > "\x7f" for letter in str(found))
+    ):
+        others = [encoding for encoding in OTHER_SCRIPTS if encoding != "cp932"]
+        found = from_bytes(content, cp_isolation=others).best() or found
+    return found.encoding if found else None
 
 
 def _share_of_words(content: bytes, encoding: str) -> float:

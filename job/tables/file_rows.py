@@ -1,8 +1,9 @@
 """What one file holds: its rows, read by the module of its format, cells as they stand."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from job.errors import DataError
 
@@ -25,6 +26,8 @@ class FileRows:
     """Rows for the evaluation, where the file holds them apart: its validation part, or its test part where there is none."""
     unusable: dict[str, str] = field(default_factory=dict)
     """Columns whose cells are not what they should be: what is wrong and what to do. No fault unless one of them is used."""
+    other_sheets: str = ""
+    """Which sheet of a workbook was read and which others are there; "" where there is no choice."""
 
 
 def of_rows(names: list[str], rows: Iterable[tuple[int, Sequence]], notes: Sequence[str] = ()) -> FileRows:
@@ -66,9 +69,24 @@ def check_header(where: str, names: list[str]) -> None:
         raise DataError(f"{where}: no header. Put the names of the columns into the first row.")
 
 
+def first_of(items: Sequence[Any], name: Callable[[Any], str] = str, most: int = 5) -> str:
+    """`row 3, row 7 and 12 more`: as many as a line has room for. name: what a person calls an item."""
+    return ", ".join(map(name, items[:most])) + (f" and {len(items) - most:,} more" if len(items) > most else "")
+
+
+def rows_of(numbers: Sequence[int], most: int = 3) -> str:
+    """`row 5`, or `rows 5, 6, 7 and 12 more`."""
+    return f"row{'s' * (len(numbers) > 1)} {first_of(numbers, most=most)}"
+
+
 def quoted(names: Iterable[str]) -> str:
     """`"a", "b"`, each on one line and not at any length."""
-    return ", ".join(f'"{printable(name, 80)}"' for name in names)
+    return ", ".join(map(in_quotes, names))
+
+
+def in_quotes(name: str) -> str:
+    """`"a"`, on one line and not at any length."""
+    return f'"{printable(name, 80)}"'
 
 
 def printable(text: str, longest: int = 200) -> str:

@@ -9,11 +9,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from job.errors import JobError, OutputError, first_line
-from job.system.durable import is_disk_full, replace_durably
+from job.system.durable import replace_durably
+from job.system.file_system import is_disk_full
 from job.tables.added_columns import AddedColumns, Cell, NoPlaceError, Notes
 from job.tables.destination import Destination, check_destination
 from job.tables.edit import edit
-from job.tables.read import Table
+from job.tables.table import Table
 from job.tables.write import write_table
 
 log = logging.getLogger(__name__)
@@ -76,19 +77,15 @@ def _is_editable(table: Table) -> bool:
     """Whether each row has a place of its own in its file: one number to a row."""
     start = 0
     for count in [rows for _, rows in table.files] or [len(table.rows)]:
-        numbers = _numbers(table)[start : start + count]
+        numbers = table.all_numbers()[start : start + count]
         if len(set(numbers)) < count:
             return False
         start += count
     return True
 
 
-def _numbers(table: Table) -> Sequence[int]:
-    return range(1, len(table.rows) + 1) if table.numbers is None else table.numbers
-
-
 def _written(destination: Destination, table: Table, columns: Columns) -> Iterator[tuple[Path, Path, Notes]]:
-    """The files with `columns`, each beside its place; the place; and what is told of it."""
+    """The files with `columns`, each beside its place; the place; and the notes on it."""
     if not destination.files:
         partial = _partial(destination.path)
         with _removed_if_it_fails(destination.path, partial):
@@ -98,7 +95,7 @@ def _written(destination: Destination, table: Table, columns: Columns) -> Iterat
     start = 0
     counts = [rows for _, rows in table.files] or [len(table.rows)]
     for (source, target), count in zip(destination.files, counts, strict=True):
-        numbers, cells = _numbers(table)[start : start + count], columns.cells[start : start + count]
+        numbers, cells = table.all_numbers()[start : start + count], columns.cells[start : start + count]
         partial = _partial(target)
         with _removed_if_it_fails(target, partial):
             added = AddedColumns(columns.names, dict(zip(numbers, cells, strict=True)))

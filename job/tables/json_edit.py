@@ -84,7 +84,7 @@ def _insertions(writer: _Writer, by_line: bool, added: AddedColumns) -> Iterator
     """All that is put into the text."""
     values = list(_values(writer.text))
     document = is_document(writer.text, values, by_line)
-    found = records_of("", values, document)
+    found = records_of("", values, document, every_part=True)
     own = [(number, record) for number, record in found.rows if isinstance(record, _Object)]
     added.check_places(number for number, _ in found.rows)
     if len(own) == len(found.rows) and not found.derived:
@@ -109,7 +109,7 @@ def _in_columns(writer: _Writer, container: Any, rows: list[tuple[int, Any]], co
         if isinstance(container.get("columns"), _List) and isinstance(table, _List) and len(table) == len(rows):
             yield writer.items(container["columns"], list(columns))
             yield from _in_rows(writer, table, columns)
-        elif {name for name, part in container.items() if isinstance(part, list)} == set(names):
+        elif {name for name, part in container.items() if isinstance(part, list) and len(part) == len(rows)} == set(names):
             yield writer.keys(container, columns)
         elif list(container) == names and all(isinstance(part, dict) for part in container.values()):
             index = list(dict.fromkeys(key for part in container.values() for key in part))

@@ -24,10 +24,15 @@ class Records:
     """Whether the rows are numbered anew, because one object held several."""
 
 
-def find_records(where: str, value: Any) -> Records:
-    """The rows in a JSON document. Raises DataError where nothing in it looks like rows."""
+def find_records(where: str, value: Any, every_part: bool = False) -> Records:
+    """The rows in a JSON document. every_part: whether those for the evaluation are among them. Raises DataError without rows."""
     parts = [name for name, part in value.items() if isinstance(part, list | dict)] if isinstance(value, dict) else []
     wanted, held_out = choose_splits(parts, next((name for name in parts if part_of(name) == "train"), "train"))
+    if wanted and held_out and every_part:
+        filled = {name: find_records(where, value[name]) for name in parts if part_of(name) and value[name]}
+        every = [row for found in filled.values() for _, row in found.rows]
+        said = f"the rows under {quoted(filled)} are read, counted one after another."
+        return Records(_numbered(every), (said,), derived=any(found.derived for found in filled.values()))
     if wanted and held_out:
         train, apart = find_records(where, value[wanted]), find_records(where, value[held_out])
         said = f'rows under "{wanted}" are trained on, rows under "{held_out}" are kept apart for the evaluation.'
@@ -64,7 +69,7 @@ def _find(where: str, value: Any, key: str | None = None) -> tuple[list | None, 
         return _find(where, inner, name)
     if objects and len(objects) == len(value):
         return _of_objects(objects)
-    return [value] if tables else None, None
+    return [value] if tables or (value and not lists) else None, None
 
 
 def _of_list(rows: list) -> list:
@@ -80,7 +85,8 @@ def _of_list(rows: list) -> list:
 def _of_objects(objects: dict[str, dict]) -> tuple[list, str]:
     """pandas' default (a column an object, its cells by the index) or orient="index" (a row an object)."""
     inner = list(dict.fromkeys(key for part in objects.values() for key in part))
-    if all(key.isdecimal() for key in inner) and inner:
+    are_columns = len(inner) > 3 * len(objects) and all(list(part) == inner for part in objects.values())
+    if inner and (are_columns or all(key.isdecimal() for key in inner)):
         rows = [{name: part.get(key) for name, part in objects.items()} for key in inner]
         return rows, "an object of cells a column, as pandas writes them"
     return list(objects.values()), "an object a row, by its key"

@@ -29,13 +29,16 @@ class _RepeatedKeyError(ValueError):
     """An object has a key twice."""
 
 
-def read_json(where: str, path: Path) -> FileRows:
-    """The rows of a file, whichever way they are laid out in it. Raises DataError."""
+def read_json(where: str, path: Path, every_part: bool = False) -> FileRows:
+    """The rows of a file, whichever way they are laid out in it. Raises DataError.
+
+    every_part: whether rows for the evaluation are among them, instead of kept apart.
+    """
     with open_text(where, path) as file:
         text = file.read()
     by_line = path.suffix.lower() != ".json"
     values = _parse_lines(where, text) if by_line else list(_parse_all(where, text))
-    found = records_of(where, values, is_document(text, values, by_line))
+    found = records_of(where, values, is_document(text, values, by_line), every_part)
     held_out = _of_records(where, found.held_out, text) if found.held_out is not None else None
     rows = _of_records(where, found.rows, text)
     return FileRows(rows.columns, rows.numbers, found.notes, held_out)
@@ -46,10 +49,10 @@ def is_document(text: str, values: Sequence[Record], by_line: bool) -> bool:
     return len(values) == 1 and (isinstance(values[0][1], list) or not by_line or "\n" in text.strip())
 
 
-def records_of(where: str, values: Sequence[Record], is_document: bool) -> Records:
+def records_of(where: str, values: Sequence[Record], is_document: bool, every_part: bool = False) -> Records:
     """The rows in `values`, each with the number that a person sees: the line of a value of its own, else counted."""
     if is_document:
-        return find_records(where, values[0][1])
+        return find_records(where, values[0][1], every_part)
     found = find_records(where, [value for _, value in values])
     if not found.derived:
         found.rows[:] = [(values[number - 1][0], record) for number, record in found.rows]
@@ -98,6 +101,8 @@ def _explain(error: json.JSONDecodeError) -> str:
         return "a comment; JSON has none"
     if here.startswith(("]", "}")) and before.endswith(","):
         return f"a comma before {here[0]}"
+    if here.startswith(",") and before.endswith("}"):
+        return "a comma behind the object: JSON lines have none, and a list stands in [ and ]"
     if here.startswith("'"):
         return "single quotes; JSON wants double ones"
     if here.startswith(("None", "True", "False")):

@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import dropwhile, islice
 from typing import Any
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -37,8 +37,8 @@ class Layout:
         if self.quotes == "backslash":
             text = _with_doubled_quotes(text)
         how: dict[str, Any] = {"quoting": csv.QUOTE_NONE} if self.quotes == "none" else {}
-        file = io.StringIO(text, newline="")
-        return csv.reader(file, delimiter=self.delimiter, skipinitialspace=self.spaces, strict=strict, **how)
+        lines = (line.removeprefix("\ufeff") for line in io.StringIO(text, newline=""))  # each of several files began with one
+        return csv.reader(lines, delimiter=self.delimiter, skipinitialspace=self.spaces, strict=strict, **how)
 
     def sample(self, text: str) -> list[list[str]]:
         """The first rows that are not blank."""
@@ -97,8 +97,8 @@ def _is_even(rows: list[list[str]]) -> bool:
 
 
 def _are_cells(text: str, delimiter: str) -> bool:
-    """Whether the rows below a header of one cell have several: a title stands where the header should be."""
-    rows = Layout(delimiter).sample(text)[1:]
+    """Whether the rows below one or more of one cell have several: a title stands where the header should be."""
+    rows = list(dropwhile(lambda row: len(row) == 1, Layout(delimiter).sample(text)))
     return len(rows) > 1 and len(rows[0]) > 1 and _is_even(rows)
 
 

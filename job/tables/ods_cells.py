@@ -9,9 +9,8 @@ from pathlib import Path
 from xml.etree.ElementTree import Element, iterparse
 
 from job.tables.cell_format import moment_text, number_text
-from job.tables.sheet import NOT_COMPUTED, NoValue, Sheet, SheetRow
+from job.tables.sheet import CELL_LETTERS, LAST_COLUMN, LAST_ROW, NOT_COMPUTED, NoValue, Sheet, SheetRow
 
-LAST_ROW, LAST_COLUMN, LONGEST_TEXT = 1_048_576, 16_384, 32_767
 DURATION = re.compile(r"(-?)P(?:(\d+)D)?T(?:(\d+)H)?(?:(\d+)M)?(?:([\d.]+)S)?")
 
 
@@ -133,7 +132,7 @@ def _inline(element: Element) -> str:
     for child in element:
         name = _tag(child)
         if name == "s":
-            pieces.append(" " * min(int(_get(child, "c") or 1), LONGEST_TEXT))
+            pieces.append(" " * min(int(_get(child, "c") or 1), CELL_LETTERS))
         elif name in ("tab", "line-break"):
             pieces.append("\t" if name == "tab" else "\n")
         elif name not in ("annotation", "ruby-text"):

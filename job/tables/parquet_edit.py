@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from job.tables.added_columns import AddedColumns, Notes
+from job.tables.arrow_files import is_arrow_file
 
 HUGGINGFACE = b"huggingface"
 """Where `datasets` keeps the types of the columns, which must name the new ones too."""
@@ -26,11 +27,14 @@ def edit_parquet(source: Path, target: Path, added: AddedColumns) -> Notes:
 
 
 def edit_arrow(source: Path, target: Path, added: AddedColumns) -> Notes:
-    """The same with an arrow file, a stream as `datasets` writes them."""
-    with pa.memory_map(str(source)) as memory, pa.ipc.open_stream(memory) as file:
+    """The same with an arrow file: a stream, as `datasets` writes them, or one that can be read from any place."""
+    is_file = is_arrow_file(source)
+    opened, made = (pa.ipc.open_file, pa.ipc.new_file) if is_file else (pa.ipc.open_stream, pa.ipc.new_stream)
+    with pa.memory_map(str(source)) as memory, opened(memory) as file:
         schema = _extended(file.schema, added)
-        with pa.ipc.new_stream(str(target), schema) as writer:
-            for table in _with_columns((pa.Table.from_batches([batch]) for batch in file), schema, added):
+        batches = (file.get_batch(index) for index in range(file.num_record_batches)) if is_file else file
+        with made(str(target), schema) as writer:
+            for table in _with_columns((pa.Table.from_batches([batch]) for batch in batches), schema, added):
                 writer.write_table(table)
     return ()
 

@@ -42,6 +42,11 @@ def sort_into_parts(paths: Sequence[PurePath]) -> dict[str, list[PurePath]]:
     return parts
 
 
+def split_column(columns: Sequence[str]) -> str | None:
+    """The column that is called as one that tells the part of a row usually is; None where there is none."""
+    return next((name for name in columns if name.strip().lower() in ("split", "subset", "partition")), None)
+
+
 def choose_splits(names: Sequence[str], wanted: str) -> tuple[str | None, str | None]:
     """Of the splits that there are: the one that is wanted, and the one that is held out from its training.
 

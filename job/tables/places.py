@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
 from job.errors import DataError, InputMissing, first_line
+from job.system.file_system import CANNOT_WRITE
 from job.tables.configurations import files_of_card
-from job.tables.file_rows import printable
+from job.tables.file_rows import first_of, in_quotes, printable
 from job.tables.parts import sort_into_parts
-from job.tables.unpack import inner_name, is_table_name
+from job.tables.unpack import NO_TABLES, inner_name, is_table_name
 
-NO_TABLES = {"readme", "license", "licence", "notice", "changelog", "requirements"}
-"""Text files that explain the others."""
 NO_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json"}
 """What `datasets` writes beside its tables."""
 LARGEST_COMPARED = 2**28
@@ -39,17 +38,23 @@ class Found:
     """The folder or the fixed beginning of a pattern that they were found in; None for a single file."""
     notes: tuple[str, ...] = ()
 
+    def relative(self, path: Path) -> Path:
+        """The place of one of the files below the folder."""
+        return path.relative_to(self.folder) if self.folder and path.is_relative_to(self.folder) else Path(path.name)
+
     def name(self, path: Path) -> str:
         """What a person calls one of the files."""
-        return printable(str(path.relative_to(self.folder)) if self.folder and path.is_relative_to(self.folder) else path.name)
+        return printable(str(self.relative(path)))
 
 
 @contextmanager
 def place_errors(where: str) -> Iterator[None]:
-    """Turns what the system says of a path, raised inside, into InputMissing."""
+    """Turns what the system says of a path, raised inside, into InputMissing; no path that is read has no room."""
     try:
         yield
     except OSError as error:
+        if error.errno in CANNOT_WRITE:
+            raise
         name = f" {printable(str(error.filename))}:" if error.filename else ""
         raise InputMissing(f"{where}:{name} cannot be opened: {error.strerror or first_line(error)}.") from None
     except (ValueError, RuntimeError) as error:  # a NUL in a path, an unknown ~user
@@ -181,7 +186,7 @@ def _parts_by_name(folder: Path, files: list[Path]) -> dict[str, list[Path]]:
 
 
 def _without_copies(where: str, files: list[Path]) -> tuple[list[Path], tuple[str, ...]]:
-    """`files` without exact copies, and what is told of those. DataError for a table that is there in two formats."""
+    """`files` without exact copies, and the notes on those. DataError for a table that is there in two formats."""
     sizes = Counter(path.stat().st_size for path in files)
     kept: dict[object, Path] = {}
     names: dict[Path, Path] = {}
@@ -234,5 +239,4 @@ def bare_name(path: Path) -> str:
 
 def listed(names: Sequence[str]) -> str:
     """`"a.csv", "b.csv" and 3 more`."""
-    shown = ", ".join(f'"{printable(name, 80)}"' for name in names[:5])
-    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
+    return first_of(names, in_quotes)

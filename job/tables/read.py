@@ -3,28 +3,27 @@
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
 from job.errors import DataError, InputMissing, first_line
+from job.system.file_system import CANNOT_WRITE
 from job.system.hub import hub_errors
+from job.tables.arrow_files import ARROW_FORMATS, read_arrow
 from job.tables.cell_text import as_text, text_rows
+from job.tables.content_kind import describe_unreadable
 from job.tables.delimited import read_delimited, read_text
-from job.tables.file_rows import ROWS_AT_ONCE, Cells, FileRows, printable, quoted
+from job.tables.file_rows import Cells, FileRows, printable, quoted
 from job.tables.join import join
 from job.tables.json_rows import read_json
-from job.tables.parts import ALL, HELD_OUT, choose_splits, part_of
+from job.tables.parts import ALL, HELD_OUT, PART_OF, choose_splits, part_of, split_column
 from job.tables.places import Found, find_files, listed, locate, nearest, place_errors
+from job.tables.table import Source, Table
 from job.tables.unpack import unpacked
 from job.tables.workbook import WORKBOOKS, read_workbook
-
-MAPPED = {".parquet": Dataset.from_parquet, ".arrow": Dataset.from_file}
-"""Formats that are mapped into memory instead of read into it."""
 
 READERS = {
     ".csv": read_delimited,
@@ -36,64 +35,7 @@ READERS = {
     ".ndjson": read_json,
     ".json": read_json,
 }
-SUFFIXES = (*WORKBOOKS, *READERS, *MAPPED)
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a table comes from."""
-
-    variable: str
-    """Name of the variable that names it, for messages."""
-    location: str
-    """File, folder, glob or hub dataset id."""
-    sheet: str | None = None
-    split: str = "train"
-    """The part that is read, "all" for every row."""
-    token: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.variable}={printable(self.location)}"
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows as they were found, and what a person calls each."""
-
-    source: Source
-    rows: Dataset
-    numbers: Sequence[int] | None = None
-    """Of the rows, as a person sees them in their file; None where they are counted from 1."""
-    files: tuple[tuple[str, int], ...] = ()
-    """Name and rows of each file, where there are several."""
-    notes: tuple[str, ...] = ()
-    """What a person should know of how they were read, a line each."""
-    held_out: "Table | None" = None
-    """Rows for the evaluation, where the source holds them apart: its validation part, or its test part where there is none."""
-    unusable: dict[str, str] = field(default_factory=dict)
-    """Columns whose cells are not what they should be: what is wrong and what to do. No fault unless one of them is used."""
-    kept_as_json: frozenset[str] = frozenset()
-    """Columns whose lists and objects are of different forms, which Arrow would change: each such cell is JSON text."""
-
-    def row_name(self, index: int) -> str:
-        """What a person calls the row at `index`: "row 7", or with several files "a.csv row 7"."""
-        number, before = index + 1 if self.numbers is None else self.numbers[index], 0
-        for name, rows in self.files:
-            if index < before + rows:
-                return f"{name} row {number}"
-            before += rows
-        return f"row {number}"
-
-    def check_usable(self, names: Iterable[str]) -> None:
-        """Raises DataError for the first of the columns `names` whose cells are not what they should be."""
-        for name in names:
-            if name in self.unusable:
-                raise DataError(f'{self.source}: column "{printable(name)}": {self.unusable[name]}.')
-
-    def cells(self, column: str) -> Iterator[Any]:
-        """The cells of a column, few of them in memory at once."""
-        for batch in self.rows.select_columns([column]).iter(batch_size=ROWS_AT_ONCE):
-            yield from batch[column]
+SUFFIXES = (*WORKBOOKS, *READERS, *ARROW_FORMATS)
 
 
 def read_table(source: Source) -> Table:
@@ -105,12 +47,14 @@ def read_table(source: Source) -> Table:
     where = str(source)
     with place_errors(where):
         folder, _ = locate(where, source.location)
-        if folder and any((folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
+        if folder and is_saved(folder):
             table = _choose_split(source, _load_saved(source, folder))
         elif found := find_files(where, source.location, SUFFIXES):
             table = _read_files(source, found)
         else:
             table = _read_hub(source)
+    if table.held_out is None and source.split != ALL:
+        table = _by_split_column(table)
     if len(table.rows) == 0:
         below = f" below {quoted(table.rows.column_names[:5])}" if table.rows.column_names else ""
         raise DataError(f"{source}: no rows{below}. Put at least a header and some rows into it.")
@@ -154,16 +98,34 @@ def _describe(found: Found, wanted: str | None, held_out: str | None) -> str:
 def _join(source: Source, found: Found, paths: list[Path]) -> Table:
     """The rows of all `paths`; a column that a file lacks is empty there."""
     several = sum(map(len, found.parts.values())) > 1
-    tables = {found.name(path): _read_file(source, path, found.name(path) if several else None) for path in paths}
+    named = [(found.name(path), _read_file(source, path, found.name(path) if several else None)) for path in paths]
     if not several:
-        return next(iter(tables.values()))
-    rows, notes = join({name: table.rows for name, table in tables.items()})
-    numbers = [number for table in tables.values() for number in table.numbers or range(1, len(table.rows) + 1)]
-    files = tuple((name, len(table.rows)) for name, table in tables.items())
-    notes = (*notes, *(note for table in tables.values() for note in table.notes))
-    kept_as_json = {name for table in tables.values() for name in (*table.kept_as_json, *_nested(table.rows))} - _nested(rows)
-    unusable = {column: f"{name}: {why}" for name, table in tables.items() for column, why in table.unusable.items()}
+        return named[0][1]
+    rows, notes = join([(name, table.rows) for name, table in named])
+    numbers = [number for _, table in named for number in table.all_numbers()]
+    files = tuple((name, len(table.rows)) for name, table in named)
+    notes = (*notes, *(note for _, table in named for note in table.notes))
+    kept_as_json = {name for _, table in named for name in (*table.kept_as_json, *_nested(table.rows))} - _nested(rows)
+    unusable = {column: f"{name}: {why}" for name, table in named for column, why in table.unusable.items()}
     return Table(source, rows, numbers, files, notes, unusable=unusable, kept_as_json=frozenset(kept_as_json))
+
+
+def _by_split_column(table: Table) -> Table:
+    """The training rows of a table with a column that says "train" or "test" of each row, the others held apart."""
+    name = split_column(table.rows.column_names)
+    told = [str(cell or "").strip() for cell in table.cells(name)] if name else []
+    if not all(word.lower() in PART_OF for word in told):
+        return table
+    rows = {word: [index for index, other in enumerate(told) if other == word] for word in dict.fromkeys(told)}
+    wanted, held_out = choose_splits(list(rows), next((word for word in rows if part_of(word) == "train"), "train"))
+    if wanted is None or held_out is None:
+        return table
+    if part_of(table.source.split) in HELD_OUT:  # EVAL_DATA is a file that holds both
+        return table.select(rows[held_out])
+    said = f'column "{name}": the rows of "{wanted}" are trained on, those of "{held_out}" kept apart for the evaluation'
+    unused = [word for word in rows if word not in (wanted, held_out)]
+    notes = (*table.notes, f"{said}{f', those of {listed(unused)} not used' if unused else ''}.")
+    return replace(table.select(rows[wanted]), notes=notes, held_out=replace(table.select(rows[held_out]), notes=()))
 
 
 def _nested(rows: Dataset) -> set[str]:
@@ -179,34 +141,45 @@ def _read_file(source: Source, path: Path, name: str | None) -> Table:
         with unpacked(where, path) as inner:
             suffix = inner.suffix.lower()
             if suffix not in SUFFIXES:
-                ending = suffix or "a file without an ending"
-                raise DataError(f"{where}: cannot read {ending}. Save it as one of {', '.join(SUFFIXES)}.")
-            if suffix in MAPPED:
-                return Table(source, text_rows(_read_mapped(where, inner)))
-            found = READERS[suffix](where, inner) if suffix in READERS else read_workbook(where, inner, source.sheet)
+                raise DataError(f"{where}: {describe_unreadable(inner, SUFFIXES)}")
+            if suffix in ARROW_FORMATS:
+                rows, unusable = read_arrow(where, inner)
+                return Table(source, text_rows(rows), unusable=unusable)
+            found = _read_inner(source, where, inner)
     except OSError as error:
+        if error.errno in CANNOT_WRITE:  # not the file: what is unpacked or converted of it
+            raise
         raise InputMissing(f"{where}: {printable(path.name)} cannot be opened: {error.strerror or first_line(error)}.") from None
     table = _of_file(source, found)
     return replace(table, held_out=_of_file(source, found.held_out)) if found.held_out else table
 
 
+def _read_inner(source: Source, where: str, path: Path) -> FileRows:
+    """The rows of a file that is not compressed, read by the module of its format."""
+    suffix = path.suffix.lower()
+    if suffix in WORKBOOKS:
+        return read_workbook(where, path, source.sheet)
+    if READERS[suffix] is read_json:
+        return read_json(where, path, every_part=source.split == ALL)
+    return READERS[suffix](where, path)
+
+
 def _of_file(source: Source, found: FileRows) -> Table:
     rows, kept_as_json = in_memory(found.columns)
-    return Table(source, rows, found.numbers, notes=found.notes, unusable=found.unusable, kept_as_json=kept_as_json)
+    return Table(
+        source,
+        rows,
+        found.numbers,
+        notes=found.notes,
+        unusable=found.unusable,
+        kept_as_json=kept_as_json,
+        other_sheets=found.other_sheets,
+    )
 
 
-def _read_mapped(where: str, path: Path) -> Dataset:
-    """The rows of a parquet or arrow file, every value looked at once: damage would else show in the middle of the work."""
-    try:
-        rows = MAPPED[path.suffix.lower()](str(path))
-        rows.data.table.validate(full=True)
-    except Exception as error:  # damaged files raise nearly anything: Arrow's, thrift's, JSON's and Unicode's errors
-        if isinstance(error, OSError) and error.errno:
-            raise
-        raise DataError(
-            f"{where}: {path.name} is damaged or not a {path.suffix} file: {first_line(error)}. Save it once more."
-        ) from None
-    return rows
+def is_saved(folder: Path) -> bool:
+    """Whether `datasets` saved a dataset there."""
+    return any((folder / name).is_file() for name in ("state.json", "dataset_dict.json"))
 
 
 def _load_saved(source: Source, folder: Path) -> Dataset | DatasetDict:
@@ -221,7 +194,7 @@ def _choose_split(source: Source, loaded: Dataset | DatasetDict) -> Table:
     if isinstance(loaded, Dataset):
         return Table(source, text_rows(loaded))
     if source.split == ALL:
-        rows, notes = join({name: text_rows(split) for name, split in loaded.items()})
+        rows, notes = join([(name, text_rows(split)) for name, split in loaded.items()])
         return Table(source, rows, notes=notes)
     wanted, held_out = choose_splits(list(loaded), source.split)
     if wanted is None:

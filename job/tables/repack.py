@@ -2,9 +2,9 @@
 
 import shutil
 import zipfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from job.tables.unpack import OPENERS, is_table_name
+from job.tables.unpack import OPENERS, is_table_member
 
 
 def repack(content: Path, like: Path, target: Path) -> None:
@@ -16,5 +16,4 @@ def repack(content: Path, like: Path, target: Path) -> None:
     with zipfile.ZipFile(like) as old, zipfile.ZipFile(target, "w") as new:
         new.comment = old.comment
         for entry in old.infolist():
-            is_table = not entry.is_dir() and is_table_name(PurePosixPath(entry.filename))
-            new.writestr(entry, content.read_bytes() if is_table else old.read(entry))
+            new.writestr(entry, content.read_bytes() if is_table_member(entry) else old.read(entry))

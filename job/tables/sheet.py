@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
+LAST_ROW, LAST_COLUMN, CELL_LETTERS = 1_048_576, 16_384, 32_767
+"""What a sheet has room for, the last in UTF-16 units of a cell's text."""
+
 
 class NoValue(str):
     """A cell without a value: the error that stands in it, such as "#N/A", or `NOT_COMPUTED`."""
@@ -37,6 +40,8 @@ class Sheet:
     """Name of the part of an .xlsx file that holds it."""
     header: int | None = None
     """Number of the row on which the sheet's filter stands. Known after the rows."""
+    totals: int | None = None
+    """Number of the row with the totals of the sheet's table. Known after the rows."""
 
     def has_cells(self) -> bool:
         """Whether anything stands on it."""

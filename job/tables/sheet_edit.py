@@ -11,12 +11,13 @@ from pathlib import Path
 from xml.parsers.expat import ParserCreate
 from xml.sax.saxutils import escape
 
+from openpyxl.utils import get_column_letter
+
 from job.errors import OutputError
 from job.tables.added_columns import AddedColumns, Cell, Notes
+from job.tables.sheet import CELL_LETTERS, LAST_COLUMN
+from job.tables.xlsx_cells import block, cell_place
 
-LAST_COLUMN, LAST_COLUMN_NAME = 16_384, "XFD"
-CELL_LETTERS = 32_767
-"""UTF-16 units that a cell of a workbook takes."""
 NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -39,11 +40,12 @@ def edit_sheet(xml: bytes, header: int, added: AddedColumns) -> bytes:
     xml = _ascii_compatible(xml)
     rows: dict[int, Mapping[int, Cell]] = {}
     sheet = _Sheet(xml, added.rows.keys() | {header})
-    added.check_places(sheet.rows)
+    added.check_places(() if sheet.is_twice_there else sheet.rows)
     first = sheet.free_column(header)
     if first + len(added.names) - 1 > LAST_COLUMN:
         raise OutputError(
-            f"the sheet has no free column: its last one, {LAST_COLUMN_NAME}, is used. Free some, or name a file .csv."
+            f"the sheet has no free column: its last one, {get_column_letter(LAST_COLUMN)}, is used. Free some, or name a "
+            "file .csv."
         )
     for number, cells in {header: added.names, **added.rows}.items():
         rows[number] = dict(enumerate(cells, first))
@@ -83,6 +85,8 @@ class _Sheet:
         self._wanted, self._number, self._column, self._row = wanted, 0, 0, _Row(0, 0, "")
         self._inside, self._cell, self._filled = False, 0, False
         self._style: str | None = None
+        self.is_twice_there = False
+        """Whether two rows have the same number, as no spreadsheet program writes them."""
         self._parser = ParserCreate()
         self._parser.StartElementHandler, self._parser.EndElementHandler = self._start, self._end
         self._parser.Parse(xml, True)
@@ -102,15 +106,16 @@ class _Sheet:
         elif local == "col" and attributes.get("hidden") in ("1", "true"):
             self.hidden.append((int(attributes["min"]), int(attributes["max"]), position, self._tag_end(position)))
         elif local == "mergeCell":
-            first, _, last = attributes["ref"].partition(":")
-            self.merged.append((column_number(first), column_number(last), int(re.sub("[^0-9]", "", last) or 0)))
+            _, first, row, last = block(attributes["ref"])
+            self.merged.append((first + 1, last + 1, row))
         elif self._inside and local == "row":
             self._number, self._column = int(attributes.get("r", self._number + 1)), 0
             self._row = _Row(position, self._tag_end(position), prefix and f"{prefix}:")
+            self.is_twice_there |= self._number in self.rows
             if self._number in self._wanted:
                 self.rows[self._number] = self._row
         elif self._inside and local == "c":
-            self._column = column_number(attributes["r"]) if "r" in attributes else self._column + 1
+            self._column = cell_place(attributes["r"])[1] + 1 if "r" in attributes else self._column + 1
             self._cell, self._style, self._filled = position, attributes.get("s"), False
         elif self._inside and local in ("v", "is", "f"):
             self._filled = True
@@ -137,7 +142,7 @@ def _changes(sheet: _Sheet, rows: Mapping[int, Mapping[int, Cell]], last_column:
     header, header_cells = next(iter(rows.items()))
     if sheet.dimension:
         start, end = sheet.dimension
-        size = f'ref="A1:{column_name(last_column)}{sheet.last_row}"'.encode()
+        size = f'ref="A1:{get_column_letter(last_column)}{sheet.last_row}"'.encode()
         yield start, end, re.sub(rb"ref\s*=\s*(\"[^\"]*\"|'[^']*')", size, sheet.xml[start:end])
     for first, last, start, end in sheet.hidden:
         if first <= last_column and last >= min(header_cells):
@@ -163,7 +168,7 @@ def _row_changes(row: _Row, number: int, cells: Mapping[int, Cell], style: str |
 def _cell_xml(prefix: str, column: int, number: int, cell: Cell, style: str | None) -> bytes:
     """A cell: numbers as numbers, all else as text, which no spreadsheet program computes."""
     kept = f' s="{style}"' if style is not None else ""
-    start = f'<{prefix}c r="{column_name(column)}{number}"{kept}'
+    start = f'<{prefix}c r="{get_column_letter(column)}{number}"{kept}'
     if cell is None or cell == "":
         return f"{start}/>".encode() if kept else b""
     if isinstance(cell, str):
@@ -183,7 +188,7 @@ def cell_text(text: str) -> str:
 
 
 def cut_notes(count: int) -> Notes:
-    """What is told of cells that `cell_text` changed."""
+    """The notes on cells that `cell_text` changed."""
     told = f"{count} cells lost control characters or what is beyond {CELL_LETTERS} letters; csv keeps all"
     return (told,) if count else ()
 
@@ -204,20 +209,3 @@ def _ascii_compatible(xml: bytes) -> bytes:
     if not xml.startswith((b"\xff\xfe", b"\xfe\xff")):
         return xml
     return re.sub(r"encoding\s*=\s*[\"'][^\"']*[\"']", 'encoding="UTF-8"', xml.decode("utf-16"), count=1).encode()
-
-
-def column_number(reference: str) -> int:
-    """The column of a cell, from 1: 28 for AB7."""
-    number = 0
-    for letter in re.sub("[^A-Z]", "", reference.upper()):
-        number = number * 26 + ord(letter) - ord("A") + 1
-    return number
-
-
-def column_name(number: int) -> str:
-    """What a spreadsheet program calls a column: AB for 28."""
-    name = ""
-    while number:
-        number, rest = divmod(number - 1, 26)
-        name = chr(ord("A") + rest) + name
-    return name

@@ -7,7 +7,7 @@ from dataclasses import replace
 from openpyxl.utils import get_column_letter
 
 from job.errors import DataError
-from job.tables.file_rows import FileRows, ambiguous, distinct, of_rows, quoted
+from job.tables.file_rows import FileRows, ambiguous, distinct, of_rows, quoted, rows_of
 from job.tables.sheet import NOT_COMPUTED, NoValue, Sheet, SheetRow
 from job.tables.sheet_header import has_second_line, header_index
 
@@ -23,7 +23,7 @@ def sheet_rows(where: str, sheet: Sheet) -> FileRows:
     rows, spaces = filled_rows(where, sheet)
     index = header_index(rows, sheet)
     header, second = rows[index], has_second_line(rows, index)
-    body = rows[index + 1 + second :]
+    body = [row for row in rows[index + 1 + second :] if row.number != sheet.totals]
     seen = [row for row in body if not row.hidden and row.cells != header.cells]
     if body and all(row.hidden for row in body):
         raise DataError(f'{where}: all rows of the sheet "{sheet.name}" are hidden. Clear its filter, or unhide them.')
@@ -34,6 +34,7 @@ def sheet_rows(where: str, sheet: Sheet) -> FileRows:
         *_header_notes(rows[:index], header, rows[index + 1] if second else None),
         *_name_notes(header, names),
         *_row_notes("repeating the header", [row.number for row in body if row.cells == header.cells]),
+        *_row_notes("totals of the table", [row.number for row in rows if row.number == sheet.totals]),
         *_row_notes("hidden (unhide them or clear the filter to use them)", [row.number for row in body if row.hidden]),
         *_row_notes("remarks beside the table", [row.number for row in seen if names.keys().isdisjoint(row.cells)]),
         *_row_notes("blank", _blank(rows, header, kept, spaces)),
@@ -79,7 +80,7 @@ def _never_computed(names: dict[int, str], rows: Sequence[SheetRow]) -> dict[str
     """Columns with formulas that have no value, and what is wrong and what to do."""
     found = {name: [row.number for row in rows if row.cells.get(column) is NOT_COMPUTED] for column, name in names.items()}
     return {
-        name: f"its formulas in {_listed(numbers)} were never computed: open the file in a spreadsheet program and save it"
+        name: f"its formulas in {rows_of(numbers)} were never computed: open the file in a spreadsheet program and save it"
         for name, numbers in found.items()
         if numbers
     }
@@ -116,7 +117,7 @@ def _name_notes(header: SheetRow, names: dict[int, str]) -> list[str]:
 def _row_notes(why: str, numbers: Sequence[int]) -> list[str]:
     if not numbers:
         return []
-    return [f"{len(numbers):,} row{'s' * (len(numbers) > 1)} left out, {why}: {_listed(numbers)}"]
+    return [f"{len(numbers):,} row{'s' * (len(numbers) > 1)} left out, {why}: {rows_of(numbers)}"]
 
 
 def _error_notes(names: dict[int, str], rows: Sequence[SheetRow]) -> list[str]:
@@ -126,7 +127,7 @@ def _error_notes(names: dict[int, str], rows: Sequence[SheetRow]) -> list[str]:
         errors = [(error, number) for error, number in errors if error is not NOT_COMPUTED]
         if errors:
             what = f"{len(errors):,} cell{'s' * (len(errors) > 1)} with an error, such as {errors[0][0]}, taken as empty"
-            notes.append(f'column "{name}": {what} ({_listed([number for _, number in errors])})')
+            notes.append(f'column "{name}": {what} ({rows_of([number for _, number in errors])})')
     return notes
 
 
@@ -143,14 +144,8 @@ def _merged_notes(sheet: Sheet, names: dict[int, str], rows: Sequence[SheetRow])
         ]
         if blocks:
             cells = "1 cell is" if len(blocks) == 1 else f"{len(blocks):,} cells are"
-            notes.append(f'column "{name}": {cells} merged over several rows, with the text in the first alone ({_listed(blocks)})')
+            notes.append(f'column "{name}": {cells} merged over several rows, with the text in the first alone ({rows_of(blocks)})')
     return notes
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    """row 5; rows 5, 6, 7 and 12 more."""
-    more = f" and {len(numbers) - 3:,} more" if len(numbers) > 3 else ""
-    return f"row{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers[:3]))}{more}"
 
 
 def _short(text: str) -> str:

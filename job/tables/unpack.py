@@ -15,6 +15,8 @@ from typing import IO
 from job.errors import DataError, first_line
 
 OPENERS: dict[str, Callable[[Path, str], IO[bytes]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}  # type: ignore[dict-item]
+NO_TABLES = {"readme", "license", "licence", "notice", "changelog", "requirements"}
+"""Text files that explain the others."""
 COMPRESSED = (*OPENERS, ".zip")
 
 
@@ -46,14 +48,20 @@ def _unpack(where: str, path: Path, folder: Path) -> Path:
         with OPENERS[path.suffix.lower()](path, "rb") as packed:
             return _copy(packed, folder / path.stem)
     with zipfile.ZipFile(path) as archive:
-        members = [member for member in archive.infolist() if not member.is_dir() and is_table_name(PurePosixPath(member.filename))]
+        members = [member for member in archive.infolist() if is_table_member(member)]
         if len(members) != 1:
             names = ", ".join(member.filename for member in members[:5]) or "nothing to read"
             raise DataError(
-                f"{where}: {path.name} holds {ascii(names)[1:-1]}; a zip may hold one table. Unpack it, and name a file."
+                f"{where}: {path.name} holds {ascii(names)[1:-1]}; a zip may hold one table. Unpack it, and name the folder."
             )
         with archive.open(members[0]) as packed:
             return _copy(packed, folder / PurePosixPath(members[0].filename.replace("\\", "/")).name)
+
+
+def is_table_member(member: zipfile.ZipInfo) -> bool:
+    """Whether what a zip holds is a table: no folder, nothing of the system, no text that explains the others."""
+    path = PurePosixPath(member.filename.replace("\\", "/"))
+    return not member.is_dir() and is_table_name(path) and path.stem.lower() not in NO_TABLES
 
 
 def is_table_name(path: PurePosixPath) -> bool:

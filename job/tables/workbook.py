@@ -30,8 +30,9 @@ def read_workbook(where: str, path: Path, sheet: str | None) -> FileRows:
     with _opened(where, path) as sheets:
         chosen = _choose(where, sheets, sheet)
         found = sheet_rows(where, chosen)
-        notes = [*_other_sheets(chosen, sheets, sheet), *found.notes]
-        return replace(found, notes=tuple(f"{path.name}: {note}." for note in notes))
+        others = _other_sheets(chosen, sheets, sheet)
+        notes = [f"{others}: SHEET names the one to read"] if others else []
+        return replace(found, notes=tuple(f"{path.name}: {note}." for note in [*notes, *found.notes]), other_sheets=others)
 
 
 def table_place(where: str, path: Path, sheet: str | None) -> tuple[str, int]:
@@ -74,12 +75,10 @@ def _choose(where: str, sheets: Sequence[Sheet], name: str | None) -> Sheet:
     return next((sheet for sheet in seen if sheet.has_cells()), seen[0])
 
 
-def _other_sheets(chosen: Sheet, sheets: Sequence[Sheet], wanted: str | None) -> list[str]:
-    """Which sheet is read, where none was named and others have cells as well."""
+def _other_sheets(chosen: Sheet, sheets: Sequence[Sheet], wanted: str | None) -> str:
+    """Which sheet is read and which are there too; "" where one was named or no other has cells."""
     others = [sheet for sheet in sheets if wanted is None and sheet is not chosen and sheet.has_cells()]
     if not others:
-        return []
+        return ""
     names = ", ".join(f'"{sheet.name}"{" (hidden)" * sheet.hidden}' for sheet in others)
-    return [
-        f'the sheet "{chosen.name}" is read; there {"is" if len(others) == 1 else "are"} also {names}: SHEET names the one to read'
-    ]
+    return f'the sheet "{chosen.name}" is read; there {"is" if len(others) == 1 else "are"} also {names}'

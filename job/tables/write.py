@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet
 from openpyxl import Workbook
 from openpyxl.cell import Cell, WriteOnlyCell
@@ -18,10 +19,10 @@ from openpyxl.styles.numbers import FORMAT_TEXT
 from job.errors import OutputError
 from job.tables.added_columns import Notes
 from job.tables.formulas import mark
-from job.tables.sheet_edit import LAST_COLUMN, cell_text, cut_notes
+from job.tables.sheet import LAST_COLUMN, LAST_ROW
+from job.tables.sheet_edit import cell_text, cut_notes
 
 Rows = Iterable[dict[str, Any]]
-LAST_ROW = 1_048_576
 
 
 def write_table(rows: pa.Table, path: Path, suffix: str, text_column: str) -> Notes:
@@ -67,6 +68,11 @@ def _write_parquet(table: pa.Table, path: Path, _text_column: str) -> Notes:
 def _write_arrow(table: pa.Table, path: Path, _text_column: str) -> Notes:
     with pa.ipc.new_stream(str(path), table.schema) as writer:
         writer.write_table(table)
+    return ()
+
+
+def _write_feather(table: pa.Table, path: Path, _text_column: str) -> Notes:
+    pyarrow.feather.write_feather(table, str(path))
     return ()
 
 
@@ -150,6 +156,7 @@ WRITERS = {
     ".json": _write_json,
     ".parquet": _write_parquet,
     ".arrow": _write_arrow,
+    ".feather": _write_feather,
     ".txt": _write_lines,
 }
 SUFFIXES = tuple(WRITERS)

@@ -1,4 +1,4 @@
-"""The cells of an .xlsx sheet, as they come in the file: where they stand is taken from them, whatever size it tells of itself."""
+"""The cells of an .xlsx sheet, as they come in the file: their places are taken from them, whatever size the sheet claims."""
 
 import math
 import re
@@ -7,6 +7,8 @@ from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from xml.etree.ElementTree import Element
+
+from openpyxl.utils import column_index_from_string
 
 from job.tables.cell_format import moment_text, number_text
 from job.tables.sheet import NOT_COMPUTED, NoValue, Sheet, SheetRow
@@ -32,7 +34,9 @@ def open_xlsx(path: Path) -> Iterator[list[Sheet]]:
 def _rows(parts: XlsxParts, part: str, sheet: Sheet) -> Generator[SheetRow]:
     tables = parts.tables(part)
     if len(tables) == 1:
-        sheet.header = _block(tables[0])[0]
+        (where, has_totals), *_ = tables
+        sheet.header, _, last, _ = block(where)
+        sheet.totals = last if has_totals else None
     number = 0
     for element in parts.elements(part, "row", "mergeCell", "autoFilter"):
         name = tag(element)
@@ -41,27 +45,24 @@ def _rows(parts: XlsxParts, part: str, sheet: Sheet) -> Generator[SheetRow]:
             if cells := _cells(parts, element):
                 yield SheetRow(number, cells, hidden=element.get("hidden") in ("1", "true"))
         elif name == "mergeCell":
-            sheet.merged.append(_block(element.attrib["ref"]))
+            sheet.merged.append(block(element.attrib["ref"]))
         elif sheet.header is None:
-            sheet.header = _block(element.attrib["ref"])[0]
+            sheet.header = block(element.attrib["ref"])[0]
 
 
-def _block(reference: str) -> tuple[int, int, int, int]:
+def block(reference: str) -> tuple[int, int, int, int]:
     """First row, first column, last row, last column of A1:B2."""
     first, _, last = reference.partition(":")
-    (row, column), (last_row, last_column) = _place(first), _place(last or first)
+    (row, column), (last_row, last_column) = cell_place(first), cell_place(last or first)
     return row, column, last_row, last_column
 
 
-def _place(reference: str) -> tuple[int, int]:
+def cell_place(reference: str) -> tuple[int, int]:
     """Row, from 1, and column, from 0, of B2."""
     found = PLACE.fullmatch(reference)
     if found is None:
         raise ValueError(f"no cell is called {reference[:20]}")
-    column = 0
-    for letter in found[1].upper():
-        column = column * 26 + ord(letter) - ord("A") + 1
-    return int(found[2]), column - 1
+    return int(found[2]), column_index_from_string(found[1]) - 1
 
 
 def _cells(parts: XlsxParts, row: Element) -> dict[int, str]:
@@ -70,7 +71,7 @@ def _cells(parts: XlsxParts, row: Element) -> dict[int, str]:
         if tag(element) != "c":
             continue
         reference = element.get("r")
-        column = column + 1 if reference is None else _place(reference)[1]
+        column = column + 1 if reference is None else cell_place(reference)[1]
         if text := _text(parts, element):
             cells[column] = text
     return cells
@@ -94,7 +95,7 @@ def _text(parts: XlsxParts, cell: Element) -> str | None:
     if kind == "e":
         return NoValue(value)
     if kind == "d":
-        return moment_text(datetime.fromisoformat(value))
+        return moment_text(datetime.fromisoformat(value).replace(microsecond=0, tzinfo=None))  # SheetJS writes Z behind local time
     return _number(parts, value.strip(), int(cell.get("s", 0)))
 
 

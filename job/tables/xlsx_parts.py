@@ -75,11 +75,12 @@ class XlsxParts:
                     found.append(SheetEntry(element.attrib["name"], element.get("state", "visible") != "visible", target))
         return found
 
-    def tables(self, sheet_part: str) -> list[str]:
-        """Where the tables of a sheet stand that have a header, such as "A3:D90"."""
+    def tables(self, sheet_part: str) -> list[tuple[str, bool]]:
+        """Where the tables of a sheet stand that have a header, such as "A3:D90", and whether their last row has totals."""
         related = [target for target, kind in self._relations(sheet_part).values() if kind == "table"]
         roots = [self._parse(target) for target in related]
-        return [root.attrib["ref"] for root in roots if root.get("headerRowCount") != "0"]
+        with_header = [root for root in roots if root.get("headerRowCount") != "0"]
+        return [(root.attrib["ref"], root.get("totalsRowCount", "0") != "0") for root in with_header]
 
     @cached_property
     def from_1904(self) -> bool:

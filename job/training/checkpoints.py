@@ -1,11 +1,10 @@
-"""Checkpoints that are complete or not there: sealed by a manifest written last, with the sha256 of every file.
+"""Checkpoints that are complete or not there.
 
 One holds the trained weights and the optimizer's tensors as safetensors, and `progress.json`. Nothing in it is a pickle, and
 nothing in it depends on the number of ranks.
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import re
@@ -21,16 +20,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from job.errors import DiskFull, SettingsError
-from job.system.durable import flush_to_disk, is_disk_full, make_readable, write_json
+from job.system.durable import write_json
+from job.system.file_system import is_disk_full
+from job.system.seal import is_whole, seal
 from job.training.optimizer import state_of
 
 log = logging.getLogger(__name__)
 
-MANIFEST, ADAPTER, OPTIMIZER, PROGRESS = "manifest.json", "adapter.safetensors", "optimizer.safetensors", "progress.json"
+ADAPTER, OPTIMIZER, PROGRESS = "adapter.safetensors", "optimizer.safetensors", "progress.json"
 STEP, BEST = "checkpoint", "best"
 """Kinds of checkpoints, by their names: what training resumes from, and the adapter of the best evaluation so far."""
 KEPT = 2
-CHUNK_BYTES = 2**20
 
 
 @dataclass
@@ -114,40 +114,21 @@ def load_trained(model: nn.Module, weights: dict[str, Tensor]) -> None:
             parameters[name].copy_(weight)
 
 
-def seal(folder: Path) -> None:
-    """Puts every file of `folder` on the disk, and then the manifest: from now on the checkpoint counts.
-
-    Files get the modes that others of this person have; safetensors writes with 0600.
-    """
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(MANIFEST))
-    for path in files:
-        make_readable(path)
-        flush_to_disk(path)
-    hashes = {str(path.relative_to(folder)): _sha256(path) for path in files}
-    write_json(folder / MANIFEST, hashes)
-    flush_to_disk(folder.parent)
-
-
-def is_whole(folder: Path) -> bool:
-    """Whether `folder` is sealed and holds what was sealed, no file more or less."""
-    try:
-        hashes = json.loads((folder / MANIFEST).read_text())
-        there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {MANIFEST}
-        return there == hashes.keys() and all(_sha256(folder / name) == wanted for name, wanted in hashes.items())
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
-def newest_whole(folder: Path, kind: str = STEP) -> Path | None:
-    """The newest checkpoint of this kind in `folder` that is whole; newer ones that are not are set aside as torn-checkpoint-N."""
-    for checkpoint in sorted(checkpoints_of(folder, kind), key=step_of, reverse=True):
+def newest_whole(folder: Path) -> Path | None:
+    """The newest checkpoint in `folder` that is whole; newer ones that are not are set aside."""
+    for checkpoint in sorted(checkpoints_of(folder, STEP), key=step_of, reverse=True):
         if is_whole(checkpoint):
             return checkpoint
-        aside = checkpoint.with_name(f"torn-{checkpoint.name}")
-        shutil.rmtree(aside, ignore_errors=True)
-        checkpoint.rename(aside)
-        log.warning("%s is incomplete, as after a kill while it was written: set aside as %s", checkpoint, aside.name)
+        set_aside(checkpoint, "is incomplete, as after a kill while it was written")
     return None
+
+
+def set_aside(checkpoint: Path, reason: str) -> None:
+    """Renames it to torn-checkpoint-N, so that nothing is resumed from it."""
+    aside = checkpoint.with_name(f"torn-{checkpoint.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    checkpoint.rename(aside)
+    log.warning("%s %s: set aside as %s", checkpoint, reason, aside.name)
 
 
 def rotate(folder: Path) -> None:
@@ -164,11 +145,3 @@ def step_of(checkpoint: Path) -> int:
 def checkpoints_of(folder: Path, kind: str) -> list[Path]:
     """The checkpoints of this kind in `folder`, whole or not, in no order."""
     return [path for path in folder.glob(f"{kind}-*") if path.is_dir() and re.fullmatch(rf"{kind}-\d+", path.name)]
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()

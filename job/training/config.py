@@ -20,6 +20,8 @@ class TrainingConfig:
     """Steps, or a share of all steps if below 1."""
     weight_decay: float = 0.0
     optim: str = "adamw_torch"
+    may_recompute: bool = False
+    """Whether blocks are recomputed where one row at once does not fit otherwise."""
     max_grad_norm: float = 1.0
     """0 does not clip."""
     group_by_length: bool = True
@@ -55,3 +57,5 @@ class TrainingResult:
     examples_per_s: float
     """Median over the logged points."""
     history: list[dict[str, float]]
+    is_stopped: bool = False
+    """Whether a stop was asked for before it was done; the newest checkpoint is what to go on from."""

@@ -1,13 +1,19 @@
 """A run in TensorBoard: curves in named groups, a page of what matters, answers that change, lengths, settings, final scores."""
 
+import contextlib
 import re
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from tensorboard.summary.writer import event_file_writer
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
+
+from job.system.durable import flush_to_disk
 
 SPEED = ("examples_per_second", "tokens_per_second")
 GROUPS = {"memory": ("peak_memory_gib",), "data": ("padding_share",), "speed": SPEED}
@@ -28,6 +34,10 @@ LAYOUT = {
 }
 """The pages of Custom Scalars."""
 BINS = 30
+LINE_END = re.compile("\r\n|[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
+"""What somebody takes for the end of a line: Markdown for that of a table's row."""
+EVENTS = "events.out.tfevents."
+"""How the files' names begin; the time follows, in seconds."""
 
 Answer = tuple[str, str, str]
 """Input, right answer, what the model answers."""
@@ -47,7 +57,7 @@ class Curves:
 
     def start(self, step: int, total_steps: int) -> None:
         """Opens the files; what a run that was cut off wrote after `step` vanishes."""
-        self.writer = SummaryWriter(str(self.folder), purge_step=step + 1 if step else 0)
+        self.writer = _open_after_all_others(self.folder, purge_step=step + 1 if step else 0)
         if step:
             return
         charts = {page: {name: chart for name, chart in made.items() if self.has_score or chart[1] != [SCORE]}
@@ -69,6 +79,11 @@ class Curves:
         """A table of the model's answers after `step`."""
         self.writer.add_text("answers", markdown_table(("input", "right answer", "answer"), answers), step)
 
+    def keep(self) -> None:
+        """Returns when all that was logged is on the disk."""
+        self.writer.flush()
+        _flush_to_disk(self.folder)
+
     def close(self) -> None:
         self.writer.close()
 
@@ -82,15 +97,39 @@ def tag(name: str) -> str:
     return next((f"{group}/{name}" for group, names in GROUPS.items() if name in names), f"train/{name}")
 
 
-def write_final_scores(folder: Path, settings: Mapping[str, object], scores: Mapping[str, float], step: int) -> None:
+def write_final_scores(
+    folder: Path, settings: Mapping[str, object], scores: Mapping[str, float], step: int, group: str = "final"
+) -> None:
     """Adds the run to TensorBoard's table of runs (HPARAMS): its settings and `scores`, which are curves of one point as well."""
     values = {name: value if type(value) in (int, float) else str(value) for name, value in settings.items()}
-    tags = {f"final/{name}": value for name, value in scores.items()}
-    with SummaryWriter(str(folder)) as writer:
+    tags = {f"{group}/{name}": value for name, value in scores.items()}
+    with _open_after_all_others(folder) as writer:
         for summary in hparams(values, tags):
             writer.file_writer.add_summary(summary)
         for name, value in tags.items():
             writer.add_scalar(name, value, step)
+    _flush_to_disk(folder)
+
+
+def _flush_to_disk(folder: Path) -> None:
+    for path in folder.glob(f"{EVENTS}*"):
+        flush_to_disk(path)
+    flush_to_disk(folder)
+
+
+def _open_after_all_others(folder: Path, purge_step: int | None = None) -> SummaryWriter:
+    """A new file that TensorBoard reads after those that are there: by the time in its name, and a clock may be set back."""
+    times = [0]
+    for path in folder.glob(f"{EVENTS}*"):
+        with contextlib.suppress(ValueError):
+            times.append(int(path.name.removeprefix(EVENTS).split(".")[0]))
+    behind_s = max(0.0, max(times) + 1 - time.time())
+    usual = event_file_writer.time
+    event_file_writer.time = SimpleNamespace(time=lambda: usual.time() + behind_s)
+    try:
+        return SummaryWriter(str(folder), purge_step=purge_step)
+    finally:
+        event_file_writer.time = usual
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -101,4 +140,4 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str
 
 def _literal(text: str) -> str:
     escaped = re.sub(r"[!-/:-@\[-`{-~]", lambda found: f"&#{ord(found[0])};", text)
-    return escaped.replace("\n", "<br>")
+    return LINE_END.sub("<br>", escaped)

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from job.data.token_lengths import token_lengths
 from job.errors import OutOfMemory
-from job.model.loss import count_labels
 from job.model.objective import Objective
 from job.model.packing import Collator
 from job.model.sharding import is_sharded
+from job.system.gpu_errors import one_name_for_full_memory
 from job.system.hardware import free_memory
 from job.system.ranks import Ranks
 from job.training.order import deal
@@ -65,12 +65,12 @@ def _share(model: PeftModel, rows: Dataset, ranks: Ranks) -> list[int]:
     return mine + [EXTRA] * (max(map(len, parts)) - len(mine) if is_sharded(model) else 0)
 
 
+@one_name_for_full_memory()
 def _sums(model: PeftModel, objective: Objective, batch: Mapping[str, Tensor]) -> Tensor:
     """Summed loss and labels of a batch: (2,), float64."""
-    count = count_labels(batch["labels"], shift=not model.config.is_encoder_decoder)
     with torch.no_grad():
         loss = objective(model, on_device(batch, model.device)).double()
-    return torch.stack([loss, count.to(loss)])
+    return torch.stack([loss, loss.new_tensor(len(batch["labelled"]))])
 
 
 def _smaller(model: PeftModel, batch: list[dict[str, list[int]]], error: torch.OutOfMemoryError) -> int:

@@ -12,8 +12,8 @@ from peft import PeftModel
 
 from job.errors import Diverged
 from job.model.packing import Collator
-from job.training.best import forget_after, keep_adapter, read_best_adapter
-from job.training.checkpoints import Progress, load_trained, newest_whole, read_checkpoint, rotate, write_checkpoint
+from job.training.best import best_of, forget_after, keep_adapter, newest_checkpoint, read_kept_adapter
+from job.training.checkpoints import Progress, load_trained, newest_whole, rotate, write_checkpoint
 from job.training.config import TrainingConfig, TrainingResult
 from job.training.held_out import held_out_loss
 from job.training.optimizer import learning_rates, make_optimizer, restore_state, set_learning_rate
@@ -70,6 +70,7 @@ class Training:
         self.learning_rate = learning_rates(self.optimizer, config, self.total_steps)
         self.telemetry = Telemetry()
         self.stepper = Stepper(model, collate, micro_batch, self.ranks, self.telemetry)
+        self.stepper.may_recompute = config.may_recompute
         self.progress = Progress()
         self.loss_since_log = self.norm = torch.zeros((), dtype=torch.float64, device=model.device)
         self.sealed: tuple[int, int] | None = None
@@ -79,11 +80,7 @@ class Training:
 
     def resume(self) -> None:
         """Continues from the newest complete checkpoint; what was kept or shown after its step is deleted. Rank 0 reads."""
-        checkpoint = None
-        if self.ranks.is_main and (folder := newest_whole(self.config.checkpoints)):
-            log.info("resuming from %s", folder)
-            checkpoint = read_checkpoint(folder)
-        if checkpoint := self.ranks.broadcast(checkpoint):
+        if checkpoint := self.ranks.from_main(lambda: newest_checkpoint(self.config)):
             self.progress = checkpoint.progress
             load_trained(self.model, checkpoint.adapter)
             restore_state(self.optimizer, checkpoint.optimizer, self.progress.optimizer)
@@ -98,7 +95,8 @@ class Training:
 
     def is_finished(self) -> bool:
         """Whether no step is left, for any reason."""
-        return self.progress.step >= self.total_steps or self.out_of_time or self._is_out_of_patience()
+        is_over = self.progress.step >= self.total_steps or self.out_of_time or self._is_out_of_patience()
+        return is_over or self._is_given_up()
 
     def stop_before_the_first_step(self) -> Requests:
         """Whether a stop signal came to any rank by now."""
@@ -180,6 +178,7 @@ class Training:
             return
         self._check_finite()
         started = time.perf_counter()
+        self.supervision.keep_logged()
         if self.ranks.is_main:
             progress.loss_since_log, progress.loss_scale = self.loss_since_log.item(), asdict(self.stepper.scale)
             write_checkpoint(folder, self.model, self.optimizer, progress)
@@ -191,20 +190,19 @@ class Training:
     def finish(self, keep_best: bool) -> TrainingResult:
         """What was done; `model` has the adapter of the best evaluation, if one was kept and is wanted."""
         self._check_finite()
-        progress, name = self.progress, f"eval_{self.config.metric_for_best_model}"
-        best = self.ranks.from_main(lambda: read_best_adapter(self.config.checkpoints) if keep_best else None)
-        if best is not None:
-            load_trained(self.model, best[1])
-        adapter_step = progress.step if best is None else best[0]
-        if adapter_step != progress.step:
-            value = next(entry[name] for entry in progress.history if entry["step"] == adapter_step and name in entry)
-            log.info("the adapter is that of step %d of %d, where %s was best: %.4f", adapter_step, progress.step, name, value)
+        progress, adapter_step = self.progress, self.progress.step
+        best = best_of(progress.history, self.config) if keep_best else None
+        if best and best.step != progress.step:
+            adapter_step = best.step
+            load_trained(self.model, self.ranks.from_main(lambda: read_kept_adapter(self.config.checkpoints, best.step)))
+            log.info("the adapter is that of step %d of %d, where eval_%s was best: %.4f",
+                     best.step, progress.step, self.config.metric_for_best_model, best.value)  # fmt: skip
         for reporter in self.reporters:
             reporter.close()
         speeds = [entry["examples_per_second"] for entry in progress.history if "examples_per_second" in entry]
         examples_per_s = median(speeds[1:] or speeds or [0.0])
         return TrainingResult(
-            progress.step, self.total_steps, adapter_step, self.stepper.micro_batch, examples_per_s, progress.history
+            progress.step, self.total_steps, adapter_step, self.stepper.micro_batch, examples_per_s, progress.history, not keep_best
         )
 
     def report_now_and_then(self) -> None:
@@ -224,22 +222,23 @@ class Training:
             reporter.log(values, self.progress.step)
 
     def _keep_if_best(self) -> None:
-        if self._evaluations_since_best() == 0 and self.ranks.is_main:
+        best = best_of(self.progress.history, self.config)
+        if best and best.since == 0 and self.ranks.is_main:
             keep_adapter(self.model, self.config.checkpoints, self.progress.step)
 
-    def _evaluations_since_best(self) -> int | None:
-        """By the history alone, so that a resumed run knows it as well; None where nothing was evaluated by that metric."""
-        name, better = f"eval_{self.config.metric_for_best_model}", max if self.config.greater_is_better else min
-        values = [entry[name] for entry in self.progress.history if name in entry]
-        return len(values) - 1 - values.index(better(values)) if values else None
-
     def _is_out_of_patience(self) -> bool:
-        since, patience = self._evaluations_since_best(), self.config.patience
-        if patience is None or since is None or since < patience:
+        best, patience = best_of(self.progress.history, self.config), self.config.patience
+        if patience is None or best is None or best.since < patience:
             return False
         log.info("training ends at step %d of %d: EARLY_STOPPING_PATIENCE, %d evaluations without a better %s",
                  self.progress.step, self.total_steps, patience, self.config.metric_for_best_model)  # fmt: skip
         return True
+
+    def _is_given_up(self) -> bool:
+        evaluations = [entry for entry in self.progress.history if "eval_loss" in entry]
+        if not evaluations or evaluations[-1]["step"] != self.progress.step:
+            return False
+        return self.ranks.from_main(lambda: self.supervision.gives_up(evaluations))
 
     def _heartbeat(self) -> None:
         """Called before each batch of an evaluation."""
@@ -254,11 +253,12 @@ class Training:
 
     def _report(self) -> None:
         self.reported = time.monotonic()
-        step, losses = self.progress.step, [entry["loss"] for entry in self.progress.history[-20:] if "loss" in entry]
+        step, logged = self.progress.step, [entry for entry in self.progress.history[-20:] if "loss" in entry]
+        newest = logged[-1] if logged else {}
         self.supervision.report(
             step=step, total_steps=self.total_steps, eta_s=round(self._step_s() * (self.total_steps - step)),
-            loss=losses[-1] if losses else None, percent=round(100 * step / max(self.total_steps, 1), 1),
-            last_checkpoint=self.sealed[0] if self.sealed else None,
+            loss=newest.get("loss"), examples_per_s=newest.get("examples_per_second"),
+            percent=round(100 * step / max(self.total_steps, 1), 1), last_checkpoint=self.sealed[0] if self.sealed else None,
         )  # fmt: skip
 
     def _check_finite(self) -> None:

@@ -4,12 +4,12 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import bitsandbytes
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import Adafactor, get_scheduler
 
+from job.system.quick_bitsandbytes import bitsandbytes
 from job.training.config import TrainingConfig
 
 UNDECAYED = re.compile(r"bias|layernorm|rmsnorm|layer_norm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)", re.IGNORECASE)

@@ -15,9 +15,11 @@ from transformers import BatchEncoding
 
 from job.errors import OutOfMemory
 from job.labels import IGNORED
+from job.model.checkpointing import checkpoint_all_blocks
 from job.model.objective import Objective
 from job.model.packing import Collator
 from job.model.sharding import is_sharded
+from job.system.gpu_errors import one_name_for_full_memory
 from job.system.hardware import free_memory
 from job.system.ranks import Ranks
 from job.training.order import deal, micro_batches
@@ -68,6 +70,7 @@ class Stepper:
         self.model, self.collate, self.micro_batch, self.ranks, self.telemetry = model, collate, micro_batch, ranks, telemetry
         self.objective, self.is_sharded = Objective(model), is_sharded(model)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.may_recompute = False
         self.scale = LossScale(FIRST_SCALE if model.dtype == torch.float16 else 1.0)
 
     def gradient(
@@ -90,6 +93,9 @@ class Stepper:
                 return loss, requests
             self.clear()
             free_memory()
+            if self.micro_batch == 1 and self.may_recompute and checkpoint_all_blocks(self.model):
+                log.warning("out of memory with one row at once: all blocks are recomputed from here on; the result is the same")
+                continue
             self.micro_batch = next_smaller_micro_batch(self.micro_batch, effective_batch_size)
 
     def apply(self, optimizer: Optimizer, max_grad_norm: float) -> Tensor:
@@ -114,6 +120,7 @@ class Stepper:
         for parameter in self.parameters:
             parameter.grad = None
 
+    @one_name_for_full_memory()
     def _backward(self, rows: Rows, seeds: tuple[int, int]) -> Tensor:
         """Adds this rank's part of the gradient; its part of the loss."""
         shift = 0 if self.model.config.is_encoder_decoder else 1

@@ -21,11 +21,15 @@ class Supervision:
     stop_asked: Callable[[], object] = lambda: False
     """True once a stop signal has arrived."""
     report: Callable[..., None] = lambda **_: None
-    """Takes step, total_steps, percent, eta_s, loss and last_checkpoint, every few seconds."""
+    """Takes step, total_steps, percent, eta_s, loss, examples_per_s and last_checkpoint, every few seconds."""
+    keep_logged: Callable[[], None] = lambda: None
+    """Called before a checkpoint: what was logged by now will not be logged again, so it must be on the disk."""
     micro_batch_changed: Callable[[int], None] = lambda _: None
     """Takes the new micro-batch where the memory was too small for the last one."""
     score_answers: Callable[[int], dict[str, float]] = lambda _: {}
     """Scores of the model's answers after so many steps, by name, beside its loss on the held-out rows."""
+    gives_up: Callable[[Sequence[dict[str, float]]], bool] = lambda _: False
+    """Whether to end after these evaluations, the entries of the history: by them alone, so that a resumed run ends there too."""
     checkpoint_s: float = float("inf")
     """Seconds after which a checkpoint is due, whatever the steps say."""
     deadline: float = float("inf")

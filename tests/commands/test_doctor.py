@@ -1,5 +1,9 @@
 """The doctor: all green on a machine that can, one red line and its exit code where something is wrong."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -7,7 +11,9 @@ from job.commands import doctor
 from job.errors import HardwareError
 from job.system import hardware
 from job.system.hardware import Hardware, check_computes
+from tests.conftest import environment_with
 
+ROOT = Path(__file__).parents[2]
 V100 = Hardware("cuda", "Tesla V100", 16 * 2**30, (7, 0))
 
 
@@ -64,3 +70,35 @@ def test_a_machine_with_too_little_memory_is_told_how_much_the_model_needs(run_j
     monkeypatch.setattr(doctor, "LIBRARIES_BYTES", 2**60)
     assert run_job("doctor")[0] == 72
     assert "MODEL_ID=demo needs 1073741824.0 GiB of the machine's memory" in capsys.readouterr().out
+
+
+def call_on_two_ranks(tmp_path: Path, **variables: object) -> tuple[int, list[str]]:
+    """Exit code of `doctor` in two processes, and the lines of its checks."""
+    asked = environment_with({"NPROC_PER_NODE": 2} | variables) | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, ROOT / "entrypoint.py", "doctor"], cwd=tmp_path, env=asked, capture_output=True, text=True, check=False
+    )
+    return done.returncode, [line for line in done.stdout.splitlines() if line.startswith(("ok ", "FAILED "))]
+
+
+@pytest.mark.slow
+def test_two_ranks_are_checked_together(tmp_path):
+    code, lines = call_on_two_ranks(tmp_path)
+    assert code == 0, lines
+    told = {line[8:].partition("  ")[0]: line for line in lines}
+    assert len(told) == len(lines) == 12
+    assert "2 x CPU with" in told["machine"]
+    assert " TFLOPS" in told["cards"]
+    assert "GB/s each way; the adapter's gradient, 0.295 MB," in told["link"], "the demo's LoRA has 73,728 numbers"
+    assert "output is the same for all ranks" in told["shared folder"]
+    assert list((tmp_path / "output").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_failure_on_two_ranks_is_told_once_with_its_exit_code_and_no_run_is_called_failed(tmp_path):
+    code, lines = call_on_two_ranks(tmp_path, MODEL_ID="./nowhere", TRAIN_DATA="demo")
+    assert code == 66
+    (model,) = (line for line in lines if "  model " in line)
+    assert model.startswith("FAILED")
+    assert "rank 0, 1: MODEL_ID=./nowhere: no such folder" in model
+    assert list(tmp_path.glob("output/*")) == []

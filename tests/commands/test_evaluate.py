@@ -81,3 +81,18 @@ def test_all_that_tells_of_the_evaluation_is_of_the_new_one(finished_run, run_jo
     assert len(json.loads((folder / "proof.json").read_text())["expected"]["outputs"]) == 3
     assert " on 3 held-out rows</p>\n<p>chrf " in (folder / "report.html").read_text()
     assert " on 3 rows: chrf" in (folder / "adapter" / "README.md").read_text()
+
+
+def test_the_name_of_the_run_is_enough_and_what_is_set_anew_wins(finished_run, run_job):
+    _, folder = finished_run
+    before = (folder / "evaluation.csv").read_bytes()
+    code, said = run_job("evaluate", RUN_NAME="r")
+    assert code == 0, said
+    assert (folder / "evaluation.csv").read_bytes() == before
+    code, said = run_job("evaluate", RUN_NAME="r", METRICS="chrf", EVAL_MAX_ROWS=3)
+    assert code == 0, said
+    assert "EVAL_MAX_ROWS=3: the run was made with 1000" in said
+    assert "on 3 rows: chrf" in said
+    code, said = run_job("evaluate", RUN_NAME="r", LORA_R=4)
+    assert code == 78
+    assert "LORA_R was 16 and is 4" in said

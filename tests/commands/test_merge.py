@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
+
+from job.system.seal import seal
 
 FEW = {"MAX_STEPS": 4, "MAX_NEW_TOKENS": 6, "EVAL_STRATEGY": "no", "RUN_NAME": "r"}
 SMALL = {"LEARNING_RATE": 0.02, "LORA_ALPHA": 8, "LORA_R": 4, "METRICS": "exact_match,loss"}
@@ -117,10 +119,9 @@ def test_a_proof_of_0_1_0_which_kept_no_tokens_is_held_against_the_losses(run, r
 
 def test_weights_that_overflow_half_precision_are_refused(run, run_job, t5_folder):
     """A trained T5's `wo` is not alone: where base plus BA is beyond 65504, float16 makes it infinite."""
-    from safetensors.torch import save_file
-
     path = Path("output/r/adapter/adapter_model.safetensors")
     save_file({name: tensor * (400 if "lora_B" in name else 4000) for name, tensor in load_file(path).items()}, path)
+    seal(path.parent)
     code, said = run_job("merge", **run | {"MERGE_PRECISION": "fp16"})
     assert code == 73, said
     assert not MERGED.exists()

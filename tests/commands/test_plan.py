@@ -31,7 +31,8 @@ def flan(size: str) -> T5Config:
 def test_the_command_prints_a_row_a_gpu_without_a_network(run_job, capsys):
     assert run_job("plan", MODEL_ID="google/flan-t5-xl")[0] == 0
     lines = capsys.readouterr().out.splitlines()
-    rows = {line.split()[0]: line for line in lines if line.split() and line.split()[0] in CARDS}
+    singles = lines[: next(number for number, line in enumerate(lines) if line.startswith("several GPUs"))]
+    rows = {line.split()[0]: line for line in singles if line.split() and line.split()[0] in CARDS}
     assert rows.keys() == CARDS.keys()
     assert "fp16" in rows["V100-16GB"]
     assert "inputs 150/220/256 tokens" in lines[1]
@@ -64,6 +65,7 @@ def test_plan_gpu_is_told_in_full_from_a_simulated_step(run_job, capsys, t5_fold
     assert "answering 32 rows at once, after training" in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("quantization", "blocks"), [("none", 3), ("nf4", 0)])
 def test_the_simulated_choice_agrees_with_the_formula_in_fp16(quantization, blocks):
     estimate = choose(read_dimensions(flan("base")), CARDS["V100-16GB"], WORK, PlanConstraints(quantization))
@@ -75,9 +77,10 @@ def test_the_simulated_choice_agrees_with_the_formula_in_fp16(quantization, bloc
     assert sum(parts) == pytest.approx(found.peak_bytes / GIB, abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_step_that_does_not_fit_when_simulated_is_said_not_to_fit():
     estimate = choose(
-        read_dimensions(flan("base")), Gpu("small", 3.4, (8, 6), {"bf16": 50, "fp32": 10}, 0.3), WORK, PlanConstraints()
+        read_dimensions(flan("base")), Gpu("small", 3.4, (8, 6), {"bf16": 50, "fp32": 10}, 0.3, 600), WORK, PlanConstraints()
     )
     assert estimate.fits
     next_smaller_micro_batch = replace(estimate, gpu=replace(estimate.gpu, memory_gib=1.5))
@@ -189,3 +192,38 @@ def test_a_config_that_makes_no_model_is_one_line(run_job, llama_folder, tmp_pat
     (tmp_path / "odd" / "config.json").write_text(json.dumps(config | {"hidden_act": "nothing"}))
     code, said = run_job("plan", MODEL_ID=tmp_path / "odd", TRAIN_DATA=write_rows(questions))
     assert (code, "the config of this llama makes no model that can be planned for" in said) == (78, True), said
+
+
+def test_several_gpus_of_each_kind_are_compared_and_the_cheapest_in_time_is_told(run_job, capsys):
+    """What --json has decides which it is: of all that end in time at their slowest, the least money."""
+    asked = {"MODEL_ID": "google/flan-t5-xl", "PLAN_ROWS": 40_000, "EFFECTIVE_BATCH_SIZE": 32, "PLAN_HOURS": 0.25}
+    assert run_job("plan", **asked)[0] == 0
+    printed = capsys.readouterr().out
+    assert run_job("plan", "--json", **asked)[0] == 0
+    told = [fleet | {"gpu": entry["gpu"]} for entry in json.loads(capsys.readouterr().out) for fleet in entry["several"]]
+    assert len(told) == 6 * len(CARDS)
+    in_time = [one for one in told if one["fits"] and one["predicted_hours"][1] <= 0.25]
+    best = min(in_time, key=lambda one: one["predicted_usd"][1])
+    assert best["gpus_each"] > 1
+    assert "with an effective batch of 32 (EFFECTIVE_BATCH_SIZE) more than 32 GPUs are idle in part" in printed
+    assert "sharded" not in printed
+    first = printed.split("cheapest within 0.25 hours, at their slowest: ")[1].split(", then")[0]
+    assert first == f"{best['gpus_each']} {best['gpu']} ({best['predicted_hours'][1]:.2f} h, {best['predicted_usd'][1]:.2f} USD)"
+
+
+def test_a_deadline_that_nothing_meets_is_told(run_job, capsys):
+    assert run_job("plan", MODEL_ID="google/flan-t5-xxl", PLAN_ROWS=1_000_000, PLAN_HOURS=0.01)[0] == 0
+    assert "within 0.01 hours: none of these. Allow more with PLAN_HOURS" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_model_that_one_card_cannot_hold_is_sharded_over_several_of_it(run_job, capsys):
+    assert run_job("plan", MODEL_ID="google/flan-t5-xxl", PLAN_GPU="L4", QUANTIZATION="none")[0] == 0
+    told = capsys.readouterr().out
+    row = told.splitlines()[-1].split("  ")
+    assert "QUANTIZATION=nf4 lets each hold it whole" in told
+    alone = told.partition("several GPUs")[0]
+    assert "does not fit" in alone
+    assert [word for word in ("speed", "time", "price") if f"\n{word}" in alone] == []
+    assert [cell.strip() for cell in row if cell.strip()][:2] == ["L4", "-"]
+    assert row[-1].endswith("sharded")

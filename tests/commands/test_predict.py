@@ -20,6 +20,7 @@ from transformers import AutoTokenizer
 from job.commands import predict
 from job.data.answers import AnswerFile
 from job.errors import OutputError
+from job.pipeline import asked_table, predictor
 from job.tables.formulas import unmark
 
 FEW = {"MAX_STEPS": 4, "MAX_NEW_TOKENS": 6, "EVAL_STRATEGY": "no", "RUN_NAME": "r", "METRICS": "exact_match"}
@@ -55,7 +56,7 @@ def test_what_was_answered_before_is_not_answered_again(trained, run_job, monkey
     variables = trained("t5_folder")
     assert run_job("predict", "new.jsonl", "whole.jsonl", **variables)[0] == 0
     monkeypatch.setattr(predict, "ROWS_BETWEEN_WRITES", 8)
-    real, calls = predict.generate_ids, []
+    real, calls = predictor.generate_ids, []
 
     def cut_off(model, tokenizer, prompts, decoding):
         calls.append(len(prompts))
@@ -63,7 +64,7 @@ def test_what_was_answered_before_is_not_answered_again(trained, run_job, monkey
             raise OutputError("the machine is gone")
         return real(model, tokenizer, prompts, decoding)
 
-    monkeypatch.setattr(predict, "generate_ids", cut_off)
+    monkeypatch.setattr(predictor, "generate_ids", cut_off)
     assert run_job("predict", "new.jsonl", "answers.jsonl", **variables)[0] == 73
     assert len(PARTIAL.read_text().splitlines()) == 1 + 16
     with PARTIAL.open("a") as file:
@@ -106,7 +107,7 @@ def test_the_confidence_is_the_mean_log_probability_of_the_answers_tokens(kind, 
 
 def test_a_place_that_cannot_be_written_is_told_before_the_first_answer(trained, run_job, monkeypatch):
     variables = trained("t5_folder")
-    monkeypatch.setattr(predict, "generate_ids", None)
+    monkeypatch.setattr(predictor, "generate_ids", None)
     code, said = run_job("predict", "new.jsonl", "answers.docx", **variables)
     assert code == 73
     assert "cannot write .docx" in said
@@ -273,7 +274,7 @@ def test_a_workbook_comes_back_with_answers_and_all_else_as_it_was(trained, run_
     typed_workbook("typed.xlsx")
     code, said = run_job("predict", "typed.xlsx", **variables)
     assert code == 0, said
-    assert 'rows have no "input" and stay unanswered: row 3' in said
+    assert 'row has no "input" and stays unanswered: row 3' in said
     assert "answered 2 rows: output/r/predictions/typed.xlsx" in said
     old, new = load_workbook("typed.xlsx"), load_workbook("output/r/predictions/typed.xlsx")
     assert new.sheetnames == ["Sheet", "Other"]
@@ -322,18 +323,18 @@ def test_two_at_once_on_one_file_are_told(trained, run_job):
 
 def test_a_file_that_changes_meanwhile_is_told_and_its_answers_are_kept(trained, run_job, monkeypatch):
     variables = trained("t5_folder")
-    real = predict.generate_ids
+    real = predictor.generate_ids
 
     def change(*arguments):
         Path("new.jsonl").touch()
         return real(*arguments)
 
-    monkeypatch.setattr(predict, "generate_ids", change)
+    monkeypatch.setattr(predictor, "generate_ids", change)
     code, said = run_job("predict", "new.jsonl", "answers.jsonl", **variables)
     assert code == 65
     assert "it changed while its rows were answered" in said
     assert len(PARTIAL.read_text().splitlines()) == 31
-    monkeypatch.setattr(predict, "generate_ids", None)
+    monkeypatch.setattr(predictor, "generate_ids", None)
     code, said = run_job("predict", "new.jsonl", "answers.jsonl", **variables)
     assert code == 0, said
     assert "resuming with 30 rows answered before" in said
@@ -349,7 +350,7 @@ def test_a_full_disk_is_told_and_what_was_answered_is_resumed(trained, run_job, 
 
     with monkeypatch.context() as patch:
         if where == "table":
-            patch.setattr(predict, "give_back", full)
+            patch.setattr(asked_table, "give_back", full)
         else:
             patch.setattr(predict.AnswerFile, "add", full)
         code, said = run_job("predict", "new.jsonl", "answers.jsonl", **variables)
@@ -378,8 +379,8 @@ def test_a_folder_comes_back_as_a_folder(trained, run_job):
 @pytest.mark.parametrize("suffix", [".xlsx", ".csv", ".tsv", ".jsonl", ".json", ".parquet", ".arrow", ".txt"])
 def test_a_table_of_any_types_goes_to_any_format(trained, run_job, suffix, monkeypatch):
     variables = trained("t5_folder")
-    monkeypatch.setattr(predict.Predictor, "load", lambda self: None)
-    monkeypatch.setattr(predict, "generate_ids", lambda model, tokenizer, prompts, decoding: [[5, 1]] * len(prompts))
+    monkeypatch.setattr(predictor.Predictor, "load", lambda self: None)
+    monkeypatch.setattr(predictor, "generate_ids", lambda model, tokenizer, prompts, decoding: [[5, 1]] * len(prompts))
     table = pa.table(
         {
             "input": ["a", None, "c"],

@@ -1,6 +1,7 @@
 """Variables: what is accepted, and how each mistake is answered."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,15 +10,8 @@ from job.config import environment
 from job.config.environment import PATTERNS_IN_WORDS, STRICT, read_settings
 from job.config.settings import Settings
 from job.errors import SettingsError
-
-
-def message(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
-    """The error that these variables in the process environment give."""
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(SettingsError) as raised:
-        read_settings()
-    return str(raised.value)
+from job.system.launcher import launch
+from tests.config.refusals import message
 
 
 def test_a_misspelt_variable_in_the_process_environment_is_an_error(monkeypatch):
@@ -83,6 +77,19 @@ def test_in_composes_container_every_other_name_is_an_error_that_names_dotenv(mo
 
 
 @pytest.mark.usefixtures("compose_container")
+def test_in_composes_container_a_process_for_each_gpu_accepts_what_the_first_process_tells_it(monkeypatch, tmp_path):
+    """Each reads its settings as `launch` starts it, and leaves a file where it can."""
+    monkeypatch.delenv("MODEL_NAME")  # what the image sets is known in this process alone
+    (tmp_path / "read.py").write_text(
+        "import os, pathlib\nfrom job.config.environment import read_settings\n"
+        "read_settings()\npathlib.Path(os.environ['RANK']).touch()\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(Path(environment.__file__).parents[2]))
+    launch([sys.executable, "read.py"], 2, grace_s=1)
+    assert {"0", "1"} <= {path.name for path in Path().iterdir()}
+
+
+@pytest.mark.usefixtures("compose_container")
 def test_a_persons_own_variable_needs_the_strict_check_off(monkeypatch):
     monkeypatch.setenv("MY_OWN", "for a METRIC function")
     monkeypatch.setenv(STRICT, "")
@@ -112,7 +119,7 @@ def test_an_empty_value_means_the_default(monkeypatch):
     ("name", "value", "expected"),
     [
         ("LEARNING_RATE", "fast", "a valid number"),
-        ("LORA_R", "0", "greater than 0"),
+        ("LORA_R", "0", "greater than or equal to 1"),
         ("EVAL_FRACTION", "1", "less than 1"),
         ("OVERWRITE", "maybe", "a valid boolean"),
         ("TASK", "seq", "'auto', 'seq2seq' or 'causal'"),

@@ -24,7 +24,7 @@ from job.config.identity import (
 from job.config.settings import Settings
 
 FIELDS = set(Settings.model_fields)
-TOKENS = {"hf_token": "hf_topsecret"}, {"hf_token_file": Path("/run/secrets/topsecret")}
+TOKENS = {"hf_token": "hf_topsecret"}, {"hf_token_file": Path("/run/secrets/topsecret")}, {"serve_token": "topsecret"}
 
 
 @pytest.mark.parametrize("name", ["DOES_NOT_CHANGE_THE_RESULT", "EVALUATION", "SECRETS", "USUALLY_VARIED"])
@@ -53,6 +53,7 @@ CHANGES = {
     "per_device_train_batch_size": 2, "per_device_eval_batch_size": 2, "eval_samples": 0, "checkpoint_minutes": 1, "grace_s": 3,
     "max_hours": 2, "padding_free": "false", "merge_precision": "fp32", "push_to_hub": True, "hub_model_id": "me/x",
     "gpu_hourly_cost": 2, "plan_gpu": "T4", "tensorboard_port": 7000,
+    "serve_host": "0.0.0.0", "serve_port": 9000, "serve_token": "x", "serve_names": "gpu1", "serve_queue": 3,
 }  # fmt: skip
 
 
@@ -94,7 +95,7 @@ def test_secrets_are_in_nothing_that_is_shown_or_kept(token):
     settings = Settings(**token)
     shown = [variables(settings), variables(settings, exclude_defaults=True), hparams(settings), identity(settings)]
     for found in shown:
-        assert not {"hf_token", "hf_token_file"} & {name.lower() for name in found}
+        assert not SECRETS & {name.lower() for name in found}
         assert "topsecret" not in str(found)
 
 

@@ -21,7 +21,7 @@ from job.config.settings import Settings
 from job.data.column_mapping import AUTO, ColumnMapping
 from job.errors import SettingsError
 from job.model.load import BaseModel
-from job.tables.read import Source
+from job.tables.table import Source
 
 ROOT = Path(entrypoint.__file__).parent
 
@@ -71,8 +71,15 @@ def test_the_demos_base_is_found_from_any_folder_and_named_the_same_in_every_clo
 def test_an_adapter_names_its_base_and_the_settings_say_how_to_load_it():
     settings = Settings(model_id="me/mine", model_revision="v1", trust_remote_code=True, allow_pickle=True)
     assert base_model(settings) == BaseModel("me/mine", "v1", None, True, True)
-    assert base_model(settings, "me/other").model_id == "me/other"
+    assert base_model(settings, "me/mine") == base_model(settings)
     assert published_model_id(settings) == "me/mine"
+
+
+def test_what_is_said_of_one_model_holds_for_no_other_that_an_adapter_names():
+    """Whoever wrote the adapter's folder could else have a model of their own run its code."""
+    settings = Settings(model_id="me/mine", model_revision="v1", trust_remote_code=True, allow_pickle=True, hf_token="hf_a")
+    assert base_model(settings, "me/other") == BaseModel("me/other", None, "hf_a", False, False)
+    assert base_model(Settings(trust_remote_code=True), DEMO_BASE).trust_remote_code, "demo, under its other name"
 
 
 def test_the_rows_are_where_the_settings_say():

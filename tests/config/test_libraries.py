@@ -87,7 +87,17 @@ def test_every_setting_of_the_training_reaches_the_loop_under_its_name(tmp_path)
     assert (made.checkpoints, made.max_steps, made.patience) == (tmp_path, None, None)
     assert training_config(Settings(max_steps=3), tmp_path).max_steps == 3
     assert training_config(Settings(early_stopping_patience=4, eval_strategy="epoch"), tmp_path).patience == 4
-    others = {"checkpoints", "max_steps", "patience", "group_by_length", "metric_for_best_model", "greater_is_better"}
+    for asked in ("auto", "true", "false"):
+        assert training_config(Settings(gradient_checkpointing=asked), tmp_path).may_recompute == (asked == "auto")
+    others = {
+        "checkpoints",
+        "max_steps",
+        "patience",
+        "may_recompute",
+        "group_by_length",
+        "metric_for_best_model",
+        "greater_is_better",
+    }
     assert {field.name for field in dataclasses.fields(made)} == SAME_NAME.keys() | others, "no field is left out here"
 
 

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,9 +71,3 @@ def copy_repository(folder: Path, uid: int) -> Path:
     for path in (folder, *folder.rglob("*")):
         os.chown(path, uid, uid)
     return folder
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]

@@ -11,7 +11,8 @@ import pytest
 from selenium import webdriver
 
 from tests.conftest import environment_with
-from tests.container.clones import ENVIRONMENT, IMAGE, ROOT, Clone, copy_repository, free_port
+from tests.container.clones import ENVIRONMENT, IMAGE, ROOT, Clone, copy_repository
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import pytest
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.container.clones import free_port
+from tests.ports import free_port
 
 INNER_TEXT = """
 function text(node) {

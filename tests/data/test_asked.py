@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from job.data.asked import asked_rows, select_rows
+from job.data.asked import asked_rows
 from job.data.column_mapping import ColumnMapping
 from job.errors import DataError
-from job.tables.read import Source, Table, in_memory
+from job.tables.read import in_memory
+from job.tables.table import Source, Table
 
 COLUMNS = ColumnMapping("input", "output_ground_truth", "messages", "Input: {input}")
 
@@ -46,11 +47,3 @@ def test_a_table_without_the_column_is_for_others_to_refuse():
 def test_a_table_without_any_input_is_told():
     with pytest.raises(DataError, match=r'FILE=a.csv: the column "input" is empty in all 2 rows\. Fill it in\.'):
         asked_rows(table(input=["", None]), COLUMNS, is_chat=False)
-
-
-def test_rows_that_are_left_keep_their_names():
-    found = table([2, 4, 2, 3], (("x.csv", 2), ("y.csv", 2)), input=["a", "b", "c", "d"])
-    left = select_rows(found, [1, 3])
-    assert [left.row_name(index) for index in range(2)] == ["x.csv row 4", "y.csv row 3"]
-    assert list(left.cells("input")) == ["b", "d"]
-    assert select_rows(table(input=["a", "b"]), [1]).row_name(0) == "row 2"

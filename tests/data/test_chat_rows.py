@@ -8,7 +8,8 @@ from datasets import Dataset, load_dataset
 from job.data.chat_rows import chat_examples, chats_of, open_chats, opening_of, question_of, shared_opening
 from job.data.chat_template import Chat
 from job.errors import DataError
-from job.tables.read import Source, Table, read_table
+from job.tables.read import read_table
+from job.tables.table import Source, Table
 from tests.data.test_chat import CALL, CALLED, RESULT, TOOLS, answer, user
 
 SYSTEM = {"role": "system", "content": "be brief"}
@@ -108,6 +109,7 @@ def test_a_chat_ends_with_its_last_answer_that_is_trained_on(read):
     ("chat", "wanted"),
     [
         ("hello", "a list of"),
+        ("[" * 100_000, "a list of"),
         ([], "a list of"),
         ([user("a"), {"role": "boss", "content": "x"}], "message 2 has no role out of system, developer, user, assistant, tool"),
         ([{"from": "bot", "value": "x"}], "message 1 has no role"),

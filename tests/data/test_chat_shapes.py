@@ -3,7 +3,8 @@
 from job.data.chat_shapes import find_chats
 from job.data.column_mapping import AUTO
 from job.data.fields import parsed
-from job.tables.read import Source, Table, in_memory
+from job.tables.read import in_memory
+from job.tables.table import Source, Table
 
 ASKED, ANSWERED = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
 

@@ -8,7 +8,7 @@ from datasets import Dataset
 from job.data.column_mapping import AUTO, ColumnMapping
 from job.data.empty_rows import find_empty, is_empty
 from job.errors import DataError
-from job.tables.read import Source, Table
+from job.tables.table import Source, Table
 
 
 def find(rows: list[dict], empty_rows: str = "error", inputs: tuple[str, ...] = ("q",)) -> frozenset[int]:
@@ -33,6 +33,13 @@ def test_blank_rows_are_skipped_counted_and_told(caplog):
     caplog.set_level(logging.INFO)
     assert find([GOOD, BLANK, GOOD, BLANK]) == {1, 3}
     assert caplog.messages == ["TRAIN_DATA=a.csv: blank rows are skipped (2): row 3, row 5"]
+
+
+def test_an_error_of_a_spreadsheet_is_no_empty_cell_to_who_sees_it():
+    note = 'a.xlsx: column "a": 1 cell with an error, such as #N/A, taken as empty (row 3).'
+    table = Table(Source("TRAIN_DATA", "a.xlsx"), Dataset.from_list([GOOD, GOOD | {"a": None}]), [2, 3], notes=(note,))
+    with pytest.raises(DataError, match=r'row 3, column "a": the cell is empty or holds an error such as #N/A\. Fill it in'):
+        find_empty(table, table.rows, ("q",), ColumnMapping("q", "a", AUTO, AUTO))
 
 
 def test_a_row_that_has_something_elsewhere_is_not_blank():

@@ -4,7 +4,7 @@ import pytest
 from datasets import Dataset
 
 from job.data.fields import field, parsed, with_fields
-from job.tables.read import Source, Table
+from job.tables.table import Source, Table
 
 
 def table(*rows: dict) -> Table:

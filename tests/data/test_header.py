@@ -4,7 +4,7 @@ import pytest
 from datasets import Dataset
 
 from job.data.header import is_data
-from job.tables.read import Source, Table
+from job.tables.table import Source, Table
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from job.data.look import Chats
 from job.data.make_look import count_chats, describe_table, has_texts, make_look
 from job.data.row_counts import hash_normalised
 from job.data.shapes import Shape
-from job.tables.read import Source, Table
+from job.tables.table import Source, Table
 
 ROWS = {
     "row": ["row 2", "row 3"],

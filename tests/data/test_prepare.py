@@ -9,36 +9,17 @@ import pytest
 
 from job.data import prepare as module
 from job.data.column_mapping import ColumnMapping
+from job.data.data_config import DataConfig, ModelSpec
 from job.data.lengths import LengthLimits
 from job.data.look import Found
-from job.data.prepare import DataConfig, ModelSpec, prepare
+from job.data.prepare import prepare
 from job.data.prepared import SUMMARY, load_prepared
 from job.data.unknown_text import UnknownText
 from job.errors import DataError, SettingsError
-from job.tables.read import Source
-from tests.data.chat_templates import CHATML, QWEN3, make_tokenizer
+from job.tables.table import Source
+from tests.data.chat_templates import QWEN3, make_tokenizer
 
 SYSTEM = {"role": "system", "content": "be brief"}
-
-
-@pytest.fixture
-def reader(tokenizer) -> ModelSpec:
-    return ModelSpec(tokenizer, True, LengthLimits(512, None, shared=False))
-
-
-@pytest.fixture
-def request_(write_rows, questions) -> DataConfig:
-    return DataConfig(
-        train=Source("TRAIN_DATA", str(write_rows(questions))),
-        evaluation=None,
-        columns=ColumnMapping("input", "output_ground_truth", "messages", "Input: {input}"),
-        eval_fraction=0.2,
-        seed=42,
-        max_lengths=("auto", "auto"),
-        too_long="truncate",
-        max_truncated_targets=0.01,
-        num_proc=1,
-    )
 
 
 def test_the_same_content_is_not_prepared_again_wherever_it_lies(request_, reader, tmp_path, monkeypatch):
@@ -77,6 +58,17 @@ def test_a_changed_preprocess_function_is_prepared_anew(request_, reader, tmp_pa
     first = prepare(asked, reader, tmp_path / "data")
     own.write_text("def same(row):\n    return row | {'input': row['input'] + '!'}\n")
     assert prepare(asked, reader, tmp_path / "data").fingerprint != first.fingerprint
+
+
+def test_rows_that_changed_on_the_disk_are_prepared_anew(request_, reader, tmp_path, caplog):
+    first = prepare(request_, reader, tmp_path / "data").evaluation.to_dict()
+    path = next((tmp_path / "data" / "eval").glob("*.arrow"))
+    content = path.read_bytes()
+    assert content.count(b"of May") > 1
+    path.write_bytes(content.replace(b"of May", b"of Mai"))
+    assert prepare(request_, reader, tmp_path / "data").evaluation.to_dict() == first
+    assert f"eval/{path.name} is not what was written: the prepared data there is not used" in caplog.text
+    assert path.read_bytes() == content
 
 
 def test_a_preparation_that_was_interrupted_is_not_taken_for_whole(request_, reader, tmp_path):
@@ -139,16 +131,6 @@ def test_a_token_that_the_model_has_no_embedding_for_is_told_with_its_file_and_r
     assert len(prepare(asked, replace(reader, tokenizer=tokenizer, embeddings=token + 1), tmp_path / "data").train) == 40
 
 
-def test_chats_that_were_prepared_elsewhere_are_still_chats(request_, tmp_path, write_rows):
-    model = ModelSpec(make_tokenizer(CHATML), False, LengthLimits(256, 256, shared=True))
-    chats = [[SYSTEM, {"role": "user", "content": f"q {n}"}, {"role": "assistant", "content": "yes"}] for n in range(20)]
-    asked = replace(request_, train=Source("TRAIN_DATA", str(write_rows([{"messages": chat} for chat in chats], "a.jsonl"))))
-    there = prepare(asked, model, tmp_path / "laptop")
-    adopted = replace(asked, train=Source("TRAIN_DATA", str(tmp_path / "laptop" / "train")))
-    here = prepare(adopted, model, tmp_path / "data")
-    assert (here.chat, here.opening) == (there.chat, there.opening) == (True, {"messages": [SYSTEM], "tools": None})
-
-
 @pytest.fixture
 def lossy(request_, write_rows, questions) -> DataConfig:
     """Forty rows, of whose answers four hold a letter that the embedded tokenizer lacks."""
@@ -191,17 +173,9 @@ def test_a_summary_of_before_says_nothing_of_unknown_text(lossy, reader, tmp_pat
     prepare(lossy, reader, tmp_path / "data")
     path = tmp_path / "data" / SUMMARY
     summary = json.loads(path.read_text())
-    del summary["unknown"]
+    del summary["unknown"], summary["sealed"]
     path.write_text(json.dumps(summary))
     assert load_prepared(tmp_path / "data").unknown == UnknownText()
-
-
-def test_rows_of_tokens_cannot_be_given_further_ones(request_, reader, tmp_path):
-    made = prepare(request_, reader, tmp_path / "data")
-    assert len(made.train) == 32
-    adopted = replace(request_, train=Source("TRAIN_DATA", str(tmp_path / "data" / "train")), add_tokens="auto")
-    with pytest.raises(SettingsError, match=r"ADD_TOKENS=auto: the rows of .* are tokens already. Set ADD_TOKENS=none\."):
-        prepare(adopted, reader, tmp_path / "other")
 
 
 def test_the_test_part_of_a_folder_is_what_is_held_out_and_is_not_trained_on(request_, reader, tmp_path):
@@ -253,15 +227,3 @@ def test_near_duplicates_of_held_out_rows_are_found_by_their_prompts(request_, r
     look = prepare(asked, reader, tmp_path / "data").look
     assert look.shared == Found(1, ("row 2", "row 4"))
     assert [table.source.rpartition("/")[2] for table in look.tables] == ["rows.csv", "eval.csv"]
-
-
-def test_rows_that_were_tokenised_before_are_looked_at_too(request_, reader, tmp_path):
-    first = prepare(request_, reader, tmp_path / "data")
-    adopted = replace(request_, train=Source("TRAIN_DATA", str(tmp_path / "data" / "train")))
-    look = prepare(adopted, reader, tmp_path / "other").look
-    assert look.training.rows + look.held_out.rows == len(first.train)
-    assert look.tables[0].used == ("input_ids", "labels")
-    without = first.train.remove_columns(["input", "ground_truth"])
-    without.save_to_disk(str(tmp_path / "bare"))
-    bare = prepare(replace(request_, train=Source("TRAIN_DATA", str(tmp_path / "bare"))), reader, tmp_path / "third")
-    assert bare.look is None

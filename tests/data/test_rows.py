@@ -11,7 +11,8 @@ from job.data.chat_template import Chat
 from job.data.column_mapping import AUTO, ColumnMapping
 from job.data.rows import shape_of, to_chats, to_examples, to_prompts
 from job.errors import DataError
-from job.tables.read import Source, Table, read_table
+from job.tables.read import read_table
+from job.tables.table import Source, Table
 
 COLUMNS = ColumnMapping("question", "answer", "messages", "{instruction}: {input} ({{year {year}}})")
 

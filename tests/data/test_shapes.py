@@ -7,7 +7,8 @@ import pytest
 from job.data.column_mapping import AUTO, ColumnMapping
 from job.data.shapes import Shape, has_field, recognise
 from job.errors import DataError
-from job.tables.read import Source, Table, in_memory
+from job.tables.read import in_memory
+from job.tables.table import Source, Table
 
 ALL_AUTO = ColumnMapping(AUTO, AUTO, AUTO, AUTO)
 CHAT = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
@@ -148,7 +149,9 @@ def test_nothing_usual_is_told_with_the_columns_and_what_to_set():
 
 def test_plain_text_is_told_apart():
     for found in (named("text"), named("text", "url", "timestamp")):
-        with pytest.raises(DataError, match=r"there is a text and no answer in it\. The job learns right answers to inputs"):
+        with pytest.raises(
+            DataError, match=r"there are texts and no right answers to them; found .*Make it a table of two columns"
+        ):
             shape(found)
 
 

@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from job.data.split import digest_keys, own_held_out, split_rows
 from job.errors import DataError
-from job.tables.read import Source, Table
+from job.tables.table import Source, Table
 
 TABLE = Table(Source("TRAIN_DATA", "a.csv"), Dataset.from_dict({"input": []}))
 
@@ -53,7 +53,7 @@ def test_a_huge_group_of_duplicates_does_not_swallow_the_training_rows():
 
 
 def test_one_question_cannot_be_split():
-    with pytest.raises(DataError, match="1 different rows are too few"):
+    with pytest.raises(DataError, match="1 different row is too few"):
         split_rows(digest_keys(["same"] * 10, 42), 0.2, TABLE)
 
 

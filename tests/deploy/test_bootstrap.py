@@ -1,5 +1,6 @@
 """deploy/vm/bootstrap.sh on machines that are made up: every program that it calls is a stand-in that writes down its arguments."""
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +16,15 @@ V100, T4 = "1db4", "1eb8"
 PROGRAMS = ("apt-get", "ubuntu-drivers", "modprobe", "systemctl", "curl", "gpg", "env")
 READY = {
     "nvidia-smi": "echo 580.95.05",
-    "docker": 'case $1 in compose) echo 2.24.6 ;; info) echo \'{"nvidia":{},"runc":{}}\' ;; esac',
+    "docker": 'case $1 in compose) echo 2.24.6 ;; version) echo 28.0.0 ;; info) echo \'{"nvidia":{},"runc":{}}\' ;; esac',
     "nvidia-ctk": "echo NVIDIA Container Toolkit CLI version 1.18.0",
 }
-MISSING = {"nvidia-smi": "exit 127", "docker": "[ $1 = run ]", "nvidia-ctk": "[ $1 = runtime ]"}
+KEY = "C95B321B61E88C1809C4F759DDCAE044F796ECB0"
+SHOW_KEY = "[ $1 != --show-keys ] || printf 'pub:-:4096:1:::::\\nfpr:::::::::{}:\\nsub:-:\\nfpr:::::::::{}:\\n'"
+"""A key of this fingerprint, and a second one of its own, as gpg shows them."""
+MISSING = {
+    "nvidia-smi": "exit 127", "docker": "[ $1 = run ]", "nvidia-ctk": "[ $1 = runtime ]", "gpg": SHOW_KEY.format(KEY, "0" * 40),
+}  # fmt: skip
 
 Bootstrap = Callable[..., tuple[subprocess.CompletedProcess[str], str]]
 
@@ -51,7 +57,8 @@ def test_a_fresh_v100_machine_gets_the_proprietary_modules_of_branch_580(bootstr
     assert "ubuntu-drivers install --gpgpu nvidia:580-server\n" in calls
     assert "install -y -q --no-install-recommends docker.io docker-compose-v2 docker-buildx" in calls
     assert "nvidia-ctk runtime configure --runtime=docker\nsystemctl restart docker\n" in calls.replace("docker info", "#")
-    assert calls.splitlines()[-1] == "docker run --rm --gpus all nvidia/cuda:12.8.1-base-ubuntu24.04 nvidia-smi -L"
+    base = re.search(r"^ARG BASE_IMAGE=(\S+@sha256:[0-9a-f]{64})$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[1]
+    assert calls.splitlines()[-1] == f"docker run --rm --gpus all {base} nvidia-smi -L"
     repository = (tmp_path / "etc/apt/sources.list.d/nvidia-container-toolkit.list").read_text()
     assert repository.startswith("deb [signed-by=")
     assert repository.endswith("/stable/deb/amd64 /\n")
@@ -72,6 +79,24 @@ def test_a_machine_that_is_ready_is_only_checked(bootstrap):
 def test_a_toolkit_with_the_known_hole_is_replaced(bootstrap):
     old = READY | {"nvidia-ctk": "echo NVIDIA Container Toolkit CLI version 1.17.7"}
     assert "nvidia-container-toolkit" in bootstrap(gpu=T4, machine=old)[1]
+
+
+@pytest.mark.parametrize("fingerprint", ["A" * 40, ""])
+def test_a_key_that_is_not_nvidias_ends_it_before_a_package_is_installed(bootstrap, tmp_path, fingerprint):
+    forged = MISSING | {"gpg": SHOW_KEY.format(fingerprint, KEY) if fingerprint else "true"}
+    result, calls = bootstrap(gpu=T4, machine=forged)
+    assert result.returncode == 1
+    assert f"gpgkey is not NVIDIA's key {KEY} but {fingerprint or 'none'}" in result.stderr
+    assert "install -y -q --no-install-recommends nvidia-container-toolkit" not in calls
+    assert not (tmp_path / "etc/apt/sources.list.d/nvidia-container-toolkit.list").exists()
+
+
+@pytest.mark.parametrize(("engine", "told"), [("27.5.1", True), ("28.0.0", False), ("29.1.0", False), ("", True)])
+def test_an_engine_that_opens_the_loopback_to_its_network_segment_is_told(bootstrap, engine, told):
+    docker = READY["docker"].replace("28.0.0", engine)
+    result, _ = bootstrap(gpu=T4, machine=READY | {"docker": docker})
+    assert result.returncode == 0
+    assert ("the machines of this network segment reach TensorBoard" in result.stdout) is told
 
 
 def test_a_driver_that_is_too_old_for_cuda_12_is_replaced(bootstrap):

@@ -13,6 +13,7 @@ from job.evaluation.evaluate import read_csv
 from job.system.signals import stop_signals
 from tests.conftest import DEMO_BASE, do_after_step
 
+pytestmark = pytest.mark.slow
 LACKING = '{}"[]<>|^~'
 VARIABLES = {
     "TRAIN_DATA": "json.jsonl", "PROMPT_TEMPLATE": "year: {input}", "METRICS": "exact_match", "RUN_NAME": "r",

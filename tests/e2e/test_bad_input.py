@@ -125,7 +125,7 @@ def test_a_file_that_is_not_what_its_ending_says(run_job, t5_folder):
         Path(name).write_text("not that")
         fail(run_job, t5_folder, 65, name, TRAIN_DATA=name)
     Path("a.docx").write_text("x")
-    fail(run_job, t5_folder, 65, "cannot read .docx", TRAIN_DATA="a.docx")
+    fail(run_job, t5_folder, 65, "is a Word document. Put its table into a spreadsheet", TRAIN_DATA="a.docx")
 
 
 def test_an_xlsx_without_that_sheet(run_job, t5_folder):

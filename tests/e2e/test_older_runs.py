@@ -1,29 +1,41 @@
 """Run folders that older versions left serve every command that reads a finished run."""
 
-import csv
 import json
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-RUNS = Path(__file__).parents[1] / "fixtures" / "run_folders" / "0.1.0"
+from job import __version__
+from job.evaluation.evaluate import read_csv
+
+RUNS = Path(__file__).parents[1] / "fixtures" / "run_folders"
 DATA = {"t5": "rows.csv", "llama_chat": "rows.jsonl"}
+OLDER = sorted(str(path.relative_to(RUNS)) for path in RUNS.glob("*/*"))
+"""Version and, where several wrote as 0.2.0 before it was released, commit; then the kind of model."""
 
 
-@pytest.fixture(params=sorted(DATA))
+@pytest.fixture(params=OLDER)
 def old_run(request, tmp_path) -> dict:
-    """The variables that a run of 0.1.0 was made with; its folder is in this test's own."""
+    """The variables that a run of an older version was made with; its folder is in this test's own.
+
+    All of them had the base, the rows and the tokenizer of 0.1.0's.
+    """
+    kind = Path(request.param).name
+    shutil.copytree(RUNS / "0.1.0" / kind, tmp_path, dirs_exist_ok=True)
+    tokenizer = (tmp_path / "run" / "adapter" / "tokenizer.json").read_bytes()
+    shutil.rmtree(tmp_path / "run")
     shutil.copytree(RUNS / request.param, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "run" / "adapter" / "tokenizer.json").write_bytes(tokenizer)
     return {
-        "MODEL_ID": "base", "TRAIN_DATA": DATA[request.param], "RUN_NAME": "run", "OUTPUT_DIR": ".", "MAX_STEPS": 12,
+        "MODEL_ID": "base", "TRAIN_DATA": DATA[kind], "RUN_NAME": "run", "OUTPUT_DIR": ".", "MAX_STEPS": 12,
         "LEARNING_RATE": 0.02, "LORA_R": 2, "EVAL_STRATEGY": "steps", "EVAL_STEPS": 6, "LOGGING_STEPS": 4, "MAX_NEW_TOKENS": 8,
-    } | ({"METRICS": "exact_match,chrf,loss"} if request.param == "llama_chat" else {})  # fmt: skip
+    } | ({"METRICS": "exact_match,chrf,loss"} if kind == "llama_chat" else {})  # fmt: skip
 
 
 def recorded() -> list[dict]:
-    with Path("run/evaluation.csv").open(newline="", encoding="utf-8-sig") as file:
-        return list(csv.DictReader(file))
+    return read_csv(Path("run/evaluation.csv"))
 
 
 def test_a_finished_run_is_still_finished(old_run, run_job):
@@ -31,7 +43,7 @@ def test_a_finished_run_is_still_finished(old_run, run_job):
     code, said = run_job(**old_run)
     assert code == 0, said
     assert "run is finished: nothing to do" in said
-    assert "verdict: no measurable difference on 6 rows" in said
+    assert " on 6 rows: " in said.partition("verdict: ")[2].splitlines()[0]
     assert Path("run/evaluation.csv").read_bytes() == before
 
 
@@ -71,9 +83,41 @@ def test_evaluate_gives_the_scores_that_it_had(old_run, run_job):
 def test_compare_reads_it_beside_another(old_run, run_job, capsys):
     shutil.copytree("run", "other")
     settings = json.loads(Path("other/settings.json").read_text())
-    Path("other/settings.json").write_text(json.dumps(settings | {"lora_r": 16}))
+    (settings["settings"] if "format" in settings else settings)["lora_r"] = 16
+    Path("other/settings.json").write_text(json.dumps(settings))
     code, said = run_job("compare", "run", "other", **old_run)
     assert code == 0, said
     printed = capsys.readouterr().out
     assert "LORA_R  2    16" in printed
     assert "exact match" in printed
+
+
+def test_check_finds_it_sound_as_far_as_it_can_tell(old_run, run_job):
+    code, said = run_job("check", **old_run)
+    assert code == 0, said
+    assert "6 of 6 answers the same" in said
+    assert said.splitlines()[-1] == "run is sound"
+
+
+def test_a_damaged_adapter_of_it_is_told_and_made_again(old_run, run_job, write_rows):
+    weights = Path("run/adapter/adapter_model.safetensors")
+    weights.write_bytes(bytes(weights.stat().st_size))
+    code, said = run_job("predict", str(write_rows([{"input": "a"}], "new.jsonl")), **old_run)
+    assert code == 65
+    assert "run/adapter: adapter_model.safetensors is damaged or missing" in said
+    code, said = run_job(**old_run)
+    assert code == 0, said
+    assert "set aside as adapter.damaged" in said
+    assert Path("run/adapter/manifest.json").exists()
+
+
+def test_a_run_that_other_versions_began_says_so(old_run, run_job):
+    path = Path("run/settings.json")
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"lora_job": "0.0.9", "libraries": {"torch": "2.9.0", "peft": version("peft")}}))
+    code, said = run_job("evaluate", **old_run)
+    if "format" in content:  # 0.1.0 wrote no versions
+        assert f"run was begun with lora-job 0.0.9, torch 2.9.0; this is lora-job {__version__}, torch {version('torch')}" in said
+        kept = json.loads(path.read_text())
+        assert (kept["lora_job"], kept["libraries"]["torch"]) == ("0.0.9", "2.9.0"), "those that the run was begun with"
+    assert code == 0, said

@@ -147,6 +147,7 @@ def test_trained_biases_do_not_leak_into_the_base_outputs(run_job, write_rows, q
     assert [row["adapter_loss"] for row in with_bias] != [row["adapter_loss"] for row in without]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variables",
     [

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from job.evaluation.evaluate import Evaluation, write_csv
-from job.evaluation.verdict import bootstrap_intervals, read_verdict, rows_needed
+from job.evaluation.verdict import bootstrap_intervals, gains, read_verdict, rows_needed
 
 
 @pytest.fixture
@@ -19,6 +19,11 @@ def verdict_of(tmp_path):
         return read_verdict(tmp_path / "evaluation.csv")
 
     return read
+
+
+def test_a_row_gains_by_a_higher_score_and_by_a_lower_loss():
+    rows = [{"base_chrf": "0.25", "adapter_chrf": "0.75", "base_loss": "2.0", "adapter_loss": "3.5"}]
+    assert (gains(rows, "chrf"), gains(rows, "loss"), gains([], "chrf")) == ([0.5], [-1.5], [])
 
 
 def test_the_interval_is_scipys():

@@ -4,7 +4,6 @@ Reads a JSON object a line: folder, variables, and one of kill_after_s, stop_aft
 many-th time that something is put on the disk); writes one a line: code (negative for a signal), seconds, syncs.
 """
 
-import contextlib
 import json
 import os
 import signal
@@ -13,27 +12,16 @@ import time
 
 import torch
 
-import entrypoint
 from job.commands import run  # noqa: F401  what a child would import
-from job.publish import verification
-from job.system.signals import stop_signals
-from tests.conftest import checked, run_reload_here
+from tests.faults.forked import end_as, enter
 
 torch.set_num_threads(1)
 
 
 def child(order: dict) -> None:
-    os.chdir(order["folder"])
-    os.environ |= checked(order["variables"])
-    with open("log.txt", "a") as log:  # noqa: PTH123
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-    stop_signals.watch()
-    verification.run_script = run_reload_here
+    enter(order)
     count_syncs(order.get("kill_at_sync"))
-    with contextlib.suppress(BaseException):
-        os._exit(entrypoint.main(["run"]))
-    os._exit(99)
+    end_as(["run"])
 
 
 def count_syncs(deadly: int | None) -> None:

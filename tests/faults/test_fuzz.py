@@ -16,17 +16,21 @@ from openpyxl import Workbook
 from openpyxl.utils.exceptions import IllegalCharacterError
 
 from job.data.column_mapping import AUTO, ColumnMapping
+from job.data.data_config import DataConfig, ModelSpec
 from job.data.lengths import LengthLimits
-from job.data.prepare import DataConfig, ModelSpec, prepare
+from job.data.prepare import prepare
 from job.data.prepared import load_prepared
 from job.data.rows import shape_of, to_prompts
 from job.errors import JobError
-from job.tables.read import Source, read_table
+from job.tables.read import read_table
+from job.tables.table import Source
 from tests.data.chat_templates import CHATML, GEMMA2, GPT_OSS, LLAMA3_1, MISTRAL, QWEN3, make_tokenizer
+from tests.faults.conftest import THOROUGH
 from tests.tables.made_workbooks import ods, xlsx
 
 XLS = Path(__file__).parents[1] / "fixtures" / "workbooks" / "excel_97.xls"
-FUZZ = settings(database=None, max_examples=200, deadline=20_000, derandomize=True, suppress_health_check=list(HealthCheck))
+EXAMPLES = 200 if THOROUGH else 60
+FUZZ = settings(database=None, max_examples=EXAMPLES, deadline=20_000, derandomize=True, suppress_health_check=list(HealthCheck))
 cells = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=40), st.dates(), st.lists(st.integers(), max_size=3),
     st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2), st.sampled_from(["", " ", "NA", "\x00", "a\nb", "=1+1"]),
@@ -263,6 +267,45 @@ def test_places_of_any_name(count, name):
         assert len(str(caught.value).splitlines()) == 1, str(caught.value)
         str(caught.value).encode()
         count("odd places, refused in one line")
+
+
+modes = st.sampled_from([0o755, 0o755, 0o755, 0o644, 0o444, 0o111, 0o000])
+
+
+@FUZZ
+@given(
+    folders=st.tuples(modes, modes),
+    mode=modes,
+    name=st.sampled_from(["a.csv", "a.csv.gz", "a.xlsx", "a.json", "a.parquet", "a.zip"]),
+    asked=st.sampled_from(["", "in", "in/deep", "in/deep/{}", "in/deep/a", "in/*", "**/*", "in/deep/missing.csv"]),
+)
+def test_folders_and_files_of_any_permissions(count, folders, mode, name, asked):
+    """As another user than root, who may all."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        deep = Path(folder, "in", "deep")
+        deep.mkdir(parents=True)
+        (deep / name).write_text("input\nx\n")
+        for path, wanted in ((deep / name, mode), (deep, folders[1]), (deep.parent, folders[0])):
+            path.chmod(wanted)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            read_table(Source("TRAIN_DATA", f"{folder}/{asked.format(name)}"))
+            said = "read"
+        except JobError as error:
+            said = "refused in one line"
+            code, message = error.exit_code, str(error)
+        finally:
+            if user == 0:
+                os.seteuid(0)
+            deep.parent.chmod(0o755)
+            deep.chmod(0o755)
+    if said != "read":
+        assert code in (65, 66)
+        assert len(message.splitlines()) == 1, message
+    count(f"odd permissions, {said}")
 
 
 @FUZZ

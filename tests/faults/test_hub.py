@@ -6,24 +6,41 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import checked
+from tests.faults.conftest import ROOT
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-LOAD = (
-    "import sys, torch; from job.errors import JobError; from job.model.load import BaseModel, load_base, load_config\n"
-    "from job.model.answering import load_own_config\n"
-    "base = BaseModel(sys.argv[1])\n"
-    "try:\n    load_own_config(base, load_config(base)); load_base(base, True, torch.float32, None, 'cpu'); print('loaded')\n"
-    "except JobError as error:\n    print(error); sys.exit(error.exit_code)"
-)
+LOAD = """
+import os, sys, torch
+from job.errors import JobError
+from job.model.answering import load_own_config
+from job.model.load import BaseModel, load_base, load_config
+
+def load(base):
+    try:
+        load_own_config(base, load_config(base))
+        load_base(base, True, torch.float32, None, "cpu")
+    except JobError as error:
+        return error.exit_code, str(error)
+    return 0, "loaded"
+
+children = []
+for name in sys.argv[1:]:
+    children.append(os.fork())
+    if not children[-1]:
+        code, said = load(BaseModel(f"someone/{name}"))
+        with open(f"said-{name}", "w") as file:
+            file.write(said)
+        os._exit(code)
+print(*(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+"""
+"""A process each that has imported nothing by itself."""
 OF_GENERATION_CONFIG = {"older": (404, {"X-Error-Code": "EntryNotFound"}), "half": (503,), "denied": (403,)}
 """What a hub answers that has the rest of the model."""
 
@@ -104,20 +121,20 @@ def hub(t5_folder) -> Iterator[Hub]:
 
 @pytest.fixture(scope="module")
 def outcomes(hub, tmp_path_factory) -> dict[str, tuple[int, str]]:
-    """What loading a model from each kind of hub ends with: exit code, last line."""
+    """What loading a model from each kind of hub ends with: exit code, what is said."""
+    folder = tmp_path_factory.mktemp("hub")
 
-    def load(name: str, **more: str) -> tuple[int, str]:
+    def load(*names: str, **more: str) -> list[tuple[int, str]]:
         environment = {key: value for key, value in os.environ.items() if key not in ("HF_HUB_OFFLINE", "HF_TOKEN")}
-        environment |= checked({"HF_ENDPOINT": hub.url, "HF_HOME": tmp_path_factory.getbasetemp() / f"cache-{name}"} | more)
-        command = [sys.executable, "-c", LOAD, f"someone/{name}"]
-        result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-        return result.returncode, (result.stdout.splitlines() or [result.stderr])[-1]
+        environment |= checked({"HF_ENDPOINT": hub.url, "HF_HOME": folder / "cache"} | more) | {"PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", LOAD, *names]
+        ended = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        return [(int(code), (folder / f"said-{name}").read_text()) for name, code in zip(names, ended.stdout.split(), strict=True)]
 
     names = ("fine", "gated", "missing", "shaky", "dropping", "broken", "down", *OF_GENERATION_CONFIG)
-    with ThreadPoolExecutor(2) as threads:
-        found = dict(zip(names, threads.map(load, names), strict=True))
-    offline = {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
-    return found | {"offline": load("fine", **offline), "older offline": load("older", **offline)}
+    found = dict(zip(names, load(*names), strict=True))
+    offline = load("fine", "older", HF_HUB_OFFLINE="1", HF_ENDPOINT="http://127.0.0.1:9")
+    return found | dict(zip(("offline", "older offline"), offline, strict=True))
 
 
 @pytest.mark.parametrize("name", ["fine", "shaky", "dropping", "offline", "older", "older offline"])

@@ -85,7 +85,7 @@ def outcome(folder: Path) -> Outcome:
 def stage(folder: Path) -> str:
     """How far a killed run was."""
     status = folder / "output" / "r" / "status.json"
-    return json.loads(status.read_text())["stage"] if status.exists() else "start"
+    return json.loads(status.read_text()).get("stage", "done") if status.exists() else "start"
 
 
 def finish(folder: Path, variables: dict, order) -> None:

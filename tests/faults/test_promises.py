@@ -12,34 +12,21 @@ from pathlib import Path
 import pytest
 import torch
 
+from job.system.seal import MANIFEST
 from job.system.signals import stop_signals
-from job.training.checkpoints import MANIFEST, newest_whole
+from job.training.checkpoints import newest_whole
 from job.training.loop import Training
 from job.training.supervision import Supervision
-from tests.conftest import STOPPED, do_after_step
+from tests.conftest import do_after_step
+from tests.faults.conftest import status, weights
 
-ROOT = Path(__file__).parents[2]
 TMPFS_BYTES = 96 * 2**20
-
-
-@pytest.fixture
-def variables(t5_folder, write_rows, questions) -> dict:
-    """Of a run of eight steps with a checkpoint after every second."""
-    return {"MODEL_ID": t5_folder, "TRAIN_DATA": write_rows(questions)} | STOPPED
 
 
 @pytest.fixture
 def at_step(monkeypatch) -> Callable[[int, Callable], None]:
     """Does something at the end of a step of the next training."""
     return partial(do_after_step, monkeypatch)
-
-
-def adapter() -> bytes:
-    return Path("output/r/adapter/adapter_model.safetensors").read_bytes()
-
-
-def status() -> dict:
-    return json.loads(Path("output/r/status.json").read_text())
 
 
 DAMAGES = {
@@ -94,9 +81,9 @@ def test_a_run_whose_checkpoints_are_all_damaged_begins_anew_with_the_same_resul
     code, said = run_job(**variables)
     assert code == 0, said
     assert said.count("is incomplete, as after a kill while it was written") == 2
-    resumed = adapter()
+    resumed = weights()
     assert run_job(**variables | {"OVERWRITE": "true"})[0] == 0
-    assert adapter() == resumed
+    assert weights() == resumed
 
 
 def test_a_stop_leaves_a_sealed_checkpoint_and_nothing_that_looks_final(stopped_run):
@@ -131,7 +118,7 @@ def test_a_stop_during_an_evaluation_is_obeyed_and_the_evaluation_is_made_again(
 
     assert losses("r") == losses("untouched")
     assert [step for step, _ in losses("r")] == [3, 6, 8]
-    assert adapter() == Path("output/untouched/adapter/adapter_model.safetensors").read_bytes()
+    assert weights() == Path("output/untouched/adapter/adapter_model.safetensors").read_bytes()
 
 
 @pytest.fixture
@@ -151,7 +138,7 @@ def small_disk(tmp_path) -> Iterator[Path]:
 
 def test_a_disk_that_fills_while_saving_is_74_and_leaves_the_earlier_checkpoint(run_job, variables, small_disk, monkeypatch):
     assert run_job(**variables)[0] == 0
-    untouched, filler = adapter(), small_disk / "filler"
+    untouched, filler = weights(), small_disk / "filler"
 
     def fill(**_) -> None:
         with filler.open("wb") as file:
@@ -171,6 +158,8 @@ def test_a_disk_that_fills_while_saving_is_74_and_leaves_the_earlier_checkpoint(
     assert "OUTPUT_DIR: no space left for" in message
     assert "checkpoint-2 is complete" in message
     assert newest_whole(small_disk / "output" / "r" / "checkpoints").name == "checkpoint-2"
+    told = json.loads((small_disk / "output" / "r" / "status.json").read_text())
+    assert (told["state"], told["exit_code"], told["retryable"]) == ("failed", 74, False)
     filler.unlink()
     assert run_job(**small)[0] == 0
     assert (small_disk / "output" / "r" / "adapter" / "adapter_model.safetensors").read_bytes() == untouched

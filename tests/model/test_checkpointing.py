@@ -1,12 +1,13 @@
 """Blocks are recomputed, as many as asked for and the encoder's first, and nothing else changes."""
 
+import contextlib
 from collections import Counter
 
 import pytest
 import torch
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from job.model.checkpointing import checkpoint_blocks, transformer_blocks
+from job.model.checkpointing import checkpoint_all_blocks, checkpoint_blocks, recomputing_in_evaluation, transformer_blocks
 from job.model.objective import Objective
 from job.model.packing import padding_collator
 from tests.tiny_models import adapted, load, rows
@@ -90,3 +91,32 @@ def test_a_kind_that_cannot_recompute_is_told(caplog):
     model, _ = FAMILIES["openai_gpt"]()
     checkpoint_blocks(model, 2)
     assert "a openai-gpt recomputes no blocks" in caplog.text
+
+
+def test_in_evaluation_the_same_blocks_recompute_while_asked_to_and_no_longer(kind, request, tokenizer):
+    model = adapted(load(request.getfixturevalue(kind)))
+    checkpoint_blocks(model, 1)
+    computed: Counter[str] = Counter()
+    for name, block in zip(KINDS[kind], transformer_blocks(model), strict=True):
+        attention = block.self_attn if kind == "llama_folder" else block.layer[0]
+        attention.register_forward_pre_hook(lambda *_, name=name: computed.update([name]))
+    data = [{name: row[name] for name in ("input_ids", "labels")} for row in rows(not model.config.is_encoder_decoder)]
+    objective, batch = Objective(model), padding_collator(model, tokenizer)(data)
+    gradients = []
+    for wanted in (recomputing_in_evaluation(model), contextlib.nullcontext()):
+        computed.clear()
+        with wanted:
+            objective(model.eval(), batch).backward()
+        gradients.append((dict(computed), [p.grad.clone() for p in model.parameters() if p.grad is not None]))
+        model.zero_grad()
+    (again, found), (once, expected) = gradients
+    assert again == dict.fromkeys(KINDS[kind], 1) | {KINDS[kind][0]: 2}
+    assert once == dict.fromkeys(KINDS[kind], 1)
+    assert all(torch.allclose(one, other, rtol=1e-4, atol=1e-7) for one, other in zip(found, expected, strict=True))
+
+
+def test_all_blocks_are_recomputed_once_for_good(kind, request):
+    model = adapted(load(request.getfixturevalue(kind)))
+    checkpoint_blocks(model, 1)
+    assert [checkpoint_all_blocks(model), checkpoint_all_blocks(model)] == [True, False]
+    assert all(block.gradient_checkpointing for block in transformer_blocks(model))

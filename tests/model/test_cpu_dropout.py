@@ -49,6 +49,15 @@ def test_attention_is_torchs_where_nothing_is_dropped(kind):
     assert torch.allclose(attend(query, key, value, bias, 0.0), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("heads", [4, 2, 1])
+def test_causal_attention_of_grouped_heads_is_torchs(heads):
+    torch.manual_seed(0)
+    query = torch.randn(2, 4, 5, 8, dtype=torch.float64)
+    key, value = (torch.randn(2, heads, 5, 8, dtype=torch.float64) for _ in range(2))
+    expected = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=0.3, enable_gqa=True).transpose(1, 2)
+    assert torch.allclose(attend(query, key, value, None, 0.0, 0.3), expected, atol=1e-12)
+
+
 def test_attention_drops_as_torch_does_in_the_mean():
     torch.manual_seed(0)
     query, key, value = (torch.randn(1, 2, 4, 8) for _ in range(3))

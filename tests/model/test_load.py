@@ -4,6 +4,7 @@ import copy
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from transformers import (
 )
 
 from job.errors import InputMissing, SettingsError
-from job.model.load import BaseModel, check_vocabulary, embeddings, is_seq2seq, load_base
+from job.model.load import BaseModel, check_code, check_vocabulary, embeddings, is_seq2seq, load_base
 
 
 def reference_logits(weights: dict[str, Tensor], config: T5Config, source: Tensor, target: Tensor) -> Tensor:
@@ -119,6 +120,7 @@ def test_the_kind_of_model_is_read_from_its_config(t5_folder, llama_folder):
         is_seq2seq(AutoConfig.from_pretrained(llama_folder), "seq2seq", base)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_weights_are_in_memory_once(tmp_path, tokenizer, dtype):
     """At the peak of loading; pages of the file itself are left out, since they can be dropped."""
@@ -195,3 +197,17 @@ def test_a_config_that_does_not_say_how_many_embeddings_there_are_is_not_held_ag
 
     assert embeddings(Silent()) is None
     check_vocabulary(BaseModel("m"), Silent(), tokenizer)
+
+
+def test_code_beside_an_adapter_is_that_of_the_trusted_base_or_refused(tmp_path):
+    for name in ("base", "adapter"):
+        (tmp_path / name / "parts").mkdir(parents=True)
+        (tmp_path / name / "parts" / "own.py").write_text("x = 1\n")
+    base = BaseModel(str(tmp_path / "base"), trust_remote_code=True)
+    check_code(base, tmp_path / "adapter")
+    (tmp_path / "adapter" / "parts" / "own.py").write_text("x = 2\n")
+    with pytest.raises(SettingsError, match=r"own.py: TRUST_REMOTE_CODE=true is said of MODEL_ID=.*base, and this is not a file"):
+        check_code(base, tmp_path / "adapter")
+    with pytest.raises(SettingsError, match="not a file of that model"):
+        check_code(BaseModel("someone/else", trust_remote_code=True), tmp_path / "adapter")
+    check_code(replace(base, trust_remote_code=False), tmp_path / "adapter")  # it is not run

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from job.errors import InputMissing, SettingsError
@@ -31,6 +31,14 @@ def test_only_the_adapter_is_trained_and_it_is_float32(t5_folder):
     assert adapted.get_base_model().shared.weight.dtype == torch.bfloat16
 
 
+def test_no_part_of_a_model_keeps_keys_and_values_while_it_is_trained(t5_folder):
+    """A T5's decoder is configured apart from the whole."""
+    model = load_base(BaseModel(str(t5_folder)), True, torch.float32, None, "cpu")
+    adapted = add_lora(model, LoraConfig(task_type="SEQ_2_SEQ_LM", target_modules=["q", "v"]))
+    rows = torch.arange(3, 9)[None]
+    assert adapted(input_ids=rows, decoder_input_ids=rows).past_key_values is None
+
+
 def test_base_only_switches_the_adapter_off_and_on_again(t5_folder):
     model = load_base(BaseModel(str(t5_folder)), True, torch.float32, None, "cpu").eval()
     inputs = {"input_ids": torch.tensor([[20, 30, 40, 1]]), "labels": torch.tensor([[5, 6, 1]])}
@@ -45,6 +53,36 @@ def test_base_only_switches_the_adapter_off_and_on_again(t5_folder):
             assert torch.equal(adapted(**inputs).logits, before)
         assert torch.equal(adapted(**inputs).logits, trained)
     assert not torch.allclose(trained, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize(("kind", "options"), [
+    ("t5", {"modules_to_save": ["lm_head"]}), ("t5", {"modules_to_save": ["wo", "shared"]}), ("t5", {"use_dora": True}),
+    ("gpt2", {"bias": "all"}), ("gpt2", {"bias": "lora_only"}), ("gpt2", {"modules_to_save": ["ln_f", "c_fc"], "bias": "all"}),
+])  # fmt: skip
+def test_all_that_is_trained_is_float32_and_plain_peft_computes_the_same_with_it(t5_folder, tmp_path, kind, options, dtype):
+    """Trained by steps that would be rounded away in half precision; what peft loads has the type of the base."""
+
+    def base():
+        return load_base(BaseModel(str(t5_folder)), True, dtype, None, "cpu") if kind == "t5" else gpt2().to(dtype)
+
+    task, targets = ("SEQ_2_SEQ_LM", ["q", "v"]) if kind == "t5" else ("CAUSAL_LM", ["c_attn"])
+    adapted = add_lora(base(), LoraConfig(task_type=task, target_modules=targets, **options)).eval()
+    inputs = {"input_ids": torch.arange(3, 20)[None], "labels": torch.arange(5, 22)[None]}
+    trained = {name: parameter for name, parameter in adapted.named_parameters() if parameter.requires_grad}
+    assert {parameter.dtype for parameter in trained.values()} == {torch.float32}
+    before = {name: parameter.detach().clone() for name, parameter in trained.items()}
+    adapted(**inputs).loss.backward()
+    with torch.no_grad():
+        for name, parameter in trained.items():
+            assert parameter.grad is None or parameter.grad.dtype == torch.float32
+            parameter.add_(parameter.abs().clamp(min=1e-3) * 2**-10)
+            assert not torch.equal(parameter, before[name])
+    adapted.save_pretrained(tmp_path)
+    with torch.no_grad():
+        assert torch.equal(adapted(**inputs).logits, PeftModel.from_pretrained(base(), tmp_path).eval()(**inputs).logits)
+        with base_only(adapted):
+            assert torch.equal(adapted(**inputs).logits, base().eval()(**inputs).logits)
 
 
 def gpt2() -> GPT2LMHeadModel:

@@ -3,12 +3,12 @@
 import pytest
 import torch
 from torch import nn
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, MambaConfig, MambaForCausalLM
 
 from job.model import objective
-from job.model.loss import summed_cross_entropy
+from job.model.loss import row_losses, summed_cross_entropy
 from job.model.objective import Objective, frozen_last_head
-from job.model.packing import padding_collator
+from job.model.packing import model_inputs, padding_collator
 from tests.tiny_models import LENGTHS, adapted, load, rows
 
 
@@ -41,6 +41,21 @@ def test_the_loss_in_chunks_is_the_loss_of_all_logits(kind, tokens, request, mon
     (loss, gradient), (expected_loss, expected) = losses_and_gradients(model, folder)
     assert loss == pytest.approx(expected_loss, abs=1e-10)
     assert (gradient - expected).norm() < 1e-7 * expected.norm()  # compared in float32
+
+
+@pytest.mark.parametrize("kind", ["t5_folder", "llama_folder"])
+@pytest.mark.parametrize("options", [{}, {"modules_to_save": ["lm_head"]}], ids=["frozen head", "trained head"])
+def test_each_rows_mean_is_that_of_all_its_logits(kind, options, request):
+    """A row without labels has none."""
+    folder = request.getfixturevalue(kind)
+    model = adapted(load(folder), **options)
+    examples = [{name: row[name] for name in ("input_ids", "labels")} for row in rows("llama" in kind)]
+    examples[1]["labels"] = [-100] * len(examples[1]["labels"])
+    batch = padding_collator(model, AutoTokenizer.from_pretrained(folder))(examples)
+    with torch.no_grad():
+        found, logits = Objective(model).of_rows(model, batch), model(**model_inputs(batch)).logits
+    assert found[1] == 0
+    assert torch.allclose(found, row_losses(logits, batch["labels"], shift="llama" in kind), rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -79,6 +94,17 @@ def test_a_frozen_head_that_comes_last_is_found(kind, request):
     assert "forward" not in vars(model.get_output_embeddings())
 
 
+def test_a_model_that_casts_what_comes_out_of_its_head_has_its_loss_in_half_precision():
+    """Mamba's head is told to put out float32."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "state_size": 4, "vocab_size": 400, "pad_token_id": 0}
+    torch.manual_seed(0)
+    model = adapted(MambaForCausalLM(MambaConfig(**sizes)).to(torch.bfloat16), torch.bfloat16, target_modules=["x_proj"])
+    assert frozen_last_head(model) is model.get_output_embeddings()
+    batch = {"input_ids": torch.arange(3, 19)[None], "labels": torch.arange(3, 19)[None], "labelled": torch.arange(1, 16)}
+    expected = summed_cross_entropy(model(input_ids=batch["input_ids"]).logits, batch["labels"], shift=True).item()
+    assert Objective(model)(model, batch).item() == pytest.approx(expected, rel=1e-3)
+
+
 def test_a_head_that_is_trained_sees_all_logits(t5_folder):
     assert frozen_last_head(adapted(load(t5_folder), modules_to_save=["lm_head"])) is None
 
@@ -98,3 +124,17 @@ def test_a_head_whose_output_is_altered_sees_all_logits(llama_folder, alter):
 
     model.get_base_model().register_forward_hook(after)
     assert frozen_last_head(model) is None
+
+
+@pytest.mark.parametrize(
+    "failure", [torch.OutOfMemoryError("CUDA out of memory"), torch.AcceleratorError("CUDA error: unspecified")]
+)
+def test_a_card_that_fails_is_no_sign_that_the_head_is_not_the_last_step(t5_folder, failure):
+    model = adapted(load(t5_folder))
+
+    def fail(*_: object) -> None:
+        raise failure
+
+    model.get_encoder().register_forward_pre_hook(fail)
+    with pytest.raises(type(failure)):
+        frozen_last_head(model)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from job.model.loss import count_labels, summed_cross_entropy
+from job.model.loss import summed_cross_entropy
 from job.model.packed_attention import accept_packed
 from job.model.packing import PackedRows, PackingCollator, collator, is_packed, model_inputs, padding_collator
 from tests.tiny_models import adapted, load, rows
@@ -24,7 +24,7 @@ def test_a_packed_batch_of_an_encoder_decoder_has_inputs_and_answers_without_pad
     assert {name: tensor.tolist() for name, tensor in batch.items()} == {
         "input_ids": [[5, 6, 7, 9]], "attention_mask": [[1, 1, 1], [1, 0, 0]], "slots": [0, 1, 2, 3], "labels": [[8, 1, 10, 11, 1]],
         "decoder_input_ids": [[0, 8, 0, 10, 11]], "decoder_attention_mask": [[1, 1, 0], [1, 1, 1]],
-        "decoder_slots": [0, 1, 3, 4, 5],
+        "decoder_slots": [0, 1, 3, 4, 5], "labelled": [0, 1, 2, 3, 4],
     }  # fmt: skip
     assert next(iter(batch)) == "attention_mask", "the number of rows is read off the first tensor"
 
@@ -34,8 +34,16 @@ def test_a_packed_batch_of_a_causal_model_has_positions_within_rows_and_no_row_a
     batch = PackingCollator(adapted(load(llama_folder)))(data)
     assert {name: tensor.tolist() for name, tensor in batch.items()} == {
         "input_ids": [[5, 6, 7, 8, 9]], "attention_mask": [[1, 1, 1], [1, 1, 0]], "slots": [0, 1, 2, 3, 4],
-        "labels": [[-100, 6, 7, -100, 9]], "position_ids": [[0, 1, 2, 0, 1]],
+        "labels": [[-100, 6, 7, -100, 9]], "position_ids": [[0, 1, 2, 0, 1]], "labelled": [1, 2, 4],
     }  # fmt: skip
+
+
+def test_of_padded_rows_no_label_of_padding_counts_and_of_a_causal_models_not_a_rows_first(t5_folder, llama_folder):
+    for folder, expected in ((t5_folder, [0, 1, 8, 9, 10]), (llama_folder, [1, 9, 10])):
+        model = adapted(load(folder))
+        batch = padding_collator(model, AutoTokenizer.from_pretrained(folder))(TWO_ROWS)
+        assert batch["labels"].shape[1] == 8
+        assert batch["labelled"].tolist() == expected
 
 
 def test_an_encoder_decoder_that_takes_positions_is_given_them_for_both_sides(t5_folder):
@@ -90,7 +98,7 @@ def test_ten_steps_on_packed_rows_are_ten_steps_on_padded_ones(built):
         for _ in range(10):
             optimizer.zero_grad()
             labels = batch["labels"]
-            loss = summed_cross_entropy(model(**model_inputs(batch)).logits, labels, shift) / count_labels(labels, shift)
+            loss = summed_cross_entropy(model(**model_inputs(batch)).logits, labels, shift) / len(batch["labelled"])
             loss.backward()
             optimizer.step()
         losses.append(loss.item())

@@ -3,25 +3,29 @@ and what the patches are for: NF4 with `wo`, and float16 where `wo` overflows, a
 
 import inspect
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig
 from torch import nn
-from transformers import AutoModelForSeq2SeqLM, T5Config, T5ForConditionalGeneration
-from transformers.activations import NewGELUActivation
+from transformers import AutoModelForSeq2SeqLM, NllbMoeConfig, T5Config, T5ForConditionalGeneration
+from transformers.integrations import sdpa_attention
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.models.nllb_moe.modeling_nllb_moe import NllbMoeSparseMLP
 from transformers.models.t5.modeling_t5 import T5PreTrainedModel
 
 from job.config.libraries import weight_format
 from job.model.cpu_dropout import CpuDropout
+from job.model.kernels import WideOutput
 from job.model.load import BaseModel, load_base
 from job.model.lora import add_lora
 from job.model.patches import (
     attention_implementation,
-    fuse_gelu,
+    choose_attention_kernels,
     head_computes,
+    keep_expert_capacity,
     own_attention,
     replace_attention,
     replace_bias,
@@ -111,13 +115,6 @@ def test_bitsandbytes_still_asks_a_layer_whether_to_repack_it():
     assert hasattr(layer, "compute_dtype"), "keep_wo_in_float32 in job/model/patches.py sets what nobody reads any more"
 
 
-def test_a_gated_gelu_t5_has_a_gelu_to_fuse_in_each_feed_forward(model):
-    fuse_gelu(model)
-    fused = [module for module in model.modules() if isinstance(module, nn.GELU)]
-    assert len(fused) == 2 * T5Config.from_pretrained(model.config._name_or_path).num_layers, "T5's gelu_new has another class now"
-    assert all(module.approximate == "tanh" for module in fused)
-
-
 def test_the_attention_of_a_model_can_be_read_and_set(model):
     model.set_attn_implementation("eager")
     assert attention_implementation(model) == "eager"
@@ -135,15 +132,6 @@ def test_a_head_that_was_replaced_computes_as_before_afterwards(model, inputs):
     assert torch.equal(model(**inputs).logits, before)
 
 
-def test_the_fused_gelu_is_the_models_own(t5_folder):
-    model = AutoModelForSeq2SeqLM.from_pretrained(t5_folder, dtype=torch.float64).eval()
-    inputs = {"input_ids": torch.arange(3, 40)[None], "decoder_input_ids": torch.arange(3, 20)[None]}
-    expected = model(**inputs).logits
-    fuse_gelu(model)
-    assert not any(isinstance(module, NewGELUActivation) for module in model.modules())
-    assert (model(**inputs).logits - expected).abs().max() < 1e-12
-
-
 def test_nf4_weights_stay_as_they_are_when_a_model_only_answers(t5_folder, monkeypatch):
     """bitsandbytes repacks them at the first evaluation on CPUs that multiply bfloat16, and what it unpacks later is another."""
     from bitsandbytes.nn import modules
@@ -156,6 +144,17 @@ def test_nf4_weights_stay_as_they_are_when_a_model_only_answers(t5_folder, monke
         model(input_ids=torch.tensor([[5, 6, 1]]), decoder_input_ids=torch.tensor([[0, 4]]))
     assert layers
     assert all(torch.equal(layer.weight.data.view(torch.uint8), kept) for layer, kept in zip(layers, before, strict=True))
+
+
+def test_an_evaluation_leaves_the_number_of_tokens_that_an_expert_takes_in_training():
+    config = NllbMoeConfig(d_model=16, encoder_ffn_dim=16, num_experts=4, expert_capacity=8)
+    layer, tokens = NllbMoeSparseMLP(config, config.encoder_ffn_dim).eval(), torch.randn(1, 50, 16)
+    layer(tokens)
+    assert layer.router.expert_capacity == 50, "keep_expert_capacity in job/model/patches.py undoes nothing any more"
+    layer.router.expert_capacity = 8
+    keep_expert_capacity(layer)
+    layer(tokens)
+    assert layer.router.expert_capacity == 8
 
 
 def test_every_dropout_of_a_model_is_replaced_and_does_nothing_in_evaluation():
@@ -228,7 +227,7 @@ def test_nf4_takes_wo_as_well_and_leaves_the_class_as_it_was(wide_t5):
     stored = wo.weight.numel() * wo.weight.element_size()
     assert stored == pytest.approx(64 * 128 * NF4_WIDTH, rel=0.04)
     assert type(model)._keep_in_fp32_modules == ["wo"]
-    assert load(wide_t5 / "plain", "fp16", "none").encoder.block[0].layer[1].DenseReluDense.wo.weight.dtype == torch.float32
+    assert type(load(wide_t5 / "plain", "fp16", "none").encoder.block[0].layer[1].DenseReluDense.wo) is WideOutput
 
 
 def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -264,3 +263,26 @@ def test_loss_and_gradient_in_float16_agree_with_float32(wide_t5):
     half_loss, half_gradient = loss_and_gradient(wide_t5 / "overflowing", "fp16", "none", True)
     assert half_loss == pytest.approx(loss, rel=1e-2)
     assert torch.cosine_similarity(half_gradient, gradient, dim=0) > 0.99
+
+
+@pytest.mark.parametrize(
+    ("dtype", "capability", "expected"),
+    [("float16", (7, 0), False), ("float16", (7, 5), False), ("bfloat16", (8, 0), True), ("float32", (9, 0), False)],
+)
+def test_grouped_heads_are_repeated_for_a_gpus_kernels_that_take_none(dtype, capability, expected, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(sdpa_attention, "use_gqa_in_sdpa", sdpa_attention.use_gqa_in_sdpa)
+    monkeypatch.setattr(
+        torch.nn.functional, "scaled_dot_product_attention", lambda query, *_, **kwargs: asked.append(kwargs) or query
+    )
+    choose_attention_kernels()
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+    key = Mock(is_cuda=True, dtype=getattr(torch, dtype), shape=(1, 2, 5, 16))
+    assert sdpa_attention.use_gqa_in_sdpa(None, key, key) is expected
+    assert not sdpa_attention.use_gqa_in_sdpa(torch.ones(1), key, key)
+    layer = nn.Module()
+    layer.num_key_value_groups = 2
+    queries, keys = torch.zeros(1, 4, 5, 16), torch.zeros(1, 2, 5, 16)
+    sdpa_attention.sdpa_attention_forward(layer, queries, keys, keys, None)
+    assert asked[-1].get("enable_gqa"), "on a CPU torch takes them; transformers asks another function now"

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from job import __version__
 from job.config.identity import identity
 from job.config.settings import Settings
-from job.errors import DataError, DiskFull, OutputError, SettingsError
+from job.errors import DataError, DiskFull, JobError, OutputError, SettingsError
 from job.pipeline import claim
-from job.pipeline.claim import check_content, claimed_run, disk_full_as_error, update_settings
-from job.pipeline.records import SettingsRecord, StatusRecord
+from job.pipeline.claim import check_content, claimed_run, drop_damaged_adapter, update_settings
+from job.pipeline.records import SettingsRecord, StatusRecord, library_versions
 from job.pipeline.run_folder import WRITTEN, RunFolder
 from job.system.lock import locked
 
@@ -79,7 +80,7 @@ def test_overwrite_deletes_all_that_a_run_writes_and_nothing_else(make_settings,
 
 def test_a_folder_that_is_half_deleted_is_not_a_finished_run(make_settings, folder, monkeypatch):
     leave_everything(folder)
-    assert folder.is_done
+    assert folder.was_done
 
     def cut_off(path: Path) -> None:
         raise OSError(errno.EIO, "the machine is gone")
@@ -89,11 +90,12 @@ def test_a_folder_that_is_half_deleted_is_not_a_finished_run(make_settings, fold
     with pytest.raises(OSError, match="the machine is gone"), claimed_run(settings, identity(settings), overwrite=True):
         pass
     assert folder.adapter.exists()
-    assert not folder.is_done
+    assert not folder.was_done
 
 
 def test_without_overwrite_nothing_is_deleted(make_settings, folder):
     leave_everything(folder)
+    folder.new_evaluation.unlink()  # of a kill; see test_new_evaluation.py
     before = names(folder.path)
     settings = make_settings()
     with claimed_run(settings, {"lora_r": 1}):
@@ -129,7 +131,7 @@ def test_one_writer_a_folder_and_a_dead_one_holds_nothing(run_job, t5_folder, wr
 
 def test_a_disk_that_is_full_is_74_here_and_in_the_status(make_settings, folder):
     settings = make_settings()
-    with pytest.raises(DiskFull, match=r"no space left for output/r\. Free some"), claimed_run(settings, identity(settings)):
+    with pytest.raises(DiskFull, match=r"no space left\. Free some"), claimed_run(settings, identity(settings)):
         raise RuntimeError("the library failed") from OSError(errno.ENOSPC, "No space left on device")
     told = StatusRecord.read(folder.status)
     assert (told.state, told.exit_code, told.retryable) == ("failed", 74, False)
@@ -144,11 +146,12 @@ def test_an_error_of_the_data_on_a_full_disk_stays_an_error_of_the_data(make_set
     assert StatusRecord.read(folder.status).exit_code == 65
 
 
-def test_commands_that_claim_nothing_tell_a_full_disk_too(tmp_path):
-    with pytest.raises(DiskFull, match="no space left for"), disk_full_as_error(tmp_path):
-        raise OSError(errno.EDQUOT, "Disk quota exceeded")
-    with pytest.raises(OSError, match="Input/output error"), disk_full_as_error(tmp_path):
-        raise OSError(errno.EIO, "Input/output error")
+@pytest.mark.parametrize(("number", "code"), [(errno.EIO, 74), (errno.ESTALE, 74), (errno.EROFS, 73), (errno.ENOENT, 73)])
+def test_a_run_folder_that_fails_or_goes_is_told_here_and_where_it_can_in_the_status(make_settings, folder, number, code):
+    settings = make_settings()
+    with pytest.raises(JobError, match="OUTPUT_DIR: output/r/x") as raised, claimed_run(settings, identity(settings)):
+        raise OSError(number, os.strerror(number), "output/r/x")
+    assert raised.value.exit_code == StatusRecord.read(folder.status).exit_code == code
 
 
 def test_a_stop_is_a_failure_that_a_retry_helps(make_settings, folder):
@@ -184,12 +187,12 @@ def test_a_setting_that_the_version_of_the_run_did_not_know_is_not_compared(make
     hold(settings)
 
 
-def test_once_a_run_is_done_other_settings_of_the_evaluation_are_no_others(make_settings, folder):
+def test_once_a_run_was_evaluated_other_settings_of_the_evaluation_are_no_others(make_settings, folder):
     begin(folder, identity(make_settings()))
     other, trained_otherwise = make_settings(metrics="chrf", num_beams=2), make_settings(metrics="chrf", lora_r=2)
     with pytest.raises(SettingsError, match="METRICS was"):
         hold(other)
-    StatusRecord("done").write(folder.status)
+    folder.evaluation.touch()
     hold(other)
     with pytest.raises(SettingsError, match=r"settings: LORA_R was 16 and is 2\. Choose"):
         hold(trained_otherwise)
@@ -210,6 +213,31 @@ def test_more_epochs_alone_are_accepted_until_there_is_an_adapter(make_settings,
     else:
         hold(settings)
     assert SettingsRecord.read(folder.settings).settings["num_train_epochs"] == (epochs if accepted else 2)
+
+
+def test_a_run_that_other_versions_began_is_said_to_be_so_and_one_of_the_same_is_not(make_settings, folder, caplog):
+    settings = make_settings()
+    begin(folder, identity(settings))
+    hold(settings)
+    assert "was begun with" not in caplog.text
+    others = library_versions() | {"torch": "2.9.0"}
+    SettingsRecord(identity(settings), lora_job="0.0.9", libraries=others).write(folder.settings)
+    hold(settings)
+    now = f"this is lora-job {__version__}, torch {library_versions()['torch']}"
+    assert f"output/r was begun with lora-job 0.0.9, torch 2.9.0; {now}" in caplog.text
+
+
+def test_an_adapter_that_is_set_aside_replaces_one_that_was_and_ends_its_proof(finished_run, caplog):
+    folder = RunFolder(finished_run[1], Path())
+    drop_damaged_adapter(folder)
+    assert folder.proof.exists()
+    folder.damaged_adapter.mkdir()
+    (folder.adapter / "tokenizer.json").unlink()
+    drop_damaged_adapter(folder)
+    assert not folder.adapter.exists()
+    assert not folder.proof.exists()
+    assert (folder.damaged_adapter / "job.json").exists()
+    assert "output/r/adapter: tokenizer.json is missing: set aside as adapter.damaged, and made again" in caplog.text
 
 
 def test_content_is_recorded_and_other_content_refused_once_something_was_trained(tmp_path):

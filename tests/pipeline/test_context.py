@@ -92,3 +92,17 @@ def test_the_seconds_of_the_preparation_that_makes_the_plan_are_in_it(tmp_path, 
 def test_some_fields_of_the_plan_are_replaced_and_the_others_stay(folder):
     update_plan(folder, micro_batch=2, padding_free=True)
     assert PlanRecord.read(folder.plan) == replace(PLAN, micro_batch=2, padding_free=True)
+
+
+def test_each_stage_has_a_peak_of_its_own_and_a_resumed_one_keeps_the_largest(folder, clock, meter, monkeypatch):
+    clock += [0, 1] * 3
+    peaks, begun = iter([(2.0, 1.5), (8.0, 7.25), (6.0, 5.0)]), []
+    monkeypatch.setattr(module, "peak_memory_gib", lambda: next(peaks))
+    monkeypatch.setattr(module, "reset_peak_memory", lambda: begun.append(1))
+    for stage in ("check", "training", "training"):
+        with timed(folder, stage):
+            pass
+    plan = PlanRecord.read(folder.plan)
+    assert plan.peak_gib == {"check": 2.0, "training": 8.0}
+    assert plan.peak_allocated_gib == {"check": 1.5, "training": 7.25}
+    assert len(begun) == 3

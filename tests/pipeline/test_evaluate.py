@@ -15,7 +15,7 @@ from job.model.answering import FILE, read_answering_config
 from job.model.lora import load_adapter
 from job.pipeline import evaluate as module
 from job.pipeline import status as status_module
-from job.pipeline.evaluate import evaluate, verdict_of
+from job.pipeline.evaluate import evaluate, is_evaluated, verdict_of
 from job.pipeline.prepare import load_base_model
 from job.pipeline.records import PlanRecord, ProofRecord, SettingsRecord
 
@@ -53,7 +53,6 @@ def test_a_new_evaluation_replaces_all_of_the_last_one(finished_context, model):
         "baseline_exact_match",
     ]  # fmt: skip
     assert [row["input"] for row in rows] == finished_context.prepared.evaluation["input"][:3]
-    assert not folder.verdict.exists(), "that of the last evaluation"
     assert verdict_of(folder).rows == 3
     assert SettingsRecord.read(folder.settings).settings["eval_max_rows"] == 3
     proof = ProofRecord.read(folder.proof)
@@ -75,7 +74,7 @@ def test_an_adapter_of_0_1_0_gets_what_its_answers_began_and_ended_with_before_a
     def fail(*_: object) -> None:
         raise OutOfMemory("no room")
 
-    monkeypatch.setattr(module, "record_expected", fail)
+    monkeypatch.setattr(module, "write_csv", fail)
     with pytest.raises(OutOfMemory):
         evaluate(finished_context, model)
     assert read_answering_config(folder.adapter).to_dict() == finished_context.answering.to_dict()
@@ -92,11 +91,11 @@ def test_scores_are_those_of_the_texts_beside_them(finished_context, model):
     assert loss.adapter == pytest.approx(np.mean(losses), rel=1e-12)
 
 
-@pytest.mark.parametrize("failing", ["compare_with_base", "record_expected"])
-def test_what_fails_does_not_mix_two_evaluations(finished_context, model, monkeypatch, failing):
-    """Until the answers are there nothing is touched; from then on there is no table until it is the new one."""
+@pytest.mark.parametrize("failing", ["compare_with_base", "expected_answers", "write_csv", "read_verdict"])
+def test_an_evaluation_that_fails_leaves_all_of_the_last_one(finished_context, model, monkeypatch, failing):
     folder = finished_context.folder
-    before = folder.evaluation.read_bytes()
+    names = ("evaluation.csv", "verdict.json", "proof.json", "settings.json")
+    before = {name: (folder.path / name).read_bytes() for name in names}
 
     def fail(*_: object) -> None:
         raise OutOfMemory("no room")
@@ -104,13 +103,17 @@ def test_what_fails_does_not_mix_two_evaluations(finished_context, model, monkey
     monkeypatch.setattr(module, failing, fail)
     with pytest.raises(OutOfMemory):
         evaluate(changed(finished_context, eval_max_rows=3), model)
-    if failing == "compare_with_base":
-        assert folder.evaluation.read_bytes() == before
-        assert folder.verdict.exists()
-        assert SettingsRecord.read(folder.settings).settings["eval_max_rows"] == 1000
-    else:
-        assert not folder.evaluation.exists()
-        assert not folder.verdict.exists()
+    assert {name: (folder.path / name).read_bytes() for name in names} == before
+    assert not folder.new_evaluation.exists()
+
+
+def test_an_evaluation_counts_where_it_is_what_the_settings_ask_for(finished_context):
+    assert is_evaluated(finished_context)
+    assert is_evaluated(changed(finished_context, logging_steps=7))
+    assert not is_evaluated(changed(finished_context, metrics=("chrf",)))
+    assert not is_evaluated(changed(finished_context, num_beams=2))
+    finished_context.folder.proof.unlink()
+    assert not is_evaluated(finished_context)
 
 
 def test_a_failing_verdict_leaves_no_file(finished_context):

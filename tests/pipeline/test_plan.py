@@ -11,7 +11,15 @@ from transformers import T5Config
 from job.config.settings import Settings
 from job.errors import DataError, OutOfMemory
 from job.model.load import BaseModel, load_config
-from job.pipeline.plan import choose_eval_batch_size, constraints, gpu_of, plan_for_machine, plan_run, with_measured_speeds
+from job.pipeline.plan import (
+    choose_eval_batch_size,
+    constraints,
+    gpu_of,
+    plan_for_machine,
+    plan_run,
+    smaller_plan,
+    with_measured_speeds,
+)
 from job.pipeline.records import FORMAT, PlanRecord
 from job.pipeline.run_folder import RunFolder
 from job.plan.choose import PlanConstraints, Workload
@@ -190,3 +198,45 @@ def test_what_was_asked_for_is_no_longer_open():
     assert constraints(Settings()) == PlanConstraints()
     assert constraints(asked, CARDS["V100-16GB"]).precision == "auto", "a V100 has no bfloat16"
     assert constraints(asked, CARDS["A100-40GB"]).precision == "bf16"
+
+
+def test_a_plan_fills_what_is_free_and_speed_and_price_are_those_of_the_card():
+    """FLAN-T5 XL in bf16 takes 5.7 GB of weights: of 39.5 GiB 34 are taken, so that NF4 has to do."""
+    busy = replace(A100, taken_bytes=34 * GIB)
+    gpus = [gpu_of(Settings(), hardware) for hardware in (A100, busy)]
+    assert [gpu.memory_gib for gpu in gpus] == pytest.approx([39.5, 5.5], abs=0.01)
+    assert gpus[0].kind == gpus[1].kind == "A100-40GB"
+    plans = [plan_for_machine(Settings(model_id="google/flan-t5-xl"), one, flan("xl"), WORK).quantization for one in (A100, busy)]
+    assert plans == ["none", "nf4"]
+    rows = [choose_eval_batch_size(Settings(), one, flan("xl"), ("bf16", "none"), (512, 100)) for one in (A100, busy)]
+    assert rows[0] > rows[1]
+
+
+@pytest.mark.parametrize(
+    ("hardware", "asked", "reason"),
+    [
+        (A100, {"precision": "fp16"}, "fp16, as asked for"),
+        (A100, {"quantization": "nf4"}, "bf16; nf4, as asked for"),
+        (A100, {"quantization": "int8", "precision": "fp16", "device": "auto"}, "fp16, as asked for; int8, as asked for"),
+        (V100, {"precision": "auto"}, "fp16, as capability 7.0 has no bf16"),
+    ],
+)
+def test_what_a_person_asked_for_is_no_fault_of_the_card(hardware, asked, reason):
+    assert plan_for_machine(Settings(model_id="google/flan-t5-base", **asked), hardware, flan("base"), WORK).reason == reason
+
+
+def test_where_a_plan_does_not_fit_blocks_are_recomputed_first_and_nf4_comes_last(t5_folder):
+    base, plan, full = BaseModel(str(t5_folder)), TrainingPlan("bf16", "none", 8, 1), OutOfMemory("one row does not fit")
+    recomputed = smaller_plan(Settings(), base, plan, False, full)
+    assert recomputed == replace(plan, checkpointed_blocks=4)
+    quantised = smaller_plan(Settings(), base, recomputed, False, full)
+    assert quantised == replace(recomputed, quantization="nf4")
+    for settings, tried, is_begun in [
+        (Settings(), quantised, False),
+        (Settings(), recomputed, True),
+        (Settings(quantization="none"), recomputed, False),
+        (Settings(gradient_checkpointing="false", quantization="none"), plan, False),
+        (Settings(), replace(recomputed, shards=2), False),
+    ]:
+        with pytest.raises(OutOfMemory, match="one row does not fit"):
+            smaller_plan(settings, base, tried, is_begun, full)

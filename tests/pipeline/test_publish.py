@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from job import __version__
 from job.pipeline import publish as module
 from job.pipeline.evaluate import verdict_of
-from job.pipeline.publish import publish, upload_once
+from job.pipeline.publish import hand_over, publish, upload_once
 from job.pipeline.records import StatusRecord
 
 
@@ -133,3 +133,14 @@ def test_nothing_is_uploaded_that_nobody_wants_uploaded(finished_context, upload
     upload_once(wanted(finished_context, **changes), finished_context.folder)
     assert uploads[0] == []
     assert finished_context.folder.status.read_bytes() == before
+
+
+def test_the_adapter_is_also_put_where_an_engine_collects_it(finished_context, tmp_path):
+    target = tmp_path / "opt" / "model"
+    target.mkdir(parents=True)
+    (target / "adapter_config.json").write_text("of an earlier run")
+    hand_over(finished_context.settings.model_copy(update={"export_dir": target}), finished_context.folder)
+    files = {path.relative_to(target): path.read_bytes() for path in target.rglob("*") if path.is_file()}
+    adapter = finished_context.folder.adapter
+    assert files == {path.relative_to(adapter): path.read_bytes() for path in adapter.rglob("*") if path.is_file()}
+    assert len(files) > 4

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from job import __version__
 from job.errors import DataError, SettingsError
@@ -108,3 +109,14 @@ def test_a_proof_of_0_1_0_that_found_no_memory_is_complete(tmp_path):
     del old["found"]
     (tmp_path / "proof.json").write_text(json.dumps(old))
     assert not ProofRecord.read(tmp_path / "proof.json").is_complete
+
+
+def test_settings_keep_the_versions_that_a_run_was_begun_with(tmp_path):
+    path = tmp_path / "settings.json"
+    SettingsRecord({"lora_r": 8}).write(path)
+    written = json.loads(path.read_text())
+    assert (written["lora_job"], written["libraries"]["torch"]) == (__version__, torch.__version__.partition("+")[0])
+    path.write_text(json.dumps(written | {"lora_job": "0.0.9", "libraries": {"torch": "2.9.0"}}))
+    replace(SettingsRecord.read(path), settings={"lora_r": 9}).write(path)
+    kept = json.loads(path.read_text())
+    assert (kept["settings"], kept["lora_job"], kept["libraries"]) == ({"lora_r": 9}, "0.0.9", {"torch": "2.9.0"})

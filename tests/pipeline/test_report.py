@@ -11,8 +11,8 @@ import pytest
 from job import __version__
 from job.data.look import Found
 from job.evaluation.verdict import MetricComparison, Verdict, read_verdict
-from job.pipeline.records import PlanRecord, ProofRecord
-from job.pipeline.report import data_name, report_facts
+from job.pipeline.records import AdapterRecord, PlanRecord, ProofRecord
+from job.pipeline.report import data_name, describe_ending, report_facts
 
 HEADER = ["input", "ground_truth", "base_output", "adapter_output", "baseline_output"]
 
@@ -156,3 +156,36 @@ def test_what_limits_the_scores_stands_beside_them_with_a_link_to_the_look(facts
     look = replace(prepared.look, shared=Found(3, ("row 9", "row 4")))
     (line,) = facts(prepared=replace(prepared, look=look))["data_warnings"]
     assert "held-out row 9 is training row 4" in line
+
+
+LOSSES = [{"eval_loss": loss} for loss in (0.5, 0.2, 0.3, 0.4)]
+SCORES = [{"eval_exact_match": score} for score in (0.1, 0.9, 0.2)]
+
+
+BEST = "The adapter is that of step 2, where"
+
+
+@pytest.mark.parametrize(
+    ("changes", "taken", "kept", "history", "said"),
+    [
+        ({}, 8, 8, LOSSES[:2], "8 of 8 steps."),
+        ({}, 8, 2, LOSSES, f"8 of 8 steps. {BEST} loss was best: 0.200."),
+        ({"early_stopping_patience": 2}, 4, 2, LOSSES,
+         f"4 of 8 steps: stopped early, 2 evaluations without a better loss. {BEST} loss was best: 0.200."),
+        ({"early_stopping_patience": 1, "metric_for_best_model": "exact_match"}, 3, 2, SCORES,
+         f"3 of 8 steps: stopped early, 1 evaluations without a better exact match. {BEST} exact match was best: 90.0 %."),
+        ({"early_stopping_patience": 3, "max_hours": 1}, 4, 4, LOSSES[:2], "4 of 8 steps: ended by MAX_HOURS."),
+        ({"eval_strategy": "no"}, 8, 8, [], "8 of 8 steps."),
+    ],
+)  # fmt: skip
+def test_where_the_training_ended_and_why_stands_in_the_report(finished_context, changes, taken, kept, history, said):
+    record = AdapterRecord.read(finished_context.folder.adapter_record)
+    record = replace(record, adapter_step=kept, steps=taken, total_steps=8)
+    settings = finished_context.settings.model_copy(update=changes)
+    assert describe_ending(settings, record, history) == said
+
+
+def test_the_bases_licence_stands_in_the_report_where_its_card_says(facts, monkeypatch):
+    assert "base's licence" not in facts()["versions"]
+    monkeypatch.setattr("job.pipeline.report.read_licence", lambda base: "apache-2.0")
+    assert facts()["versions"]["base's licence"] == "apache-2.0"

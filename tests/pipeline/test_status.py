@@ -6,11 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from job.errors import DataError, Interrupted, Transient
+from job.errors import DataError, DiskFull, Interrupted, Transient
 from job.pipeline import status as module
 from job.pipeline.records import StatusRecord
 from job.pipeline.run_folder import RunFolder
-from job.pipeline.status import progress_writer, write_failure, write_progress, write_stage, write_status
+from job.pipeline.status import (
+    correct_failure,
+    end_what_was_killed,
+    progress_writer,
+    write_failure,
+    write_progress,
+    write_stage,
+    write_status,
+)
+from job.system.lock import locked
 
 
 @pytest.fixture
@@ -85,7 +94,7 @@ def test_the_termination_log_is_written_when_a_run_ends_and_not_before(folder, t
     assert json.loads(termination_log.read_text())["adapter"] == "output/r/adapter"
 
 
-@pytest.mark.parametrize("letter", ["a", "ü", "語", "🙂", '"', "\n"])
+@pytest.mark.parametrize("letter", ["a", "ü", "語", "🙂", '"', "\\"])
 @pytest.mark.parametrize("length", [1000, 4096, 50_000])
 def test_the_termination_log_is_json_of_at_most_4096_bytes(folder, termination_log, letter, length):
     write_failure(folder, DataError(f"{letter * length}. Do {letter * length}"))
@@ -123,6 +132,17 @@ def test_progress_is_written_every_few_seconds_and_the_first_time_at_once(folder
     assert (read(folder).stage, read(folder).computing, read(folder).total_rows) == ("evaluate", "generate", 2000)
 
 
+def test_without_a_terminal_a_line_tells_the_progress_of_what_takes_long(folder, monkeypatch, caplog):
+    caplog.set_level("INFO", "job")
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    write = progress_writer(folder, "evaluate", lambda: {"cost_usd": 0.5})
+    for clock[0], done in ((1.0, 10), (10.0, 100), (12.0, 120), (20.0, 200)):
+        write("generate", done, 400)
+    assert caplog.messages == ["generate: 100 of 400 rows, 0:00:30 left", "generate: 200 of 400 rows, 0:00:20 left"]
+    assert (read(folder).eta_s, read(folder).cost_usd) == (20, 0.5)
+
+
 def test_kubernetes_reads_how_it_ended(run_job, t5_folder, write_rows, questions, termination_log):
     variables = {
         "MODEL_ID": t5_folder, "TRAIN_DATA": write_rows(questions), "RUN_NAME": "r", "MAX_STEPS": 1, "EVAL_STRATEGY": "no",
@@ -133,3 +153,57 @@ def test_kubernetes_reads_how_it_ended(run_job, t5_folder, write_rows, questions
     assert run_job(**variables | {"RUN_NAME": "x", "INPUT_COLUMN": "ü" * 5000})[0] == 65
     assert len(termination_log.read_bytes()) <= 4096
     assert json.loads(termination_log.read_text())["exit_code"] == 65
+
+
+def test_a_full_disk_does_not_leave_a_status_that_says_running(folder, monkeypatch):
+    """What is there is written over: it has its room."""
+    write_progress(folder, "train", step=3, last_checkpoint=2)
+
+    def full(self, path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(StatusRecord, "write", full)
+    write_failure(folder, DiskFull("OUTPUT_DIR: no space left. Free some."))
+    told = read(folder)
+    assert (told.state, told.exit_code, told.step, told.last_checkpoint) == ("failed", 74, 3, 2)
+
+
+def test_an_attempt_that_was_killed_is_told_as_failed_by_the_next(folder):
+    end_what_was_killed(folder)
+    assert not folder.status.exists()
+    for state in ("done", "failed", "prepared"):
+        write_status(folder, StatusRecord(state))
+        end_what_was_killed(folder)
+        assert read(folder).state == state
+    write_progress(folder, "train", step=3)
+    end_what_was_killed(folder)
+    told = read(folder)
+    assert (told.state, told.stage, told.step, told.exit_code, told.retryable) == ("failed", "train", 3, 138, True)
+    folder.status.write_text("{")
+    end_what_was_killed(folder)
+    assert folder.status.read_text() == "{", "which is told where it is needed"
+
+
+@pytest.mark.parametrize(
+    ("before", "corrected"),
+    [
+        (StatusRecord("running", stage="train"), True),
+        (StatusRecord("failed", exit_code=138), True),
+        (StatusRecord("failed", exit_code=143), False),
+        (StatusRecord("done"), False),
+        (None, False),
+    ],
+)
+def test_what_several_processes_failed_with_is_corrected_where_rank_0_could_not_know_it(make_settings, before, corrected):
+    settings = make_settings()
+    folder = RunFolder.of(settings)
+    correct_failure(settings, DataError("x"))
+    assert not folder.path.exists()
+    folder.path.mkdir(parents=True)
+    if before:
+        write_status(folder, before)
+    with locked(folder.path):
+        correct_failure(settings, DataError("x"))
+        assert not before or read(folder).state == before.state, "another process has the folder"
+    correct_failure(settings, DataError("x"))
+    assert (folder.status.exists() and read(folder).exit_code == 65) == corrected

@@ -115,7 +115,7 @@ def test_divisors_of_the_effective_batch_are_tried_and_none_below_one_row(make_c
     context, tries = make_context(effective_batch_size=6), tried_steps(monkeypatch, 0)
     with pytest.raises(OutOfMemory, match="One row does not fit the memory"):
         train(context)
-    assert [micro_batch for micro_batch, *_ in tries] == [6, 3, 2, 1]
+    assert [micro_batch for micro_batch, *_ in tries] == [6, 3, 2, 1, 1], "at last with all blocks recomputed"
     assert not context.folder.adapter.exists()
 
 
@@ -163,11 +163,28 @@ def test_only_the_main_rank_reports_measures_and_saves(make_context, loop):
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_signal_to_another_process_stops_this_one_as_well(make_context, loop, monkeypatch, rank):
-    context = make_context()
-    loop()
+    context, training = make_context(), loop()
+    usual = training.train
+    training.train = lambda *arguments: replace(usual(*arguments), is_stopped=True)
     with pytest.raises(KeyboardInterrupt, match=r"stopped by a signal to another process of this run\. Run the same command"):
         train(replace(context, ranks=Two(rank, True)))
     assert not context.folder.adapter.exists()
+
+
+def test_a_signal_after_the_last_step_waits_until_the_adapter_is_on_the_disk(make_context, loop, monkeypatch):
+    """With SAVE_STRATEGY=no nothing else holds what was learned."""
+    context, training = make_context(), loop()
+    usual = training.train
+
+    def signalled(*arguments):
+        result = usual(*arguments)
+        monkeypatch.setattr(stop_signals, "received", "SIGTERM")
+        return result
+
+    training.train = signalled
+    with pytest.raises(KeyboardInterrupt, match="stopped by SIGTERM"):
+        train(context)
+    assert (context.folder.adapter / "adapter_model.safetensors").exists()
 
 
 def test_the_adapter_says_how_it_wants_to_be_asked(make_context, loop, t5_folder):
@@ -177,7 +194,7 @@ def test_the_adapter_says_how_it_wants_to_be_asked(make_context, loop, t5_folder
     assert AdapterRecord.read(context.folder.adapter_record) == AdapterRecord(
         base_model=str(t5_folder), seq2seq=True, chat=False, messages_column="messages", input_column="input",
         prompt_template="Say {input}", max_new_tokens=8, num_beams=2, precision="fp32", quantization="none", steps=4,
-        adapter_step=2, total_steps=6, preprocess=None, max_source_length=400,
+        adapter_step=2, total_steps=6, sealed=True, preprocess=None, max_source_length=400,
     )  # fmt: skip
     assert json.loads(context.folder.history.read_text()) == RESULT.history
 
@@ -203,7 +220,7 @@ def test_what_was_measured_is_compared_with_a_plan_that_knew_no_measurement(make
     found = PlanRecord.read(context.folder.plan)
     assert (found.measured_examples_per_s, found.measured_speed_factor) == (12.346, measured)
     assert (found.measured_peak_gib, found.padding_free) == (None, True)
-    assert set(found.seconds) == {"preparation", "training"}
+    assert set(found.seconds) == {"preparation", "check", "rehearsal", "training"}
 
 
 def test_a_stop_ends_it_after_the_step_without_an_adapter_and_with_its_seconds(make_context, loop, monkeypatch):
@@ -214,7 +231,7 @@ def test_a_stop_ends_it_after_the_step_without_an_adapter_and_with_its_seconds(m
         assert stop_signals._deferred, "a signal is only noted while a step is computed"
         monkeypatch.setattr(stop_signals, "received", "SIGTERM")
         assert arguments[5].supervision.stop_asked()
-        return usual(*arguments)
+        return replace(usual(*arguments), is_stopped=True)
 
     training.train = stopped
     with pytest.raises(KeyboardInterrupt, match=r"stopped by SIGTERM\. Run the same command again to resume\."):

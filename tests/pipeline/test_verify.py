@@ -14,7 +14,7 @@ from job.model.lora import load_adapter
 from job.pipeline import verify as module
 from job.pipeline.prepare import load_base_model
 from job.pipeline.records import PlanRecord, ProofRecord, StatusRecord
-from job.pipeline.verify import ROWS, record_expected, reload_rows, reload_task, verify
+from job.pipeline.verify import ROWS, expected_answers, reload_rows, reload_task, verify
 from job.publish.verification import Answers, Difference
 
 
@@ -196,8 +196,7 @@ def test_expected_is_what_transformers_alone_computes_of_the_base(unproven, t5_f
     """The loss of the untouched model, from its own forward pass with labels, row by row."""
     context = unproven
     model = load_adapter(load_base_model(context), context.folder.adapter)
-    record_expected(context, model, [f"answer {number}" for number in range(20)], [[number] for number in range(20)])
-    expected = ProofRecord.read(context.folder.proof).expected
+    expected = expected_answers(context, model, [f"answer {number}" for number in range(20)], [[number] for number in range(20)])
     assert expected.outputs == [f"answer {number}" for number in range(ROWS)]
     assert expected.ids == [[number] for number in range(ROWS)]
     assert (expected.max_new_tokens, expected.num_beams, expected.decoding.batch_size) == (8, 1, 8)
@@ -213,8 +212,7 @@ def test_expected_is_what_transformers_alone_computes_of_the_base(unproven, t5_f
 
 def test_fewer_answers_than_rows_of_a_proof_are_all_of_them(unproven):
     model = load_adapter(load_base_model(unproven), unproven.folder.adapter)
-    record_expected(unproven, model, ["a", "b"], [[5], [6]])
-    assert len(ProofRecord.read(unproven.folder.proof).expected.losses) == 2
+    assert len(expected_answers(unproven, model, ["a", "b"], [[5], [6]]).losses) == 2
 
 
 def test_the_fresh_process_is_told_what_anybody_would_need(unproven, fresh, t5_folder):

@@ -51,6 +51,8 @@ def test_a_card_of_another_capability_borrows_from_the_nearest_memory_among_thos
 
 def test_a_catalogue_of_ones_own_is_read(tmp_path):
     path = tmp_path / "gpus.toml"
-    path.write_text("[Mine]\nmemory_gib = 11\ncapability = [6, 1]\ndense_tflops = { fp32 = 11 }\nmfu = 0.1\n")
+    path.write_text(
+        "[Mine]\nmemory_gib = 11\ncapability = [6, 1]\ndense_tflops = { fp32 = 11 }\nmfu = 0.1\nmemory_gb_per_s = 480\n"
+    )
     (card,) = read_catalogue(path).values()
     assert (card.name, card.capability, card.price_usd_per_hour, card.precision) == ("Mine", (6, 1), None, "fp16")

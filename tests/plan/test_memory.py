@@ -42,6 +42,7 @@ LLAMA_QV = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.05, target_modules=["q
 qv, llama_qv = (partial(get_peft_model, peft_config=config) for config in (QV, LLAMA_QV))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "precision"), [(torch.bfloat16, "bf16"), (torch.float32, "fp32")])
 @pytest.mark.parametrize(("size", "batch"), [("small", Batch(8, 256, 56)), ("base", Batch(2, 512, 128))])
 def test_the_formula_agrees_with_the_simulated_step(size, batch, dtype, precision):
@@ -75,7 +76,6 @@ def test_memory_grows_with_rows_lengths_and_width_and_shrinks_with_checkpointing
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 @pytest.mark.parametrize("kind", ["t5_folder", "llama_folder"])
 def test_the_weights_take_what_those_of_a_loaded_model_take(kind, precision, request):
-    """T5's `wo` is wider than the rest in fp16."""
     folder = request.getfixturevalue(kind)
     model = load_base(BaseModel(str(folder)), kind == "t5_folder", *weight_format(precision, "none"), "cpu")
     found = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
@@ -146,6 +146,7 @@ ESTIMATED = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer")  # transformers looks at that of experts
 @pytest.mark.parametrize("kind", ESTIMATED)
 def test_where_the_formula_is_an_estimate_it_is_rather_too_high_than_too_low(kind):

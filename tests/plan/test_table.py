@@ -12,7 +12,7 @@ from job.plan.model_catalogue import known_config
 from job.plan.table import as_dict, describe, hours, render, render_one
 from job.system.hardware import GIB
 
-CARD = Gpu("A card", 15.77, (7, 0), {"fp16": 125, "fp32": 15.7}, 0.25, price_usd_per_hour=3.0, kind="V100-16GB")
+CARD = Gpu("A card", 15.77, (7, 0), {"fp16": 125, "fp32": 15.7}, 0.25, 900, price_usd_per_hour=3.0, kind="V100-16GB")
 ESTIMATE = PlanEstimate(CARD, TrainingPlan("fp16", "nf4", 2, 5), 7.25 * GIB, 12.6, 2.0, True, "because", 4)
 WORK = Workload((256, 56), (150, 30), 5000, 8, r=16, percentiles=((150, 220, 256), (30, 50, 56)))
 
@@ -69,9 +69,15 @@ def test_one_estimate_in_full():
 
 
 def test_one_estimate_without_a_price_and_with_a_measured_speed():
-    told = render_one(replace(ESTIMATE, fits=False, gpu=replace(CARD, price_usd_per_hour=None, speed=0.5)), {})
-    for expected in ("does not fit", "not in the catalogue", "12.6 examples/s, as measured before", "1.80 to 2.30 hours"):
+    estimate = replace(ESTIMATE, gpu=replace(CARD, price_usd_per_hour=None, speed=0.5))
+    told = render_one(estimate, {})
+    for expected in ("not in the catalogue", "12.6 examples/s, as measured before", "1.80 to 2.30 hours"):
         assert expected in told
+
+
+def test_one_estimate_that_does_not_fit_has_no_speed_time_or_price():
+    told = [line.split()[0] for line in render_one(replace(ESTIMATE, fits=False), {"weights": 3.125}).splitlines()]
+    assert told == ["GPU", "verdict", "why", "micro-batch", "recomputed", "memory", "weights"]
 
 
 def test_a_program_gets_the_plans_fields_and_the_same_numbers():

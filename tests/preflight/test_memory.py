@@ -24,15 +24,26 @@ FEW_STEPS = {"NUM_TRAIN_EPOCHS": "1", "LOGGING_STEPS": "1", "LORA_DROPOUT": "0",
 
 @pytest.fixture
 def run(run_job, t5_folder, write_rows, questions):
-    """Runs a small training under the given name: (exit code, what was said, the adapter's weights as one vector)."""
+    """Runs a small training, or another command, under the given name: (exit code, what was said, the adapter as one vector)."""
 
-    def run(name: str, **variables: str):
-        code, said = run_job(MODEL_ID=t5_folder, TRAIN_DATA=write_rows(questions), RUN_NAME=name, **FEW_STEPS | variables)
+    def run(name: str, command: str = "train", **variables: str):
+        code, said = run_job(command, MODEL_ID=t5_folder, TRAIN_DATA=write_rows(questions), RUN_NAME=name, **FEW_STEPS | variables)
         weights = Path("output") / name / "adapter" / "adapter_model.safetensors"
         tensors = load_file(weights) if weights.exists() else {}
         return code, said, torch.cat([tensors[key].flatten() for key in sorted(tensors)]) if tensors else None
 
     return run
+
+
+_whole: list[torch.Tensor] = []
+
+
+@pytest.fixture
+def whole(run) -> torch.Tensor:
+    """The adapter of a run that has all the memory it needs, made once."""
+    if not _whole:
+        _whole.append(run("whole")[2])
+    return _whole[0]
 
 
 def limited_objective(patch: pytest.MonkeyPatch, limit: int) -> list[int]:
@@ -63,8 +74,7 @@ def same(found: torch.Tensor, expected: torch.Tensor) -> bool:
 
 
 @pytest.mark.parametrize("fits", [4, 2, 1])
-def test_what_does_not_fit_is_found_before_the_first_step_and_the_adapter_is_the_same(run, monkeypatch, fits):
-    _, _, whole = run("whole")
+def test_what_does_not_fit_is_found_before_the_first_step_and_the_adapter_is_the_same(run, whole, monkeypatch, fits):
     original = memory_check.check_largest_step
 
     def limited(model, rows, tokenizer, micro_batch):
@@ -80,9 +90,8 @@ def test_what_does_not_fit_is_found_before_the_first_step_and_the_adapter_is_the
     assert json.loads(Path("output/split/plan.json").read_text())["micro_batch"] == fits
 
 
-def test_out_of_memory_in_mid_run_repeats_the_step_in_halves_with_the_same_result(run, monkeypatch):
+def test_out_of_memory_in_mid_run_repeats_the_step_in_halves_with_the_same_result(run, whole, monkeypatch):
     """The third step fails once: it is repeated, not those before it, and nothing is loaded again."""
-    _, _, whole = run("whole")
     usual, steps = Stepper._backward, []
 
     def once(stepper, rows, seeds):
@@ -103,8 +112,7 @@ def test_out_of_memory_in_mid_run_repeats_the_step_in_halves_with_the_same_resul
 
 
 @pytest.mark.parametrize(("limit", "tries"), [(4, [8, 4, 4]), (2, [8, 4, 2, 2, 2, 2])])
-def test_out_of_memory_in_the_first_step_repeats_it_with_the_same_result(run, monkeypatch, limit, tries):
-    _, _, whole = run("whole")
+def test_out_of_memory_in_the_first_step_repeats_it_with_the_same_result(run, whole, monkeypatch, limit, tries):
     tried = limited_objective(monkeypatch, limit)
     code, said, split = run("split")
     assert code == 0, said
@@ -147,7 +155,7 @@ def test_the_rehearsal_leaves_neither_gradients_nor_randomness_behind(run, monke
 def test_out_of_memory_in_the_evaluation_answers_fewer_rows_at_once_and_the_same(run, monkeypatch):
     from transformers import T5ForConditionalGeneration
 
-    run("whole")
+    run("whole", "run")
     original = T5ForConditionalGeneration.generate
 
     def limited(model, *arguments, **options):
@@ -156,7 +164,7 @@ def test_out_of_memory_in_the_evaluation_answers_fewer_rows_at_once_and_the_same
         return original(model, *arguments, **options)
 
     monkeypatch.setattr(T5ForConditionalGeneration, "generate", limited)
-    code, said, _ = run("split")
+    code, said, _ = run("split", "run")
     assert code == 0, said
     assert "generate: out of memory with 4 rows at once, 2 from here on" in said
     assert Path("output/split/evaluation.csv").read_text() == Path("output/whole/evaluation.csv").read_text()

@@ -11,7 +11,7 @@ from transformers import MistralForCausalLM as Mistral
 
 from job.model import packed_attention
 from job.model.packed_attention import accept_packed
-from job.model.packing import accepts_packed
+from job.model.packing import accepts_packed, is_packed
 from job.preflight import packing
 from job.preflight.packing import packing_is_faster, telling_rows, why_padded
 from tests.tiny_models import adapted, load, rows
@@ -145,24 +145,33 @@ def test_an_error_of_packed_rows_is_the_reason_in_one_line(llama_folder, monkeyp
 def test_the_rows_that_tell_are_the_longest_input_and_answer_a_middling_one_and_the_shortest():
     lengths = [(5, 5), (9, 2), (4, 8), (1, 1), (3, 4)]
     table = [{"input_ids": [1] * source, "labels": [1] * target, "length": source + target} for source, target in lengths]
-    assert telling_rows(on("cpu"), Dataset.from_list(table)) == [1, 2, 0, 3]
-    assert telling_rows(on("cpu"), Dataset.from_list(table[:1])) == [0, 0], "a row beside itself: two can see each other"
+    assert telling_rows(Dataset.from_list(table)) == [1, 2, 0, 3]
+    assert telling_rows(Dataset.from_list(table[:1])) == [0, 0], "a row beside itself: two can see each other"
 
 
-def on(device: str) -> SimpleNamespace:
-    """What is asked of a model with 384 tokens."""
-    return SimpleNamespace(device=torch.device(device), get_input_embeddings=lambda: nn.Embedding(384, 2))
+def shapes(model, monkeypatch) -> list[tuple[int, int]]:
+    """Rows and tokens of each batch of inputs that why_padded measures."""
+    measure, tried = packing.loss_and_gradient, []
+
+    def looking(model, batch, *given):
+        tried.append(tuple(batch["input_ids"].shape))
+        return measure(model, batch, *given)
+
+    monkeypatch.setattr(packing, "loss_and_gradient", looking)
+    assert reason(model, model.folder, causal=False) is None
+    return tried
 
 
-@pytest.mark.parametrize(
-    ("device", "room", "expected"), [("cpu", 0, [1, 2, 0, 3]), ("cpu", -1, [1, 3]), ("cuda", -1, [1, 2, 0, 3])]
-)
-def test_on_a_cpu_two_rows_tell_where_the_logits_of_four_would_take_too_much(monkeypatch, device, room, expected):
-    """Four rows padded to answers of eight tokens, 384 logits each, four bytes a logit."""
-    lengths = [(5, 5), (9, 2), (4, 8), (1, 1), (3, 4)]
-    table = [{"input_ids": [1] * source, "labels": [1] * target, "length": source + target} for source, target in lengths]
-    monkeypatch.setattr(packing, "CPU_LOGITS_BYTES", 4 * 8 * 384 * 4 + room)
-    assert telling_rows(on(device), Dataset.from_list(table)) == expected
+def test_the_rows_are_measured_alone_without_padding_then_packed(t5_folder, monkeypatch):
+    model = adapted(load(t5_folder))
+    model.folder = t5_folder
+    assert shapes(model, monkeypatch) == [(1, 31), (1, 5), (1, 18), (1, 9), (1, 31 + 5 + 18 + 9)]
+
+
+def test_rows_in_int8_which_rounds_them_by_their_batch_are_compared_in_one_batch(t5_folder, monkeypatch):
+    model = adapted(load(t5_folder))
+    model.folder, model.get_base_model().is_loaded_in_8bit = t5_folder, True
+    assert shapes(model, monkeypatch) == [(4, 32), (1, 31 + 5 + 18 + 9)]
 
 
 def test_the_faster_way_is_found_by_the_clock(t5_folder, monkeypatch):
@@ -183,26 +192,66 @@ def out_of_memory(*_: object, **__: object) -> None:
 def test_where_all_telling_rows_do_not_fit_at_once_two_do(t5_folder, monkeypatch):
     measure, tried = packing._measure, []
 
-    def small_memory(model, batch):
-        tried.append(len(batch["attention_mask"]))
-        return out_of_memory() if tried[-1] > 2 else measure(model, batch)
+    def small_memory(model, in_float32_too, batches):
+        tried.append(sum(len(batch["attention_mask"]) for batch in batches))
+        return out_of_memory() if tried[-1] > 2 else measure(model, in_float32_too, batches)
 
     monkeypatch.setattr(packing, "_measure", small_memory)
     assert reason(adapted(load(t5_folder)), t5_folder, causal=False) is None
     assert tried == [4, 2, 2]
 
 
-def test_two_rows_that_do_not_fit_at_once_are_the_reason(t5_folder, monkeypatch):
+def long_rows(length: int) -> Dataset:
+    """Five different rows; the longest input has so many tokens, the longest answer half."""
+    sizes = [(length, 4), (9, length // 2), (7, 5), (5, 3), (6, 6)]
+    made = [{"input_ids": [5 + size[0] % 300] * size[0], "labels": [7] * size[1], "length": sum(size)} for size in sizes]
+    return Dataset.from_list(made)
+
+
+def test_rows_that_do_not_fit_are_cut_until_they_do_and_packing_is_not_lost(t5_folder, monkeypatch):
+    """128 tokens at the most, of which half fit the memory."""
+    measure, tried = packing.loss_and_gradient, []
+
+    def small_memory(model, batch, objective, *within):
+        tried.append(batch["input_ids"].numel())
+        return out_of_memory() if tried[-1] > 100 else measure(model, batch, objective, *within)
+
+    monkeypatch.setattr("job.preflight.packing.loss_and_gradient", small_memory)
+    model, tokenizer = adapted(load(t5_folder)), AutoTokenizer.from_pretrained(t5_folder)
+    assert why_padded(model, long_rows(128), tokenizer) is None
+    assert tried == [128, 128, 64, 5, 64 + 5], "four rows, two, then these half as long: alone, and packed"
+
+
+def test_where_float32_does_not_fit_at_any_length_the_type_of_the_weights_alone_decides(t5_folder, monkeypatch):
+    types = []
+    measure = packing.loss_and_gradient
+
+    def small_memory(model, batch, objective, *within):
+        types.append(model.get_encoder().final_layer_norm.weight.dtype)
+        return out_of_memory() if types[-1] == torch.float32 else measure(model, batch, objective, *within)
+
+    monkeypatch.setattr("job.preflight.packing.loss_and_gradient", small_memory)
+    model = with_adapter(load(t5_folder, torch.bfloat16))
+    assert why_padded(model, long_rows(64), AutoTokenizer.from_pretrained(t5_folder)) is None
+    assert types == [torch.float32] * 4 + [torch.bfloat16] * 3
+
+
+def test_rows_that_fit_at_no_length_are_padded_and_a_warning_says_why(t5_folder, monkeypatch, caplog):
     monkeypatch.setattr("job.preflight.packing.loss_and_gradient", out_of_memory)
     model = adapted(load(t5_folder)).train()
-    assert reason(model, t5_folder, causal=False) == "two rows do not fit the memory at once"
+    assert reason(model, t5_folder, causal=False) == "whether packed ones are the same could not be computed"
     assert model.training, "as it was"
+    assert caplog.messages[-1] == "packing: two rows of 16 tokens do not fit the memory beside the model"
 
 
-def test_where_only_float32_may_not_fit_that_is_the_reason(t5_folder, monkeypatch):
-    monkeypatch.setattr("job.preflight.packing.loss_and_gradient", out_of_memory)
-    model = with_adapter(load(t5_folder, torch.bfloat16))
-    assert reason(model, t5_folder, causal=False) == "a float32 comparison does not fit the memory"
+@pytest.mark.parametrize("message", ["CUDA error: an illegal memory access was encountered", "CUDA error: device-side assert"])
+def test_a_card_that_fails_is_never_taken_for_a_model_that_takes_no_packed_rows(t5_folder, monkeypatch, message):
+    def fail(*_: object) -> None:
+        raise torch.AcceleratorError(message)
+
+    monkeypatch.setattr("job.preflight.packing.PackingCollator", fail)
+    with pytest.raises(torch.AcceleratorError, match=message):
+        reason(adapted(load(t5_folder)), t5_folder, causal=False)
 
 
 def test_padded_rows_that_do_not_fit_where_packed_ones_may_are_packed(t5_folder, monkeypatch):
@@ -212,25 +261,27 @@ def test_padded_rows_that_do_not_fit_where_packed_ones_may_are_packed(t5_folder,
     assert packing_is_faster(model, Dataset.from_list(rows(causal=False)), AutoTokenizer.from_pretrained(t5_folder), 2)
 
 
+def measure_as(monkeypatch, alone: tuple, packed: tuple) -> None:
+    """Makes this be what a row has alone, and what a pack has."""
+    monkeypatch.setattr(packing, "loss_and_gradient", lambda model, batch, *_: packed if is_packed(batch) else alone)
+
+
 @pytest.mark.parametrize(("off", "exact"), [(0.5e-4, True), (2e-4, False)])
 def test_a_loss_that_is_off_by_more_than_float32_rounds_is_not_exact(t5_folder, monkeypatch, off, exact):
     gradient = torch.ones(3)
-    found = iter([(2.0, gradient, None), (2.0 * (1 + off), gradient, None)])
-    monkeypatch.setattr("job.preflight.packing.loss_and_gradient", lambda *_: next(found))
+    measure_as(monkeypatch, alone=(2.0, gradient, None), packed=(2.0 * (1 + off), gradient, None))
     assert (reason(adapted(load(t5_folder)), t5_folder, causal=False) is None) is exact
 
 
 @pytest.mark.parametrize(("loss", "gradient", "exact"), [(0.0, 0.0, True), (1e-3, 0.0, False), (0.0, 1e-3, False)])
 def test_a_loss_and_a_gradient_of_0_can_be_compared(t5_folder, monkeypatch, loss, gradient, exact):
-    found = iter([(0.0, torch.zeros(3), None), (loss, torch.full((3,), gradient), None)])
-    monkeypatch.setattr("job.preflight.packing.loss_and_gradient", lambda *_: next(found))
+    measure_as(monkeypatch, alone=(0.0, torch.zeros(3), None), packed=(loss, torch.full((3,), gradient), None))
     assert (reason(adapted(load(t5_folder)), t5_folder, causal=False) is None) is exact
 
 
 @pytest.mark.parametrize(("turned", "exact"), [(0.5e-3, True), (2e-3, False), (float("nan"), False)])
 def test_a_gradient_that_is_off_by_more_than_float32_rounds_is_not_exact(t5_folder, monkeypatch, turned, exact):
-    found = iter([(2.0, torch.ones(3), None), (2.0, torch.ones(3) * (1 + turned), None)])
-    monkeypatch.setattr("job.preflight.packing.loss_and_gradient", lambda *_: next(found))
+    measure_as(monkeypatch, alone=(2.0, torch.ones(3), None), packed=(2.0, torch.ones(3) * (1 + turned), None))
     assert (reason(adapted(load(t5_folder)), t5_folder, causal=False) is None) is exact
 
 

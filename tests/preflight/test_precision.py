@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import transformers
+from bitsandbytes.nn import Linear8bitLt
 from peft import LoraConfig
 from transformers import BatchEncoding, LlamaForCausalLM, T5Config, T5ForConditionalGeneration, T5PreTrainedModel
 from transformers.models.t5gemma2.configuration_t5gemma2 import T5Gemma2Config
@@ -13,16 +14,23 @@ from job.config.libraries import weight_format
 from job.errors import Diverged
 from job.model.load import BaseModel, load_base
 from job.model.lora import add_lora
+from job.model.objective import Objective
+from job.model.packing import model_inputs
 from job.preflight import precision
-from job.preflight.precision import check_precision, in_float32
+from job.preflight.precision import check_precision, in_float32, loss_and_gradient
 
 BATCH = BatchEncoding({
     "input_ids": torch.arange(3, 19).reshape(1, 16),
     "attention_mask": torch.ones(1, 16, dtype=torch.long),
     "labels": torch.arange(40, 56).reshape(1, 16),
 })  # fmt: skip
+CAUSAL_BATCH = BatchEncoding(BATCH | {"labelled": torch.arange(1, 16)})
 T5_BATCH = BatchEncoding(
-    BATCH | {"decoder_input_ids": torch.cat([torch.zeros(1, 1, dtype=torch.long), BATCH["labels"][:, :-1]], 1)}
+    BATCH
+    | {
+        "decoder_input_ids": torch.cat([torch.zeros(1, 1, dtype=torch.long), BATCH["labels"][:, :-1]], 1),
+        "labelled": torch.arange(16),
+    }
 )
 
 
@@ -97,6 +105,16 @@ def t5gemma2():
     return transformers.T5Gemma2ForConditionalGeneration(config)
 
 
+def gpt2():
+    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 32}
+    return transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=400, **sizes))
+
+
+def bart():
+    sizes = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    return transformers.BartForConditionalGeneration(transformers.BartConfig(vocab_size=400, max_position_embeddings=64, **sizes))
+
+
 def falcon():
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 400}
     return transformers.FalconForCausalLM(transformers.FalconConfig(**sizes))
@@ -125,6 +143,61 @@ def test_a_tied_embedding_and_a_product_that_is_not_a_linear_layers_are_widened_
     assert torch.allclose(found, expected, atol=1e-5)
 
 
+class Int8(Linear8bitLt):
+    """An int8 layer whose kernel, which only a GPU has, is a plain product: it takes float16, as bitsandbytes' own does."""
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        half = rows.to(torch.float16)
+        self.seen = half.dtype
+        return (half.float() @ self.weight.data.float().T).to(rows.dtype)
+
+
+def test_int8_layers_keep_their_own_cast_to_float16_in_float32(t5):
+    model = adapted(t5 / "plain", "bf16").eval()
+    layer = model.get_encoder().block[0].layer[1].DenseReluDense.wi_0
+    layer.__class__ = Int8
+    with in_float32(model):
+        wide = model(**model_inputs(T5_BATCH)).logits
+    assert (layer.seen, wide.dtype) == (torch.float16, torch.float32)
+    assert "forward" not in vars(layer)
+    check_precision(model, T5_BATCH)
+
+
+@pytest.mark.parametrize(("kind", "options"), [
+    ("t5", {"modules_to_save": ["lm_head"]}), ("t5", {"modules_to_save": ["wo", "shared"]}), ("t5", {"use_dora": True}),
+    ("gpt2", {"bias": "all"}), ("gpt2", {"bias": "lora_only"}), ("bart", {"bias": "all"}),
+])  # fmt: skip
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_what_is_trained_beside_lora_computes_in_float32_there_too(t5, precision, kind, options):
+    """Against the same model made in float32 by torch itself, whose base has the narrow weights."""
+    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+    targets = {"t5": ["q", "v"], "gpt2": ["c_attn"], "bart": ["q_proj", "v_proj"]}[kind]
+    model = {"gpt2": gpt2, "bart": bart}[kind]().to(dtype) if kind != "t5" else None
+    model = model or load_base(BaseModel(str(t5 / "plain")), True, *weight_format("bf16", "none"), "cpu").to(dtype)
+    inputs, task = (CAUSAL_BATCH, "CAUSAL_LM") if kind == "gpt2" else (T5_BATCH, "SEQ_2_SEQ_LM")
+    config = LoraConfig(task_type=task, target_modules=targets, r=4, init_lora_weights="gaussian", **options)
+    wide = copy.deepcopy(model).float()
+    narrow, expected = (add_lora(one.requires_grad_(False), config).eval() for one in (model, wide))
+    check_precision(narrow, inputs)
+    expected.load_state_dict(narrow.state_dict())
+    with in_float32(narrow):
+        loss, gradient, _ = loss_and_gradient(narrow, inputs, Objective(narrow))
+    exact_loss, exact, _ = loss_and_gradient(expected, inputs, Objective(expected))
+    assert loss == pytest.approx(exact_loss, rel=1e-5)
+    assert (gradient - exact).norm() < 1e-4 * exact.norm()
+
+
+def test_the_comparison_multiplies_in_float32_whatever_the_training_does(t5):
+    model = adapted(t5 / "plain", "bf16")
+    torch.set_float32_matmul_precision("high")
+    try:
+        with in_float32(model):
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
 def test_wo_in_float16_is_rejected_by_name(t5, monkeypatch):
     monkeypatch.setattr(T5PreTrainedModel, "_keep_in_fp32_modules", [])
     model = adapted(t5 / "wo", "fp16")
@@ -143,18 +216,36 @@ def test_where_float32_does_not_fit_the_memory_a_line_says_that_nothing_was_chec
     model, measure, tried = adapted(t5 / "plain", "fp16").train(), precision.loss_and_gradient, []
     norm = model.get_encoder().final_layer_norm
 
-    def small_memory(model, batch):
+    def small_memory(model, batch, objective, *within):
         tried.append(norm.weight.dtype)
         if tried[-1] == torch.float32:
             raise torch.OutOfMemoryError("injected")
-        return measure(model, batch)
+        return measure(model, batch, objective, *within)
 
     monkeypatch.setattr(precision, "loss_and_gradient", small_memory)
     check_precision(model, T5_BATCH)
     assert tried == [torch.float16, torch.float32]
     assert (model.training, norm.weight.dtype) == (True, torch.float16), "as it was"
     (line,) = caplog.messages
-    assert "a float32 comparison of the longest row does not fit the memory" in line
+    assert line == "precision: a float32 comparison does not fit the memory; torch.float16 is not checked"
+
+
+def test_a_row_that_does_not_fit_is_cut_until_it_does_and_an_overflow_is_still_found(t5, monkeypatch):
+    measure, tried = precision.loss_and_gradient, []
+
+    def small_memory(model, batch, objective, *within):
+        tried.append((batch["input_ids"].shape[1], batch["labels"].shape[1], batch["labels"][0, -1].item()))
+        if tried[-1][0] > 32:
+            raise torch.OutOfMemoryError("injected")
+        return measure(model, batch, objective, *within)
+
+    monkeypatch.setattr(precision, "loss_and_gradient", small_memory)
+    batch = BatchEncoding({"input_ids": torch.arange(3, 103)[None], "labels": torch.arange(3, 43)[None]})
+    batch["attention_mask"] = torch.ones_like(batch["input_ids"])
+    batch["decoder_input_ids"], batch["labelled"] = batch["labels"].roll(1), torch.arange(40)
+    with pytest.raises(Diverged, match="Set PRECISION=fp32"):
+        check_precision(adapted(t5 / "middle", "fp16"), batch)
+    assert tried == [(100, 40, 42), (50, 40, 42), (25, 25, 42), (25, 25, 42)]
 
 
 def test_a_run_probes_its_type_before_the_first_step(run_job, t5, tokenizer, write_rows, questions):

@@ -20,6 +20,7 @@ FACTS = {
     "keeps_special_tokens": False,
     "begins_with_language": False,
     "tokenizer": "",
+    "licence": "apache-2.0",
     "proof": "8 of 8 answers the same, losses within 1.0e-06",
     "versions": {"lora-job": "0.2.0", "torch": "2.10.0"},
 }
@@ -47,6 +48,7 @@ def test_the_card_holds_what_the_hub_reads_and_what_a_person_needs(tmp_path):
     assert "| exact_match | 0.0100 | 0.9000 | 0.0500 | +0.8900 | +0.8000 to +0.9500 |" in text
     assert "| loss | 2.0000 | 0.5000 |  | -1.5000 | -1.7000 to -1.3000 |" in text
     assert "- `LORA_R`: 8" in text
+    assert "The base model's limits and\nlicence (apache-2.0) hold for the adapter too." in text
     assert "- `lora-job`: 0.2.0\n- `torch`: 2.10.0" in text
 
 
@@ -108,3 +110,13 @@ def test_names_of_any_letters_survive_the_metadata(tmp_path, text):
 def test_a_hub_id_is_linked(tmp_path):
     write_card(tmp_path / "README.md", FACTS, SCORES, {})
     assert "[google/flan-t5-base](https://huggingface.co/google/flan-t5-base)" in (tmp_path / "README.md").read_text()
+
+
+def test_names_that_command_a_terminal_or_begin_a_line_are_written_out(tmp_path):
+    hostile = "x\x1b[31m\n# A heading"
+    facts = FACTS | {"base": f"./{hostile}", "template": hostile}
+    write_card(tmp_path / "README.md", facts, SCORES, {"TRAIN_DATA": hostile})
+    text = (tmp_path / "README.md").read_text()
+    assert "\x1b" not in text
+    assert "\n# A heading" not in text
+    assert text.count("x\\x1b[31m\\n# A heading") == 4  # base, template, the code that uses it, the setting

@@ -16,6 +16,10 @@ from job.publish import plots
         plots.curve({"training": [(1, 2.0), (2, 1.0)], "held-out rows": [(2, 1.5)]}, "loss"),
         plots.histogram(np.array([3, 4, 4, 9]), 8, "tokens an input"),
         plots.histogram(np.array([7]), 7, "tokens an input"),
+        plots.best_so_far([(0, 2.0), (2, 0.1)], [(1, 3.0)], "loss", more_is_better=False),
+        plots.best_so_far([(0, 0.5)], [], "exact match", more_is_better=True),
+        plots.bars({"LORA_R": 0.2, "LEARNING_RATE": 0.8}, "share"),
+        plots.power_law([10, 100], [2.0, 1.0], 0.3),
         plots.differences([("exact match", 0.5, 0.4, 0.6), ("rougeL", -1.0, -1.2, -0.8)], "adapter - base"),
     ],
 )
@@ -89,3 +93,23 @@ def test_the_same_numbers_make_the_same_picture():
 
 def test_a_label_cannot_be_markup():
     assert "<b>x</b> & y" in texts(plots.curve({"training": [(1, 2.0)]}, "<b>x</b> & y"))
+
+
+def test_the_best_so_far_never_gets_worse(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Axes, "step", lambda self, x, y, **_: drawn.append(list(y)))
+    for more in (False, True):
+        plots.best_so_far([(0, 3.0), (1, 1.0), (2, 2.0), (3, 4.0)], [], "loss", more_is_better=more)
+    assert drawn == [[3, 1, 1, 1], [3, 3, 3, 4]]
+
+
+def test_the_law_goes_on_to_twice_the_rows_through_the_middle_of_the_points(monkeypatch):
+    drawn = []
+    usual = Axes.plot
+    monkeypatch.setattr(
+        Axes, "plot", lambda self, x, y, *a, **k: drawn.append((np.array(x), np.array(y))) or usual(self, x, y, *a, **k)
+    )
+    plots.power_law([10, 1000], [2 * 10**-0.5, 2 * 1000**-0.5], 0.5)
+    x, y = drawn[-1]
+    assert (x[0], x[-1]) == pytest.approx((10, 2000))
+    assert y == pytest.approx(2 * x**-0.5)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from job.system.console import print_lines, tabulate, takes_colour
+from job.errors import OutputError
+from job.system.console import finish_output, print_lines, tabulate, takes_colour
 
 ROOT = Path(__file__).parents[2]
 SAY = """
@@ -104,3 +105,68 @@ def test_what_a_terminal_cannot_write_stops_nothing(monkeypatch, encoding, shown
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
     print_lines(["a⏎ \u0645", "b"])
     assert written.getvalue().decode(encoding).splitlines() == [shown, "b"]
+
+
+def test_a_line_of_ours_stays_one_line_whatever_name_is_in_it():
+    say = "from job.system.console import configure; import logging; configure('info'); "
+    log = "logging.getLogger('job.x').warning('%s is read', 'a\\x1b[31m\\nverdict: better')"
+    told = subprocess.run([sys.executable, "-c", say + log], check=True, cwd=ROOT, capture_output=True, text=True).stderr
+    assert told[9:] == "a\\x1b[31m\\nverdict: better is read\n"
+
+
+def test_a_thread_that_keeps_its_error_for_who_waits_prints_no_traceback_and_another_does():
+    code = """
+import threading
+from job.system.console import configure
+configure("info")
+class Writer(threading.Thread):
+    def run(self):
+        self.exception = OSError("kept")
+        raise self.exception
+def fail():
+    raise OSError("lost")
+for thread in (Writer(), threading.Thread(target=fail)):
+    thread.start()
+    thread.join()
+"""
+    told = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True).stderr
+    assert "kept" not in told
+    assert told.endswith("OSError: lost\n")
+
+
+PRINTS = """
+import sys
+from job.system.console import finish_output, print_lines
+print_lines(["first"])
+sys.stdin.read()  # until the reader is gone
+print_lines(["second"])
+print("third")
+finish_output()
+print("to the end", file=sys.stderr)
+"""
+
+
+def test_output_that_nobody_reads_any_more_ends_nothing():
+    with subprocess.Popen(
+        [sys.executable, "-c", PRINTS], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "first\n"
+        process.stdout.close()
+        process.stdin.close()
+        assert (process.stderr.read(), process.wait()) == ("to the end\n", 0)
+
+
+def test_output_that_cannot_be_written_is_told(monkeypatch):
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(OutputError, match=r"standard output: No space left on device\. Send it to another place\."):
+            print_lines(["x"])
+        print_lines(["from here on nowhere"])
+        finish_output()
+
+
+def test_without_any_output_nothing_is_printed(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    print_lines(["x"])
+    finish_output()
+    assert not takes_colour(sys.stdout)

@@ -6,17 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from job.errors import DiskFull, OutputError
-from job.system.folders import ensure_writable, share_with_group
+from job.errors import DiskFailed, DiskFull, OutputError
+from job.system import folders
+from job.system.folders import ensure_writable, make_folder, share_with_group
 
 
 def message(monkeypatch: pytest.MonkeyPatch, folder: Path, number: int, error: type[Exception] = OutputError) -> str:
     """What is said of `folder` when writing there fails with this errno."""
 
-    def fail(*_: object) -> None:
+    def fail(**_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(Path, "write_text", fail)
+    monkeypatch.setattr(folders.tempfile, "TemporaryFile", fail)
     with pytest.raises(error) as raised:
         ensure_writable(folder, "OUTPUT_DIR")
     return str(raised.value)
@@ -41,7 +42,24 @@ def test_a_read_only_mount_is_not_answered_with_chown(monkeypatch, tmp_path):
 
 
 def test_a_full_disk_is_told_as_such(monkeypatch, tmp_path):
-    assert "no space left" in message(monkeypatch, tmp_path, errno.ENOSPC, DiskFull)
+    assert message(monkeypatch, tmp_path, errno.ENOSPC, DiskFull).startswith(f"OUTPUT_DIR: {tmp_path}: no space left")
+
+
+def test_a_disk_that_fails_is_told_as_such(monkeypatch, tmp_path):
+    assert message(monkeypatch, tmp_path, errno.EIO, DiskFailed).startswith(f"OUTPUT_DIR: {tmp_path}: the disk fails")
+
+
+def test_nothing_is_left_of_the_try(tmp_path):
+    ensure_writable(tmp_path / "a" / "b", "OUTPUT_DIR")
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["a", "a/b"]
+
+
+def test_each_folder_that_is_made_is_on_the_disk(monkeypatch, tmp_path):
+    flushed: list[Path] = []
+    monkeypatch.setattr(folders, "flush_to_disk", flushed.append)
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    assert flushed == [tmp_path, tmp_path / "a"]
 
 
 @pytest.mark.parametrize(("mode", "written"), [(0o2775, 0o664), (0o775, 0o644)])

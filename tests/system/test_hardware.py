@@ -1,11 +1,13 @@
 """What the machine can do decides what is allowed; the cards here are descriptions, no devices."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from job.errors import HardwareError, SettingsError
 from job.system import hardware
-from job.system.hardware import Hardware, check_quantization, choose_precision, detect
+from job.system.hardware import GIB, Hardware, check_quantization, choose_precision, detect
 
 V100 = Hardware("cuda", "Tesla V100", 16 * 2**30, (7, 0))
 T4 = Hardware("cuda", "Tesla T4", 16 * 2**30, (7, 5))
@@ -69,3 +71,20 @@ def test_energy_is_what_nvml_says_in_joules(monkeypatch):
 
     monkeypatch.setattr(hardware.pynvml, "nvmlDeviceGetTotalEnergyConsumption", lacking)
     assert hardware.gpu_energy_j() is None
+
+
+@pytest.mark.parametrize(("used_gib", "taken_gib"), [(0.9, 0.0), (3.0, 3.0), (5.0, 3.0)])
+def test_memory_that_others_take_is_not_this_processs_own(monkeypatch, used_gib, taken_gib):
+    """Of 16 GiB; where five are used, two of them are tensors of this process."""
+    own_gib = 2.0 if used_gib == 5.0 else 0.0
+    monkeypatch.setattr(hardware.torch.cuda, "mem_get_info", lambda _: (int((16 - used_gib) * GIB), 16 * GIB))
+    monkeypatch.setattr(hardware.torch.cuda, "memory_reserved", lambda _: int(own_gib * GIB))
+    assert hardware._taken_by_others() / GIB == pytest.approx(taken_gib)
+    described = replace(V100, taken_bytes=int(taken_gib * GIB)).describe()
+    assert ("3.0 of them taken by other processes" in described) == (taken_gib > 0)
+
+
+def test_without_a_gpu_there_is_no_peak(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    hardware.reset_peak_memory()
+    assert hardware.peak_memory_gib() is None

@@ -13,14 +13,16 @@ import pytest
 
 from job.errors import DiskFull, Interrupted
 from job.system import launcher
-from job.system.launcher import FAILURES, RankFailed, launch, process_count, report_failure
+from job.system.failures import RankFailed
+from job.system.launcher import FAILURES, Node, launch, process_count, report_failure
 
 ROOT = Path(__file__).parents[2]
 PRELUDE = "import os, sys, time, signal, json, pathlib\nrank = int(os.environ['RANK'])\n"
 TELLS = "from job.errors import *\nfrom job.system.launcher import report_failure\n"
 LAUNCHER = """
 import sys
-from job.system.launcher import RankFailed, launch
+from job.system.failures import RankFailed
+from job.system.launcher import launch
 from job.system.signals import stop_signals
 stop_signals.watch()
 try:
@@ -44,8 +46,8 @@ def _environment(monkeypatch):
     monkeypatch.setattr(launcher, "POLL_S", 0.02)
 
 
-def run(code: str, processes: int = 2, grace_s: float = 10) -> None:
-    launch([sys.executable, "-c", PRELUDE + code], processes, grace_s)
+def run(code: str, processes: int = 2, grace_s: float = 10, node: Node | None = None) -> None:
+    launch([sys.executable, "-c", PRELUDE + code], processes, grace_s, node or Node())
 
 
 def failure(code: str, processes: int = 2) -> RankFailed:
@@ -90,9 +92,8 @@ def test_each_process_knows_its_rank_and_where_the_others_are(monkeypatch):
 
 
 def test_a_port_and_a_number_of_threads_that_are_set_stay(monkeypatch):
-    monkeypatch.setenv("MASTER_PORT", "29555")
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    run("assert (os.environ['MASTER_PORT'], os.environ['OMP_NUM_THREADS']) == ('29555', '5')")
+    run("assert (os.environ['MASTER_PORT'], os.environ['OMP_NUM_THREADS']) == ('29555', '5')", node=Node(port=29555))
 
 
 def test_a_terminals_ctrl_c_does_not_reach_the_processes():
@@ -126,13 +127,17 @@ def test_a_process_that_leaves_no_message_is_told_by_rank_host_and_code():
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "retryable"),
-    [("DiskFull('disk: full.')", 74, False), ("Transient('disk: full.')", 138, True), ("ValueError('disk: full.')", 70, False)],
+    ("error", "code", "retryable", "said"),
+    [
+        ("DiskFull('disk: full.')", 74, False, "disk: full."),
+        ("Transient('disk: full.')", 138, True, "disk: full."),
+        ("ValueError('no disk')", 70, False, "ValueError: no disk. Report it, with the log."),
+    ],
 )
-def test_what_a_process_failed_with_reaches_the_one_that_started_it(error, code, retryable):
+def test_what_a_process_failed_with_reaches_the_one_that_started_it(error, code, retryable, said):
     code_of = "getattr(error, 'exit_code', EXIT_BUG)"
-    found = failure(f"{TELLS}error = {error}\nif rank == 1: report_failure(error, {code_of}); sys.exit({code_of})")
-    assert str(found) == f"rank 1 on {socket.gethostname()}: disk: full."
+    found = failure(f"{TELLS}error = {error}\nif rank == 1: report_failure(error); sys.exit({code_of})")
+    assert str(found).removeprefix(f"rank 1 on {socket.gethostname()}: ") == said
     assert (found.exit_code, found.retryable) == (code, retryable)
 
 
@@ -154,6 +159,24 @@ def test_a_process_that_hangs_after_another_failed_is_killed_and_the_failure_is_
     found = failure(NOTE_PROCESS + code)
     assert found.exit_code == 65
     assert time.monotonic() - started < 10
+    assert not any(map(is_alive, noted_processes()))
+
+
+def test_processes_that_work_alone_are_stopped_where_one_fails_and_have_the_grace_period(monkeypatch):
+    monkeypatch.setattr(launcher, "AFTER_A_FAILURE_S", 0.1)
+    code = "if rank == 1:\n    time.sleep(1)\n    sys.exit(65)\ntime.sleep(100)"
+    with pytest.raises(RankFailed) as raised:
+        launch([sys.executable, "-c", PRELUDE.replace("RANK", "LOCAL_RANK") + SEALS + code], 2, 10, node=None)
+    assert raised.value.exit_code == 65
+    assert Path("sealed0").exists()
+
+
+def test_a_process_that_works_alone_and_ignores_the_stop_is_killed_after_the_grace_period():
+    code = "if rank == 1:\n    time.sleep(0.5)\n    sys.exit(65)\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(100)"
+    started = time.monotonic()
+    with pytest.raises(RankFailed):
+        launch([sys.executable, "-c", PRELUDE.replace("RANK", "LOCAL_RANK") + NOTE_PROCESS + code], 2, 1, node=None)
+    assert 1 < time.monotonic() - started < 20
     assert not any(map(is_alive, noted_processes()))
 
 
@@ -234,39 +257,65 @@ def test_the_folder_of_messages_goes(tmp_path, monkeypatch):
     ("wanted", "device", "gpus", "expected"),
     [
         ("3", "cpu", 0, 3),
-        ("1", "auto", 4, 1),
-        ("auto", "cpu", 4, 1),
+        ("1", "auto", 4, 0),
+        ("auto", "cpu", 4, 0),
         ("auto", "auto", 4, 4),
         ("auto", "cuda", 2, 2),
-        ("auto", "auto", 1, 1),
+        ("auto", "auto", 1, 0),
     ],
 )
 def test_a_number_is_taken_and_auto_is_a_process_for_each_gpu(monkeypatch, tmp_path, wanted, device, gpus, expected):
-    second = tmp_path / "nvidia1"
-    if gpus > 1:
-        second.touch()
-    monkeypatch.setattr(launcher, "SECOND_GPU", second)
+    for name in ("nvidiactl", "nvidia-uvm", *(f"nvidia{number + 2}" for number in range(gpus))):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(launcher, "DEVICES", tmp_path)
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
     assert process_count(wanted, device) == expected
+    assert process_count(wanted, device, nodes=3) == max(1, expected)
+
+
+def test_the_second_machine_of_three_has_the_ranks_after_those_of_the_first():
+    run(
+        "names = 'RANK LOCAL_RANK WORLD_SIZE MASTER_ADDR MASTER_PORT'.split()\n"
+        "pathlib.Path(f'told{rank}').write_text(' '.join(os.environ[name] for name in names))",
+        node=Node(rank=1, count=3, address="first.example", port=29500),
+    )
+    told = sorted(path.read_text() for path in Path().glob("told*"))
+    assert told == ["2 0 6 first.example 29500", "3 1 6 first.example 29500"]
+
+
+def test_a_failure_on_another_machine_names_its_rank_among_all():
+    with pytest.raises(RankFailed, match=r"^rank 5 on .*: the process ended with exit code 65"):
+        run("sys.exit(65 if rank == 5 else 138)", node=Node(rank=2, count=3, address="first.example", port=29500))
 
 
 def test_cards_that_are_hidden_from_the_job_do_not_count(monkeypatch, tmp_path):
-    monkeypatch.setattr(launcher, "SECOND_GPU", tmp_path)
+    for name in ("nvidia0", "nvidia1"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(launcher, "DEVICES", tmp_path)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    assert process_count("auto", "auto") == 1
+    assert process_count("auto", "auto") == 0
 
 
 @pytest.mark.parametrize("wanted", ["auto", "4"])
 def test_a_process_that_was_launched_launches_none(monkeypatch, wanted):
-    monkeypatch.setenv("RANK", "0")
-    assert process_count(wanted, "cuda") == 1
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert process_count(wanted, "cuda", nodes=2) == 0
 
 
 def test_without_a_launcher_or_a_folder_a_failure_is_left_nowhere(monkeypatch, tmp_path):
-    report_failure(DiskFull("x"), 74)
+    report_failure(DiskFull("x"))
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv(FAILURES, str(tmp_path / "gone"))
-    report_failure(DiskFull("x"), 74)
+    report_failure(DiskFull("x"))
     monkeypatch.setenv(FAILURES, str(tmp_path))
-    report_failure(Interrupted("stopped"), 143)
-    assert json.loads((tmp_path / "1").read_text()) == {"message": "stopped", "exit_code": 143, "retryable": True}
+    report_failure(Interrupted("stopped"))
+    told = json.loads((tmp_path / "1").read_text())
+    assert told == {"message": f"rank 1 on {socket.gethostname()}: stopped", "exit_code": 143, "retryable": True}
+
+
+def test_processes_that_do_not_work_together_are_each_a_world_of_their_own_on_their_own_gpu(tmp_path):
+    code = f"open('{tmp_path}/' + os.environ['LOCAL_RANK'], 'w').write(os.environ['WORLD_SIZE'] + os.environ['LOCAL_WORLD_SIZE'])"
+    launch([sys.executable, "-c", "import os\n" + code], 2, 10, node=None)
+    assert [(tmp_path / number).read_text() for number in "01"] == ["12", "12"]
+    launch([sys.executable, "-c", "import os\n" + code], 2, 10)
+    assert [(tmp_path / number).read_text() for number in "01"] == ["22", "22"]

@@ -1,5 +1,6 @@
 """One writer a folder; tests/faults/test_promises.py has the run that meets a holder and outlives it."""
 
+import errno
 import json
 import os
 import socket
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from job.errors import OutputError
-from job.system.lock import NAME, locked
+from job.system import lock
+from job.system.lock import NAME, locked, waiting_for
 
 ROOT = Path(__file__).parents[2]
 HOLD = """
 import sys, pathlib
+from job.system import lock
 from job.system.lock import locked
 with locked(pathlib.Path(sys.argv[1])):
     print("go", flush=True)
@@ -65,3 +68,29 @@ def test_a_holder_that_has_not_written_its_name_yet_is_another_process(tmp_path,
         (tmp_path / NAME).write_text(content)
         with pytest.raises(OutputError, match="is in use by another process"), locked(tmp_path):
             pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_told(monkeypatch, tmp_path, number):
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(lock.fcntl, "flock", flock)
+    with pytest.raises(OutputError) as raised, locked(tmp_path):
+        pass
+    assert str(raised.value).startswith(f"{tmp_path}: its file system has no locks ({os.strerror(number)})")
+    assert "Mount it with locks" in str(raised.value)
+
+
+def test_who_waits_for_a_file_has_it_once_the_other_lets_go(tmp_path):
+    program = """
+import pathlib, sys
+from job.system.lock import waiting_for
+with waiting_for(pathlib.Path(sys.argv[1])):
+    print("mine", flush=True)
+"""
+    with waiting_for(tmp_path / "file"):
+        other = subprocess.Popen([sys.executable, "-c", program, tmp_path / "file"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(timeout=1)
+    assert other.communicate(timeout=60)[0] == "mine\n"

@@ -15,7 +15,7 @@ def clock(monkeypatch) -> list[float]:
 
 def test_a_line_tells_step_loss_speed_and_the_time_left_every_few_seconds_and_at_the_end(clock, caplog):
     caplog.set_level("INFO", "job")
-    lines = ProgressLines()
+    lines = ProgressLines(lambda: "0.12 USD so far")
     lines.start(10, 40)
     for step, seconds in ((20, 6), (21, 1), (40, 1)):
         clock[0] += seconds
@@ -23,19 +23,23 @@ def test_a_line_tells_step_loss_speed_and_the_time_left_every_few_seconds_and_at
     lines.log({"eval_loss": 1.0}, 40)
     lines.close()
     assert caplog.messages == [
-        "step 20/40 (50 %), loss 0.2500, 12.3 examples/s, 0:00:12 left",
-        "step 40/40 (100 %), loss 0.2500, 12.3 examples/s, 0:00:00 left",
+        "step 20/40 (50 %), loss 0.2500, 12.3 examples/s, 0:00:12 left, 0.12 USD so far",
+        "step 40/40 (100 %), loss 0.2500, 12.3 examples/s, 0:00:00 left, 0.12 USD so far",
     ]
 
 
-def test_on_a_terminal_there_is_a_bar_and_no_line(clock, caplog, monkeypatch, capsys):
+def test_on_a_terminal_there_is_a_live_view_and_no_line(clock, caplog, monkeypatch, capsys):
     caplog.set_level("INFO", "job")
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    lines = ProgressLines()
+    monkeypatch.setenv("TERM", "xterm")
+    lines = ProgressLines(lambda: "GPU 3.1 of 15.8 GiB, 87 % busy")
     lines.start(10, 40)
     clock[0] += 6
     lines.log({"loss": 0.25, "examples_per_second": 12.34}, 40)
-    assert (lines.bar.n, lines.bar.total) == (40, 40)
-    lines.close()
     assert caplog.messages == []
-    assert "40/40" in capsys.readouterr().err
+    above, *view = capsys.readouterr().err.split("\x1b[J")[-1].splitlines()
+    assert above == "", "for what a library prints"
+    assert view[0] == f"train [{'#' * 30}] 100 %  40 of 40  0:00:00 left"
+    assert view[1].startswith("loss 0.2500, 12.3 examples/s, GPU 3.1 of 15.8 GiB, 87 % busy")
+    lines.close()
+    assert capsys.readouterr().err == "\r\x1b[J"

@@ -13,16 +13,11 @@ from torch import distributed as dist
 
 from job.errors import Transient
 from job.system.ranks import Ranks, this_rank
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 HOST = socket.gethostname()
 LENGTHS = [3, 9, 1, 9, 4, 7, 2]
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
 
 
 def run_two(code: str, started: tuple[int, ...] = (0, 1), world_size: int = 2) -> list[tuple[int, str]]:
@@ -64,6 +59,12 @@ def test_a_launcher_says_which_rank_this_is(rank_of_environment, monkeypatch):
     assert str(ranks) == f"rank 5 on {HOST}"
 
 
+def test_a_process_that_was_launched_to_work_alone_is_the_first_on_its_own_gpu(rank_of_environment, monkeypatch):
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    assert rank_of_environment() == Ranks(0, 1, 1)
+
+
 def test_one_process_says_nothing_to_anyone():
     ranks, tensor = Ranks(), torch.tensor([1.0, 2.0])
     ranks.join("cpu")
@@ -73,6 +74,15 @@ def test_one_process_says_nothing_to_anyone():
     assert sorted(ranks.share(LENGTHS)) == list(range(7))
     assert ranks.collect({2: "c", 0: "a", 1: "b"}) == ["a", "b", "c"]
     assert ranks.lost_peer(RuntimeError("gloo: Connection closed by peer")) is None
+
+
+def test_a_process_leaves_the_group_before_it_ends():
+    """What is registered first is called last."""
+    code = (
+        "import atexit\nfrom torch import distributed as dist\n"
+        "atexit.register(lambda: print(dist.is_initialized()))\nranks.join('cpu')\nprint(dist.is_initialized())"
+    )
+    assert run_two(code) == [(0, "True\nFalse\n")] * 2
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5, 8])
@@ -159,6 +169,50 @@ def test_a_process_whose_peer_is_gone_knows_it(call):
     assert said.count("\n") == 1
 
 
+TELLS = """
+from job.errors import *
+ranks.join("cpu")
+try:
+    if ranks.rank == {first}:
+        raise DiskFull("HF_HOME: full. Free some.")
+    ranks.gather(1)
+except Exception as error:
+    found = ranks.lost_peer(error)
+    if not found:
+        ranks.tell_failure(error)
+    print(found or error)
+    sys.exit((found or error).exit_code)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_the_others_end_with_what_the_first_failed_with_by_itself(first):
+    ended = run_two(TELLS.format(first=first), started=(0, 1, 2), world_size=3)
+    own, told = "HF_HOME: full. Free some.\n", f"rank {first} on {HOST}: HF_HOME: full. Free some.\n"
+    assert ended == [(74, own if rank == first else told) for rank in range(3)]
+
+
+@pytest.mark.slow
+def test_rank_0_waits_for_readers_only_where_one_failed():
+    """The store ends with it; one that was killed reads nothing."""
+    code = "import time, atexit\nranks.join('cpu')\nif ranks.rank == 1: import os; os._exit(3)\nstarted = time.monotonic()\n"
+    code += "from torch import distributed\n{}from job.system.ranks import _leave\n_leave(ranks)\nprint(time.monotonic() - started)"
+    (_, quick), _ = run_two(code.format(""))
+    (_, slow), _ = run_two(code.format("from job.errors import DiskFull\nranks.tell_failure(DiskFull('full.'))\n"))
+    assert float(quick) < 3
+    assert 4.9 < float(slow) < 8
+
+
+def test_the_first_failure_that_is_told_stays():
+    code = "from job.errors import *\nranks.join('cpu')\nfor code in range(ranks.rank): ranks.gather(0)\n"
+    code = "from job.errors import *\nfrom job.system.ranks import _told_failure\nranks.join('cpu')\n"
+    code += "if ranks.rank == 0: ranks.tell_failure(DataError('row 3.'))\nranks.gather(0)\n"
+    code += "if ranks.rank == 1: ranks.tell_failure(DiskFull('full.'))\nranks.gather(0)\nprint(_told_failure())"
+    assert run_two(code) == [(0, f"rank 0 on {HOST}: row 3.\n")] * 2
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_process_that_never_comes_is_told_in_one_line_after_the_time_limit(rank):
     code = "from job.errors import Transient\ntry: ranks.join('cpu', minutes=0.02)\n"

@@ -1,11 +1,13 @@
 """A person's own function, and each way in which it is not there."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from job.errors import SettingsError
-from job.system.user_function import describe, load_function
+from job.system.signals import stop_signals
+from job.system.user_function import describe, load_function, own_errors
 
 
 def test_the_function_is_the_one_in_the_file(tmp_path):
@@ -42,3 +44,29 @@ def test_what_is_wrong_is_told_in_one_line(code, spec, said):
 
 def test_an_error_is_described_on_one_line():
     assert describe(ValueError("two\n   lines")) == "ValueError: two lines"
+    assert describe(KeyboardInterrupt()) == "KeyboardInterrupt"
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), SystemExit(0), KeyboardInterrupt(), GeneratorExit()])
+def test_whatever_a_persons_code_raises_is_an_error_of_the_settings(error):
+    with (
+        pytest.raises(SettingsError, match=rf"METRIC=a:b raised {type(error).__name__}.* on row 1"),
+        own_errors("METRIC=a:b", " on row 1"),
+    ):
+        raise error
+
+
+def test_what_would_end_the_process_at_once_is_an_error_too_except_in_a_process_that_was_forked():
+    with pytest.raises(SettingsError, match="METRIC=a:b raised SystemExit: 0"), own_errors("METRIC=a:b", ""):
+        os._exit(0)
+    with own_errors("METRIC=a:b", ""):
+        child = os.fork()
+        if child == 0:
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_a_stop_while_a_persons_code_runs_is_a_stop(monkeypatch):
+    monkeypatch.setattr(stop_signals, "received", "SIGTERM")
+    with pytest.raises(KeyboardInterrupt), own_errors("METRIC=a:b", ""):
+        raise KeyboardInterrupt("stopped by SIGTERM")

@@ -13,7 +13,8 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
 from job.tables.cell_text import answer_of, as_text, is_one_of_several, shown, text_rows
-from job.tables.read import Source, read_table
+from job.tables.read import read_table
+from job.tables.table import Source
 
 PLACE = datetime.timezone(datetime.timedelta(hours=1))
 

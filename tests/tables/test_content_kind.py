@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from job.tables.content_kind import content_kind
+from job.tables.content_kind import content_kind, describe_unreadable
 from tests.tables.made_workbooks import ods, workbook
 
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -68,6 +68,33 @@ def test_other_files_are_called_by_what_they_are(content, name):
 )
 def test_archives_are_called_by_what_is_in_them(part, name):
     assert content_kind(archive("[Content_Types].xml", part)).name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("xl/workbook.bin", "a.x is a binary Excel workbook (.xlsb). Open it in Excel and save it as .xlsx."),
+        ("Index/Document.iwa", "a.x is an Apple Numbers or Pages file. Export it from there as Excel (.xlsx)."),
+        ("xl/workbook.xml", "a.x is an Excel workbook (.xlsx). Let its name end in .xlsx."),
+    ],
+)
+def test_a_file_that_is_not_read_is_called_by_what_it_is_with_what_to_do(name, said):
+    assert describe_unreadable(archive(name).rename("a.x"), (".csv",)) == said
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("a.numbers", "an Apple Numbers"), ("a.xlsb", "a binary Excel"), ("a.DOCX", "a Word doc")]
+)
+def test_what_is_damaged_is_called_by_its_ending(name, said):
+    Path(name).write_bytes(b"PK...")
+    assert describe_unreadable(Path(name), ()).startswith(f"{name} is {said}")
+
+
+def test_a_text_whose_ending_says_nothing_is_told_which_endings_are_read():
+    Path("a.md").write_text("| a |")
+    Path("b").write_bytes(bytes(range(9)))
+    assert describe_unreadable(Path("a.md"), (".csv", ".x")) == "cannot read .md. Save it as one of .csv, .x."
+    assert describe_unreadable(Path("b"), (".csv",)) == "cannot read a file without an ending. Save it as one of .csv."
 
 
 def test_documents_that_are_encrypted_or_hold_no_sheets_are_told():

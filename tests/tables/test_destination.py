@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from job.errors import DataError, InputMissing, OutputError
 from job.tables.destination import Destination, choose_destination
-from job.tables.read import Source
+from job.tables.table import Source
 
 
 def choose(location: str, wanted: str | None = None) -> Destination:
@@ -66,6 +66,12 @@ def test_several_files_come_back_each():
     assert choose("in", "all.xlsx").files == ()
 
 
+def test_files_come_back_under_names_that_no_message_could_show_whole():
+    names = ["a\nb.csv", "a\\nb.csv", f"{'x' * 110}1{'x' * 110}.csv", f"{'x' * 110}2{'x' * 110}.csv"]
+    touch(*(f"in/{name}" for name in names))
+    assert {target for _, target in choose("in").files} == {Path("predictions/in", name) for name in names}
+
+
 def test_a_saved_dataset_becomes_json_lines():
     Dataset.from_dict({"input": ["a"]}).save_to_disk("saved")
     assert choose("saved").path == Path("predictions/saved.jsonl")
@@ -99,7 +105,7 @@ def test_a_place_that_cannot_be_written_is_told(place):
 
 def test_a_file_that_cannot_be_read_is_not_told_as_one_that_cannot_be_written():
     touch("a.docx")
-    with pytest.raises(DataError, match=r"FILE=a\.docx: cannot read \.docx\. Save it as one of \.xlsx"):
+    with pytest.raises(DataError, match=r"FILE=a\.docx: a\.docx is a Word document"):
         choose("a.docx")
 
 

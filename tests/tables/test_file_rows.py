@@ -7,7 +7,7 @@ import pytest
 
 from job.errors import DataError
 from job.tables.delimited import read_delimited, read_text
-from job.tables.file_rows import distinct, printable, quoted
+from job.tables.file_rows import distinct, first_of, printable, quoted, rows_of
 from job.tables.json_rows import read_json
 from job.tables.workbook import read_workbook
 from tests.tables.made_workbooks import workbook
@@ -46,7 +46,7 @@ def test_text_keeps_its_line_separators_and_loses_its_byte_order_mark():
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.json", '{"a": "b"}', "a list of objects was expected"),
+        ("a.json", '"b"', "a list of objects was expected"),
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_read_is_told_with_the_place(name, content, said):
@@ -68,3 +68,12 @@ def test_a_name_is_printed_on_one_line_and_not_at_any_length():
     assert printable("a\nb\x1b[31m\udcff.csv") == "a\\nb\\x1b[31m\\udcff.csv"
     assert printable("grüße 你好.csv") == "grüße 你好.csv"
     assert len(printable("x" * 5000)) == 203
+
+
+def test_of_many_rows_the_first_are_named_and_the_others_counted():
+    assert (rows_of([5]), rows_of([5, 6, 7]), rows_of([5, 6, 7, 9, 11], most=4)) == (
+        "row 5", "rows 5, 6, 7", "rows 5, 6, 7, 9 and 1 more",
+    )  # fmt: skip
+    assert first_of(range(5)) == "0, 1, 2, 3, 4"
+    assert first_of(range(1_239), lambda index: f"b.csv row {index}", most=1) == "b.csv row 0 and 1,238 more"
+    assert first_of([]) == ""

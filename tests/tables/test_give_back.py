@@ -10,7 +10,8 @@ from job.errors import OutputError
 from job.tables import edit
 from job.tables.destination import choose_destination
 from job.tables.give_back import Columns, give_back, rehearse
-from job.tables.read import Source, read_table
+from job.tables.read import read_table
+from job.tables.table import Source
 
 
 def back(location: str, wanted: str, cells: list[tuple], names: tuple[str, ...] = ("output",), sheet: str | None = None) -> Path:

@@ -51,6 +51,7 @@ def test_blank_lines_stay_and_rows_are_found_by_their_lines():
             '{"columns":["a","b","output"],"index":[0,1],"data":[["1",2,"x"],["3",4,null]]}',
         ),
         ('{"k1": {"a": "1"}, "k2": {"a": "2"}}', '{"k1": {"a": "1", "output": "x"}, "k2": {"a": "2", "output": null}}'),
+        ('{"train": [{"a": 1}], "dev": [{"a": 2}]}', '{"train": [{"a": 1, "output": "x"}], "dev": [{"a": 2, "output": null}]}'),
         ('{"a": 1}\n{"a": 2}\n', '{"a": 1, "output": "x"}\n{"a": 2, "output": null}\n'),
     ],
 )
@@ -62,6 +63,11 @@ def test_rows_that_come_out_of_one_object_have_no_place():
     squad = {"data": [{"title": "t", "paragraphs": [{"context": "c", "qas": [{"question": "q", "id": "1", "answers": []}] * 2}]}]}
     with pytest.raises(NoPlaceError):
         edit(json.dumps(squad))
+
+
+def test_parts_of_columns_have_no_place_as_the_rows_of_both_are_counted_as_one():
+    with pytest.raises(NoPlaceError):
+        edit('{"train": {"a": ["1"]}, "test": {"a": ["2"]}}')
 
 
 def test_several_keys_numbers_and_letters_beyond_ascii():

@@ -41,6 +41,23 @@ def test_rows_are_found_under_any_key_and_as_columns(value):
     assert rows_of(value) == ROWS
 
 
+def test_columns_of_cells_by_texts_of_an_index_are_no_rows():
+    records = [{"input": f"day {number}", "target": f"answer {number}"} for number in range(9)]
+    frame = pandas.DataFrame(records, index=[f"id{number}" for number in range(9)])
+    assert rows_of(json.loads(frame.to_json())) == records
+    assert rows_of(json.loads(frame[:2].to_json(orient="index"))) == records[:2]
+
+
+def test_a_single_object_is_a_row():
+    assert rows_of({"input": "a", "meta": {"n": 1}}) == [{"input": "a", "meta": {"n": 1}}]
+
+
+def test_every_part_is_read_where_all_are_to_be_answered():
+    found = find_records("FILE=a.json", {"train": ROWS, "test": ROWS[:1], "version": "1"}, every_part=True)
+    assert found.rows == list(enumerate([*ROWS, ROWS[0]], 1))
+    assert (found.held_out, found.notes) == (None, ('the rows under "train", "test" are read, counted one after another.',))
+
+
 def test_columns_may_hold_objects_beside_texts():
     assert rows_of({"input": ["a", "b"], "meta": [{"n": 1}, {"n": 2}]}) == [
         {"input": "a", "meta": {"n": 1}},
@@ -80,7 +97,7 @@ def test_the_questions_of_squad_are_rows_with_their_context():
     assert found.notes == ("SQuAD: 2 questions about 1 articles",)
 
 
-@pytest.mark.parametrize("value", [3, "x", {}, {"a": "b"}, None])
+@pytest.mark.parametrize("value", [3, "x", {}, None])
 def test_what_holds_no_rows_is_refused_with_what_was_expected(value):
     with pytest.raises(DataError, match=r'^TRAIN_DATA=a\.json: a list of objects was expected: \[{"input"'):
         find_records("TRAIN_DATA=a.json", value)

@@ -84,6 +84,7 @@ def test_a_single_line_of_a_jsonl_is_a_row_whatever_it_holds():
         ("a.json", '[{"a": 1,}]', "line 1, character 10: invalid JSON (a comma before }). Fix that line."),
         ("a.json", '// x\n[{"a": 1}]', "line 1, character 1: invalid JSON (a comment; JSON has none)."),
         ("a.json", '[{"a": 1, /* x */ "b": 2}]', "invalid JSON (a comment; JSON has none)."),
+        ("a.jsonl", '{"a": 1},\n{"a": 2}\n', "a comma behind the object: JSON lines have none, and a list stands in [ and ]). Fix"),
         ("a.json", "[{'a': 1}]", "invalid JSON (single quotes; JSON wants double ones)."),
         ("a.json", '[{"a": None}]', "invalid JSON (None is Python's; JSON writes null, true and false)."),
         ("a.jsonl", '{"a": "b\tc"}', "a tab or a line break in a text; JSON writes \\t and \\n"),

@@ -14,7 +14,8 @@ from openpyxl import Workbook
 from job.errors import DataError, InputMissing
 from job.tables.file_rows import FileRows
 from job.tables.parts import ALL
-from job.tables.read import READERS, Source, read_table
+from job.tables.read import READERS, read_table
+from job.tables.table import Source
 
 ROWS = [
     {"input": "NA", "output_ground_truth": "007"},
@@ -88,6 +89,12 @@ def test_files_with_different_columns_and_formats_are_one_table_with_the_row_of_
     assert 'b.jsonl: no column "x", which other files have; it is empty there.' in table.notes
 
 
+def test_files_whose_names_look_the_same_in_messages_are_all_read(tmp_path):
+    for name in ("a\nb.csv", "a\\nb.csv"):
+        Path(name).write_text(f"input\n{name!r}\n")
+    assert len(read(str(tmp_path))) == 2
+
+
 def test_an_error_in_one_of_several_files_names_it():
     Path("parts").mkdir()
     Path("parts/a.csv").write_text("a,b\n1,2\n")
@@ -126,6 +133,26 @@ def test_a_part_within_a_file_is_kept_apart_and_is_what_eval_data_means(monkeypa
     table = read_table(Source("TRAIN_DATA", "a.json"))
     assert (table.rows.to_list(), table.held_out.rows.to_list(), table.notes) == ([{"input": "a"}], [{"input": "b"}], ("told",))
     assert read("a.json", split="test") == [{"input": "b"}]
+
+
+@pytest.mark.parametrize("column", ["split", "Subset"])
+def test_rows_whose_split_column_says_test_are_not_trained_on(column):
+    parts = ["train", "test", "train", "dev"]
+    pandas.DataFrame({"input": list("abcd"), "output": list("wxyz"), column: parts}).to_csv("a.csv", index=False)
+    table = read_table(Source("TRAIN_DATA", "a.csv"))
+    assert [(row["input"], table.row_name(index)) for index, row in enumerate(table.rows)] == [("a", "row 2"), ("c", "row 4")]
+    assert [table.held_out.row_name(0), *table.held_out.cells("input")] == ["row 5", "d"]
+    said = 'the rows of "train" are trained on, those of "dev" kept apart for the evaluation, those of "test" not used.'
+    assert table.notes == (f'column "{column}": {said}',)
+    assert read("a.csv", split="test") == [{"input": "d", "output": "z", column: "dev"}]
+    assert len(read("a.csv", split=ALL)) == 4
+
+
+def test_a_column_called_split_that_says_other_things_is_a_column():
+    for cells in (["train", "left"], ["train", "train"], ["test", "test"], ["train", ""]):
+        pandas.DataFrame({"input": list("ab"), "split": cells}).to_csv("a.csv", index=False)
+        table = read_table(Source("TRAIN_DATA", "a.csv"))
+        assert (len(table.rows), table.held_out) == (2, None)
 
 
 def test_a_validation_split_stands_in_for_a_test_split_that_is_not_there_and_it_is_told():
@@ -204,14 +231,6 @@ def test_the_row_numbers_of_a_spreadsheet_count_its_header():
     write("a.csv")
     table = read_table(Source("TRAIN_DATA", "a.csv"))
     assert table.row_name(0) == "row 2"
-
-
-def test_a_column_that_cannot_be_used_is_no_fault_until_it_is_used():
-    Path("a.csv").write_text("input,x,x\na,1,2\n")
-    table = read_table(Source("TRAIN_DATA", "a.csv"))
-    table.check_usable(["input", "x (2)"])
-    with pytest.raises(DataError, match=r'^TRAIN_DATA=a.csv: column "x": 2 columns have that name: rename the others\.$'):
-        table.check_usable(["input", "x"])
 
 
 def test_columns_that_cannot_be_used_are_told_with_their_file():

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from openpyxl import Workbook, load_workbook
 from openpyxl.chart import BarChart, Reference
 from openpyxl.styles import Font, PatternFill
+from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.table import Table
 
 from job.errors import OutputError
 from job.tables.added_columns import AddedColumns
-from job.tables.sheet_edit import cell_text, column_name, column_number, edit_sheet, edit_workbook
+from job.tables.sheet_edit import cell_text, edit_sheet, edit_workbook
+from job.tables.xlsx_cells import cell_place
 
 PART = "xl/worksheets/sheet1.xml"
 ADDED = AddedColumns(("output", "confidence"), {2: ("=1+1", -0.25), 3: ("a & <b>\n ü🙂 ", -1.5), 4: (None, None)})
@@ -170,8 +172,8 @@ def test_text_that_looks_like_an_escape_of_excel_is_escaped():
 
 def test_columns_have_letters():
     names = {1: "A", 26: "Z", 27: "AA", 702: "ZZ", 703: "AAA", 16_384: "XFD"}
-    assert {number: column_name(number) for number in names} == names
-    assert [column_number(f"${name}$7") for name in names.values()] == list(names)
+    assert {number: get_column_letter(number) for number in names} == names
+    assert [cell_place(f"${name}$7") for name in names.values()] == [(7, number - 1) for number in names]
 
 
 VALUES = st.none() | st.booleans() | st.integers(-(10**14), 10**14) | st.floats(allow_nan=False, allow_infinity=False, width=32)

@@ -52,7 +52,7 @@ def test_what_is_not_compressed_is_as_it_is():
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.csv.gz", gzip.compress(TEXT)[:-5], "a.csv.gz cannot be unpacked (Compressed file ended before"),
+        ("a.csv.gz", gzip.compress(TEXT, mtime=0)[:-5], "a.csv.gz cannot be unpacked (Compressed file ended before"),
         ("a.csv.gz", b"input", "a.csv.gz cannot be unpacked (Not a gzipped file (b'in')). Pack it once more, or give it unpacked."),
         ("a.csv.bz2", b"input", "a.csv.bz2 cannot be unpacked (Invalid data stream)"),
         ("a.csv.xz", b"input", "a.csv.xz cannot be unpacked (Input format not supported by decoder)"),
@@ -66,7 +66,14 @@ def test_a_damaged_archive_is_told(name, content, said):
     assert str(caught.value).startswith(f"TRAIN_DATA={name}: {said}")
 
 
+def test_texts_that_explain_the_table_of_a_zip_are_none():
+    with unpacked("", write_zip("a.zip", **{"README.txt": b"x", "sub/LICENSE": b"y", "sub/a.csv": b"z"})) as path:
+        assert (path.name, path.read_bytes()) == ("a.csv", b"z")
+
+
 def test_a_zip_of_two_tables_is_refused_with_their_names():
     path = write_zip("a.zip", **{"b.csv": TEXT, "c.csv": TEXT})
-    with pytest.raises(DataError, match=r"^W: a.zip holds b.csv, c.csv; a zip may hold one table. Unpack it, and name a file.$"):
+    with pytest.raises(
+        DataError, match=r"^W: a.zip holds b.csv, c.csv; a zip may hold one table. Unpack it, and name the folder.$"
+    ):
         unpacked("W", path).__enter__()

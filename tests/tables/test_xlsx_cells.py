@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from job.tables.sheet import NOT_COMPUTED, NoValue, Sheet
+from job.tables.workbook import read_workbook
 from job.tables.xlsx_cells import open_xlsx
 from tests.tables.made_workbooks import xlsx
 
@@ -32,6 +33,7 @@ def cell(xml: str, **parts: str) -> str | None:
         ('<c t="b"><v>1</v></c>', "TRUE"), ('<c t="b"><v>0</v></c>', "FALSE"),
         ('<c t="d"><v>2026-03-01T00:00:00</v></c>', "2026-03-01"),
         ('<c t="d"><v>2026-03-01T14:30:00</v></c>', "2026-03-01 14:30:00"),
+        ('<c t="d"><v>2026-03-01T14:30:00.400Z</v></c>', "2026-03-01 14:30:00"),
         ("<c><v>1.0</v></c>", "1"), ('<c t="n"><v>0.30000000000000004</v></c>', "0.3"), ('<c s="1"><v>46082</v></c>', "2026-03-01"),
         ("<c><v>123456789012345678901</v></c>", "123456789012345678901"), ("<c><v>1e999</v></c>", "1e999"),
         ("<c><v>none</v></c>", "none"), ('<c s="9"><v>1</v></c>', "1"), ("<c/>", None), ("<c><v/></c>", None),
@@ -86,6 +88,21 @@ def test_a_table_on_a_sheet_tells_where_its_header_is():
     book.active.add_table(Table(displayName="Data", ref="A3:B4"))
     book.save("a.xlsx")
     assert read(Path("a.xlsx")).header == 3
+
+
+def test_the_row_of_totals_below_a_table_is_told_apart():
+    from openpyxl import Workbook
+    from openpyxl.worksheet.table import Table
+
+    book = Workbook()
+    for row in [("a", "b"), ("x", "y"), ("Total", 2)]:
+        book.active.append(row)
+    book.active.add_table(Table(displayName="Data", ref="A1:B3", totalsRowCount=1))
+    book.save("a.xlsx")
+    assert read(Path("a.xlsx")).totals == 3
+    found = read_workbook("TRAIN_DATA=a.xlsx", Path("a.xlsx"), None)
+    assert found.columns == {"a": ["x"], "b": ["y"]}
+    assert found.notes == ("a.xlsx: 1 row left out, totals of the table: row 3.",)
 
 
 def test_a_cell_that_stands_nowhere_is_an_error():

@@ -1,7 +1,9 @@
 """A training on tiny models and random rows, in this process or as one rank of several."""
 
 import json
+import os
 import sys
+import traceback
 from dataclasses import asdict
 from pathlib import Path
 
@@ -136,5 +138,28 @@ def main(task: dict) -> None:
         torch.save({"adapter": adapter_of(model), "result": asdict(result), "base_bytes": base_bytes(model)}, output)
 
 
-if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+def forked(variables: dict[str, str], task: dict, log: Path) -> int:
+    """The process of a rank, forked from this one; what it says goes to `log`."""
+    process = os.fork()
+    if process:
+        return process
+    exit_code = 1
+    try:
+        with log.open("w") as file:
+            for stream in (sys.stdout, sys.stderr):
+                os.dup2(file.fileno(), stream.fileno())
+        os.environ |= variables
+        main(task)
+        exit_code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(exit_code)
+
+
+if __name__ == "__main__":  # one import of torch for many trainings: an order a line, answered by the ranks' exit codes
+    for line in sys.stdin:
+        order = json.loads(line)
+        ranks = [forked(variables, order["task"], Path(log)) for variables, log in order["ranks"]]
+        print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(rank, 0)[1]) for rank in ranks]), flush=True)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,13 @@ import torch
 from peft import LoraConfig
 from safetensors.torch import load_file
 
+from job.errors import DiskFailed
 from job.model.load import BaseModel, load_base
 from job.model.lora import add_lora
 from job.training import loop
-from job.training.best import forget_after, keep_adapter, read_best_adapter
+from job.training.best import Best, best_of, forget_after, keep_adapter, kept_adapter, read_kept_adapter
 from job.training.checkpoints import load_trained
+from job.training.config import TrainingConfig
 from job.training.supervision import Supervision
 from tests.training.material import adapter_of, run
 
@@ -36,18 +39,22 @@ def shift(model) -> None:
                 parameter.add_(1)
 
 
-def test_the_adapter_that_was_kept_last_comes_back(model, tmp_path):
-    assert read_best_adapter(tmp_path) is None
+def test_the_adapter_that_was_kept_comes_back(model, tmp_path):
+    kept = adapter_of(model).clone()
     keep_adapter(model, tmp_path, 4)
     shift(model)
-    kept = adapter_of(model).clone()
-    keep_adapter(model, tmp_path, 10)
-    shift(model)
-    step, weights = read_best_adapter(tmp_path)
-    assert step == 10
     assert not torch.equal(adapter_of(model), kept)
-    load_trained(model, weights)
+    load_trained(model, read_kept_adapter(tmp_path, 4))
     assert torch.equal(adapter_of(model), kept)
+
+
+def test_the_best_evaluation_is_the_first_of_equal_ones():
+    history = [{"step": 1, "eval_f": 0.2}, {"step": 2, "loss": 3.0}, {"step": 2, "eval_f": 0.7}, {"step": 3, "eval_f": 0.7}]
+    config = TrainingConfig(Path("checkpoints"), 4, metric_for_best_model="f", greater_is_better=True)
+    assert best_of(history, config) == Best(2, 0.7, since=1)
+    assert best_of(history, replace(config, greater_is_better=False)) == Best(1, 0.2, since=2)
+    assert best_of(history, replace(config, metric_for_best_model="g")) is None
+    assert best_of(history, replace(config, metric_for_best_model=None)) is None
 
 
 def checkpoint(folder: Path, step: int) -> None:
@@ -64,15 +71,16 @@ def test_what_a_run_that_goes_on_from_a_checkpoint_needs_is_kept(model, tmp_path
         "the newest, and that before the checkpoint"
     )
     forget_after(7, tmp_path)
-    assert read_best_adapter(tmp_path)[0] == 6
+    assert read_kept_adapter(tmp_path, 6)
 
 
-def test_a_torn_one_does_not_count(model, tmp_path):
+def test_a_damaged_one_is_told_and_no_other_takes_its_place(model, tmp_path):
     keep_adapter(model, tmp_path, 4)
     checkpoint(tmp_path, 5)
     keep_adapter(model, tmp_path, 6)
     (tmp_path / "best-6" / "adapter.safetensors").write_bytes(b"torn")
-    assert read_best_adapter(tmp_path)[0] == 4
+    with pytest.raises(DiskFailed, match=r"best-6/adapter.safetensors: is not what was written. Run the same command again"):
+        read_kept_adapter(tmp_path, 6)
 
 
 def train_with_scores(folder, checkpoints, scores: list[float], stop_after: int | None = None, **options):
@@ -144,6 +152,21 @@ def test_what_was_kept_after_the_step_that_a_run_goes_on_from_is_forgotten(t5_fo
     shutil.rmtree(tmp_path / "checkpoint-3")
     result, _, _ = train_with_scores(t5_folder, tmp_path, [0.1, 0.2, 0.15], **options)
     assert result.adapter_step == 2
+
+
+@pytest.mark.parametrize("damaged", ["best-2", "best-4"])
+def test_a_run_whose_best_adapter_is_damaged_ends_with_it_all_the_same(t5_folder, tmp_path, caplog, damaged):
+    """It goes on from a checkpoint before that evaluation, or from the start."""
+    scores = [0.1, 0.5, 0.3, 0.9, 0.2, 0.1]
+    options = {"metric_for_best_model": "exact_match", "greater_is_better": True, "save_strategy": "steps", "save_steps": 3}
+    _, _, expected = train_with_scores(t5_folder, tmp_path / "whole", scores, **options)
+    train_with_scores(t5_folder, tmp_path / "cut", scores, **options)
+    kept_adapter(tmp_path / "cut", int(damaged[-1])).joinpath("adapter.safetensors").write_bytes(b"torn")
+    result, _, adapter = train_with_scores(t5_folder, tmp_path / "cut", scores, **options)
+    assert result.adapter_step == 4
+    assert torch.equal(adapter, expected)
+    set_aside = f"checkpoint-6 needs {damaged}, the adapter of its best evaluation, which is not whole: set aside as"
+    assert (set_aside in caplog.text) == (damaged == "best-4"), "of the last checkpoint best-4 alone is the best"
 
 
 def evaluations(folder: str = "output/r", name: str = "eval_loss") -> dict[int, float]:

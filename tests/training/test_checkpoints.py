@@ -1,11 +1,8 @@
-"""A checkpoint is whole or it does not count. tests/faults/test_promises.py damages those of a real run."""
+"""The newest checkpoint that is whole counts. tests/faults/test_promises.py damages those of a real run."""
 
 import errno
-import hashlib
 import json
-import os
 import shutil
-import stat
 from pathlib import Path
 
 import pytest
@@ -14,20 +11,17 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from job.errors import DiskFull, SettingsError
-from job.training import checkpoints
+from job.system.seal import MANIFEST, is_whole, seal
 from job.training.checkpoints import (
     BEST,
     KEPT,
-    MANIFEST,
     Progress,
     checkpoints_of,
-    is_whole,
     load_trained,
     new_folder,
     newest_whole,
     read_checkpoint,
     rotate,
-    seal,
     step_of,
     write_checkpoint,
 )
@@ -42,67 +36,6 @@ def sealed(folder: Path, step: int, kind: str = "checkpoint", content: bytes = b
     (made / "state" / "progress.json").write_text(f'{{"step": {step}}}')
     seal(made)
     return made
-
-
-def test_the_manifest_holds_the_sha256_of_every_file(tmp_path):
-    folder = sealed(tmp_path, 3)
-    assert json.loads((folder / MANIFEST).read_text()) == {
-        "state/progress.json": hashlib.sha256(b'{"step": 3}').hexdigest(),
-        "weights.bin": hashlib.sha256(b"weights").hexdigest(),
-    }
-
-
-def test_a_hash_is_that_of_the_whole_file_however_large(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "CHUNK_BYTES", 4)
-    content = bytes(range(251)) * 3
-    folder = sealed(tmp_path, 1, content=content)
-    assert json.loads((folder / MANIFEST).read_text())["weights.bin"] == hashlib.sha256(content).hexdigest()
-
-
-def test_a_sealed_checkpoint_is_whole_and_one_without_a_manifest_is_not(tmp_path):
-    folder = sealed(tmp_path, 3)
-    assert is_whole(folder)
-    (folder / MANIFEST).unlink()
-    assert not is_whole(folder)
-    assert not is_whole(tmp_path / "checkpoint-9")
-
-
-def test_a_file_more_or_less_than_was_sealed_is_not_whole(tmp_path):
-    folder = sealed(tmp_path, 3)
-    (folder / "state" / "added").touch()
-    assert not is_whole(folder)
-    (folder / "state" / "added").unlink()
-    assert is_whole(folder)
-    (folder / "weights.bin").unlink()
-    assert not is_whole(folder)
-
-
-def test_a_manifest_that_was_not_finished_does_not_count(tmp_path):
-    """A kill while the manifest is written leaves it under another name."""
-    folder = sealed(tmp_path, 3)
-    (folder / MANIFEST).rename(folder / f"{MANIFEST}.partial")
-    assert not is_whole(folder)
-    seal(folder)
-    assert set(json.loads((folder / MANIFEST).read_text())) == {"state/progress.json", "weights.bin"}
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", "3", "null", '{"weights.bin": "abc"}'])
-def test_a_damaged_manifest_is_not_whole(tmp_path, content):
-    folder = sealed(tmp_path, 3)
-    (folder / MANIFEST).write_text(content)
-    assert not is_whole(folder)
-
-
-def test_files_get_the_mode_that_others_of_this_person_have(tmp_path):
-    before = os.umask(0o022)
-    try:
-        made = tmp_path / "checkpoint-1"
-        made.mkdir()
-        (made / "weights.bin").touch(mode=0o600)
-        seal(made)
-    finally:
-        os.umask(before)
-    assert {stat.S_IMODE(path.stat().st_mode) for path in made.iterdir()} == {0o644}
 
 
 def test_the_newest_is_that_of_the_highest_step_not_of_the_last_name(tmp_path):
@@ -137,7 +70,7 @@ def test_kinds_are_told_apart_and_other_names_are_none(tmp_path):
         (tmp_path / name).mkdir()
     assert [path.name for path in checkpoints_of(tmp_path, "checkpoint")] == ["checkpoint-4"]
     assert newest_whole(tmp_path) == tmp_path / "checkpoint-4"
-    assert newest_whole(tmp_path, BEST) == tmp_path / "best-8"
+    assert [path.name for path in checkpoints_of(tmp_path, BEST)] == ["best-8"]
     assert (step_of(tmp_path / "checkpoint-4"), step_of(Path("best-1200"))) == (4, 1200)
 
 

@@ -1,6 +1,8 @@
 """TensorBoard: groups, layout, texts as they are, lengths, what a cut-off run wrote, and the table of runs."""
 
 import html
+import re
+import time
 
 import numpy as np
 import pytest
@@ -20,9 +22,7 @@ def read(folder) -> EventAccumulator:
 
 
 @pytest.fixture
-def curves(tmp_path, monkeypatch) -> Curves:
-    """Files of one second and process are read in the order of a counter's digits, which is not that of 9 and 10."""
-    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
+def curves(tmp_path) -> Curves:
     return Curves(tmp_path, {"MODEL_ID": "demo", "PROMPT_TEMPLATE": "{a}|{b}"}, {"input": np.array([3, 4, 4, 9])})
 
 
@@ -65,6 +65,13 @@ def test_cells_are_shown_as_they_are():
     assert html.unescape(cell.replace("<br>", "\n")) == NASTY
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2028"])
+def test_a_cell_with_any_end_of_a_line_stays_one_cell(end):
+    page = markdown_to_safe_html(markdown_table(("x", "y"), [(f"a{end}b", "c"), ("d", "e")]))
+    assert page.count("<tr>") == 3
+    assert re.search(r"<td>a<br ?/?>b</td>\s*<td>c</td>", page)
+
+
 def test_points_after_the_step_that_a_run_goes_on_from_vanish(curves, tmp_path):
     curves.start(0, 6)
     for step in (2, 4, 6):
@@ -82,6 +89,26 @@ def test_points_after_the_step_that_a_run_goes_on_from_vanish(curves, tmp_path):
     assert list(texts) == [2, 4, 6]
     assert "another answer" in texts[6], "the last one of a step is the one that TensorBoard shows"
     assert len(events.Histograms("data/input_tokens")) == 1
+
+
+@pytest.mark.parametrize("set_back_s", [0, 1, 3600, 30 * 86400])
+def test_a_clock_that_was_set_back_loses_no_point_of_a_curve(curves, tmp_path, monkeypatch, set_back_s):
+    """TensorBoard reads the files in the order of their names, which begin with the time, then the process number as text."""
+    now = time.time()
+    for session, (first, last) in enumerate([(0, 3), (3, 5), (5, 6)]):
+        monkeypatch.setattr(event_file_writer.time, "time", lambda at=now - session * set_back_s: at)
+        monkeypatch.setattr(event_file_writer.os, "getpid", lambda number=10 - session: number)
+        curves.start(first, 6)
+        for step in range(first + 1, last + 1):
+            curves.log({"loss": float(step)}, step)
+        curves.close()
+    monkeypatch.setattr(event_file_writer.time, "time", lambda: now - 90 * 86400)
+    write_final_scores(tmp_path, {"seed": 1}, {"exact_match": 0.5}, step=6)
+    monkeypatch.undo()
+    events = read(tmp_path)
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
+    assert [event.value for event in events.Scalars("final/exact_match")] == [0.5]
+    assert event_file_writer.time is time, "the library has its clock back"
 
 
 def test_a_run_that_begins_again_leaves_nothing_of_its_first_try(curves, tmp_path):

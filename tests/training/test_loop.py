@@ -230,3 +230,27 @@ def test_a_trained_weight_that_is_not_finite_is_told_with_the_last_good_state(t5
             f"{tmp_path / 'checkpoint-1'}. With another RUN_NAME lower LEARNING_RATE, raise WARMUP_STEPS or set PRECISION=fp32."
         )
     assert adapter_of(training.model).isfinite().sum() == adapter_of(training.model).numel() - 1
+
+
+def test_a_training_that_is_given_up_ends_there_and_so_does_one_that_was_stopped_before(t5_folder, tmp_path):
+    options = {"eval_strategy": "steps", "eval_steps": 2, "max_steps": 8} | SAVED
+    seen = []
+
+    def gives_up(evaluations: list[dict]) -> bool:
+        seen.append(len(evaluations))
+        return len(evaluations) == 2
+
+    expected, whole = run(t5_folder, tmp_path / "whole", supervision=Supervision(gives_up=gives_up), **options)
+    assert (whole.step, whole.total_steps, whole.is_stopped) == (4, 8, False)
+    assert seen == [1, 2], "asked once after each evaluation"
+    question = iter([False] * 4 + [True] * 99)
+    run(t5_folder, tmp_path / "stopped", supervision=Supervision(gives_up=gives_up, stop_asked=lambda: next(question)), **options)
+    adapter, resumed = run(t5_folder, tmp_path / "stopped", supervision=Supervision(gives_up=gives_up), **options)
+    assert resumed.step == 4
+    assert torch.equal(adapter, expected)
+
+
+def test_nobody_is_asked_whether_to_give_up_a_training_that_is_at_its_end(t5_folder, tmp_path):
+    asked = Supervision(gives_up=lambda evaluations: len(evaluations) == 2)
+    _, result = run(t5_folder, tmp_path, supervision=asked, eval_strategy="steps", eval_steps=2, max_steps=4)
+    assert (result.step, result.total_steps) == (4, 4)

@@ -1,9 +1,9 @@
 """Several processes train the adapter that one trains, and resume what another number of them began."""
 
+import atexit
+import functools
 import itertools
 import json
-import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,32 +14,33 @@ from safetensors import safe_open
 
 from job.training.checkpoints import newest_whole
 from job.training.loop import TrainingResult
+from tests.ports import free_port
 from tests.training.material import ROOT, losses_of, run
 
 EVALUATED = {"eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "loss"}
 
 
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
+@functools.cache
+def rank_server() -> subprocess.Popen:
+    """What forks ranks; it ends with this process."""
+    command = [sys.executable, "-W", "ignore", "-m", "tests.training.material"]
+    server = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    atexit.register(server.communicate)
+    return server
 
 
 def run_ranks(
     world_size: int, folder: Path, checkpoints: Path, output: Path, **task: object
 ) -> tuple[torch.Tensor, TrainingResult]:
     """The same as `material.run`, in so many processes."""
-    order = json.dumps(task | {"output": str(output), "folder": str(folder), "checkpoints": str(checkpoints)})
-    shared = os.environ | {"WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    command = [sys.executable, "-W", "ignore", "-m", "tests.training.material", order]
-    processes = [
-        subprocess.Popen(
-            command, cwd=ROOT, env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE, text=True
-        )
-        for rank in range(world_size)
-    ]
-    said = [process.communicate(timeout=120)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0] * world_size, said[0]
+    shared = {"WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    logs = [output.with_name(f"{output.stem}-rank-{rank}.log") for rank in range(world_size)]
+    ranks = [(shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, log) for rank, log in enumerate(logs)]
+    task |= {"output": output, "folder": folder, "checkpoints": checkpoints}
+    server = rank_server()
+    server.stdin.write(json.dumps({"ranks": ranks, "task": task}, default=str) + "\n")
+    server.stdin.flush()
+    assert json.loads(server.stdout.readline()) == [0] * world_size, logs[0].read_text()
     found = torch.load(output, weights_only=True)
     return found["adapter"], TrainingResult(**found["result"])
 

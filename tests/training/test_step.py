@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
@@ -36,7 +37,14 @@ def test_the_loss_is_the_models_own_mean_over_the_labels(t5_folder, tmp_path):
     assert training.progress.history[0]["loss"] == pytest.approx(total / sum(len(row["labels"]) for row in examples), rel=1e-5)
 
 
-def test_out_of_memory_repeats_the_same_step_with_half_the_micro_batch(t5_folder, tmp_path):
+def of_a_gpu() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize(
+    "lack_memory", [of_a_gpu, lambda: torch.empty(2**50), lambda: np.empty(2**50)], ids=["GPU", "torch on a CPU", "numpy"]
+)
+def test_out_of_memory_repeats_the_same_step_with_half_the_micro_batch(t5_folder, tmp_path, lack_memory):
     adapter, whole = run(t5_folder, tmp_path)
     training = begun(t5_folder, tmp_path)
     usual, sizes = training.stepper.objective, []
@@ -45,7 +53,7 @@ def test_out_of_memory_repeats_the_same_step_with_half_the_micro_batch(t5_folder
         def __call__(self, model, batch):
             sizes.append(len(batch["labels"]))
             if len(batch["labels"]) > 2:
-                raise torch.OutOfMemoryError("CUDA out of memory")
+                lack_memory()
             return usual(model, batch)
 
     training.stepper.objective = Small()
@@ -142,3 +150,37 @@ def test_the_next_smaller_micro_batch_is_the_next_divisor_of_the_effective_batch
         assert f"out of memory with a micro-batch of {size} rows: {smaller} x {effective // smaller} from here on" in caplog.text
     with pytest.raises(OutOfMemory, match=r"One row does not fit the memory. Set GRADIENT_CHECKPOINTING=true, QUANTIZATION=nf4"):
         next_smaller_micro_batch(1, effective)
+
+
+def test_one_row_that_does_not_fit_is_computed_with_recomputed_blocks_and_the_result_is_the_same(t5_folder, tmp_path, caplog):
+    adapter, _ = run(t5_folder, tmp_path)
+    training = begun(t5_folder, tmp_path)
+    training.stepper.may_recompute, usual, tried = True, training.stepper.objective, []
+
+    def small(model, batch):
+        tried.append((len(batch["labels"]), model.is_gradient_checkpointing))
+        if not model.is_gradient_checkpointing:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return usual(model, batch)
+
+    training.stepper.objective = small
+    while not training.is_finished():
+        training.step()
+    assert tried[:5] == [(8, False), (4, False), (2, False), (1, False), (1, True)]
+    assert "out of memory with one row at once: all blocks are recomputed from here on; the result is the same" in caplog.messages
+    assert (adapter_of(training.model) - adapter).norm() / adapter.norm() < 1e-5
+
+
+def test_what_a_library_calls_a_full_memory_is_one_too(t5_folder, tmp_path):
+    training = begun(t5_folder, tmp_path)
+    usual, failures = training.stepper.objective, [torch.AcceleratorError("CUDA error: out of memory")]
+    failures.append(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
+
+    def small(model, batch):
+        if failures:
+            raise failures.pop()
+        return usual(model, batch)
+
+    training.stepper.objective = small
+    training.step()
+    assert training.stepper.micro_batch == 2

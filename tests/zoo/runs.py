@@ -15,9 +15,9 @@ from safetensors import safe_open
 import entrypoint
 from job.config.environment import KNOWN
 from job.evaluation.evaluate import read_csv
-from job.publish import verification
+from job.publish import plots, verification
 from job.system.signals import stop_signals
-from tests.conftest import checked, do_after_step, run_reload_here
+from tests.conftest import checked, do_after_step, plot_unseen, run_reload_here
 from tests.zoo.families import ENCODER_DECODERS
 
 STEPS, STOPPED_AFTER = 20, 8
@@ -91,6 +91,7 @@ def call(folder: Path, *arguments: str, stop_after: int | None = None, **variabl
             patch.setenv(name, value)
         patch.chdir(folder)
         patch.setattr(verification, "run_script", run_reload_here)
+        patch.setattr(plots, "_svg", plot_unseen)
         if stop_after:
             patch.setattr(stop_signals, "received", None)
             do_after_step(patch, stop_after, lambda **_: setattr(stop_signals, "received", "SIGTERM"))

@@ -14,14 +14,13 @@ from job.model.packed_attention import accept_packed
 from job.model.packing import PackingCollator, padding_collator
 from tests.zoo.exceptions import CANNOT
 from tests.zoo.plain import adapted_model, compared_rows, generated, load, loss_of_rows, printed_by_card, questions, with_gradient
-from tests.zoo.runs import STOPPED_AFTER, answers
+from tests.zoo.runs import STOPPED_AFTER, Run
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Recommended. pip install sacremoses",  # of Marian's tokenizer
     "ignore:Version v4.12.0 introduces a better way:FutureWarning",  # of encoder-decoders that were made of two encoders
 )
 
-OUTPUTS = ("base_output", "adapter_output")
 WEIGHTS = "adapter/adapter_model.safetensors"
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
 """Of losses and gradients, relative: a row that sees another, or its own padding, is off by more than a hundred times that."""
@@ -35,10 +34,7 @@ def test_the_loss_of_the_held_out_rows_falls(run):
 
 
 def test_a_row_answered_alone_gets_the_answer_that_it_gets_among_others(run):
-    code, said = run.job("evaluate", PER_DEVICE_EVAL_BATCH_SIZE=1)
-    assert code == 0, said
-    alone = answers(run.output / "evaluation.csv")
-    assert {name: alone[name] for name in OUTPUTS} == {name: run.answers[name] for name in OUTPUTS}
+    assert predicted(run, "alone.jsonl", PER_DEVICE_EVAL_BATCH_SIZE=1) == run.answers["adapter_output"]
 
 
 def test_packed_rows_are_padded_rows_are_plain_transformers(run):
@@ -61,11 +57,7 @@ def test_a_fresh_process_answers_as_the_evaluation_did(run):
 
 
 def test_new_rows_get_the_answers_that_the_evaluation_found(run):
-    (run.folder / "new.jsonl").write_text("".join(json.dumps({"input": text}) + "\n" for text in run.answers["input"]))
-    code, said = run.job("predict", "new.jsonl", "predicted.jsonl")
-    assert code == 0, said
-    with (run.folder / "predicted.jsonl").open() as file:
-        assert [json.loads(line)["output"] for line in file] == run.answers["adapter_output"]
+    assert predicted(run, "among.jsonl") == run.answers["adapter_output"]
 
 
 def test_the_merged_model_answers_as_the_adapter_does(run):
@@ -75,7 +67,10 @@ def test_the_merged_model_answers_as_the_adapter_does(run):
         assert refused in said
         return
     assert code == 0, said
-    for difference in run.read("merged/merge.json").values():
+    compared = run.read("merged/merge.json")
+    assert compared.pop("sealed") is True
+    assert len(compared) == 2
+    for difference in compared.values():
         assert difference["same_outputs"] == difference["rows"] == 8
         assert difference["largest_loss_difference"] < 1e-3
     for question, expected in questions(run):
@@ -102,6 +97,15 @@ def test_all_attention_is_adapted_and_nothing_that_routes_or_sees(run):
     for name, module in modules.items():
         if "Attention" in type(module).__name__ and "vision" not in name and list(module.parameters()):
             assert [one for one in adapted if one.startswith(f"{name}.")], f"{name} is not adapted"
+
+
+def predicted(run: Run, into: str, **variables: object) -> list[str]:
+    """What `predict` answers to the held-out inputs, in a file of that name."""
+    (run.folder / "new.jsonl").write_text("".join(json.dumps({"input": text}) + "\n" for text in run.answers["input"]))
+    code, said = run.job("predict", "new.jsonl", into, **variables)
+    assert code == 0, said
+    with (run.folder / into).open() as file:
+        return [json.loads(line)["output"] for line in file]
 
 
 def assert_equal(found: tuple[float, torch.Tensor], expected: tuple[float, torch.Tensor], tolerance: float) -> None:
