@@ -40,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default=",".join(PARTS), help=f"comma separated, of {', '.join(PARTS)}")
     parser.add_argument("--sizes", default="base", help="of FLAN-T5, for the speed, comma separated")
-    parser.add_argument("--large", default="xl,xxl", help="of FLAN-T5, for whole runs, comma separated")
+    parser.add_argument("--large", default="xl,xl:nf4,xxl", help="of FLAN-T5, for whole runs, comma separated; xl:nf4 quantises")
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if unknown := set(options.parts.split(",")) - set(PARTS):
@@ -100,8 +100,8 @@ def run_part(name: str, options: argparse.Namespace) -> dict:
 def tests(_options: argparse.Namespace) -> Rows:
     """`tests/gpu`: one row, pytest's last line. Raises SystemExit where one fails."""
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "tests/gpu", "-q", "-p", "no:cacheprovider"], cwd=ROOT, capture_output=True, text=True,
-        check=False,
+        [sys.executable, "-m", "pytest", "tests/gpu", "-q", "--numprocesses", "3", "-p", "no:cacheprovider"], cwd=ROOT,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     lines = [line for line in ended.stdout.splitlines() if line.startswith("FAILED") or " passed" in line or " failed" in line]
     yield {"tests": "; ".join(lines) or ended.stderr[-300:]}
@@ -128,11 +128,12 @@ def memory(_options: argparse.Namespace) -> Rows:
 
 def large(options: argparse.Namespace) -> Rows:
     """A whole run of each size: what was planned, and speed, MFU, peaks and joules of each stage."""
-    for size in options.large.split(","):
+    for run in options.large.split(","):
+        size, _, quantization = run.partition(":")
         with tempfile.TemporaryDirectory() as folder:
             python("bench.material", folder, size, str(2 * ROWS), str(HELD_OUT)).check_returncode()
             files = {"MODEL_ID": "model", "TRAIN_DATA": "train.csv", "EVAL_DATA": "held_out.csv"}
-            environment = os.environ | SHORT_RUN | files
+            environment = os.environ | SHORT_RUN | files | {"QUANTIZATION": quantization or "auto"}
             command = [sys.executable, str(ROOT / "entrypoint.py"), "run"]
             ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
             row = {"size": size, "exit_code": ended.returncode}
