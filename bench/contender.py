@@ -113,7 +113,7 @@ def train_by_job(task: dict, folder: Path, output: Path, clock: Clock) -> float:
         "OUTPUT_DIR": str(output), "LOGS_DIR": str(output), "RUN_NAME": RUN, "SEED": str(task["seed"]),
         "MAX_STEPS": str(task["steps"]), "LOGGING_STEPS": "1", "SAVE_STRATEGY": "no", "EVAL_STRATEGY": "no", "REPORT_TO": "none",
         "LEARNING_RATE": str(LEARNING_RATE), "PROMPT_TEMPLATE": "{input}",
-        "TARGET_MODULES": "q,v" if is_seq2seq(folder) else "q_proj,v_proj",
+        "TARGET_MODULES": "q,v" if plain.is_encoder_decoder(folder) else "q_proj,v_proj",
     }  # fmt: skip
     detect = prepare.detect
     if task["memory_gib"]:
@@ -127,14 +127,9 @@ def train_by_job(task: dict, folder: Path, output: Path, clock: Clock) -> float:
 WAYS = {"recipe": train_by_recipe, "plain": train_plainly, "job": train_by_job}
 
 
-def is_seq2seq(folder: Path) -> bool:
-    """Whether the model is an encoder-decoder."""
-    return AutoConfig.from_pretrained(folder / "model").is_encoder_decoder
-
-
 def load(folder: Path, **place: object) -> PreTrainedModel:
     """The base model."""
-    model_class = AutoModelForSeq2SeqLM if is_seq2seq(folder) else AutoModelForCausalLM
+    model_class = AutoModelForSeq2SeqLM if plain.is_encoder_decoder(folder) else AutoModelForCausalLM
     return model_class.from_pretrained(folder / "model", **place)
 
 
