@@ -7,7 +7,7 @@
 PYTHON ?=
 export PYTHON
 # As the job sets it: threads that wait soon sleep, and tests run beside each other.
-export GOMP_SPINCOUNT ?= 10000
+export GOMP_SPINCOUNT ?= 1000
 VENV := .venv/bin
 COMPOSE := docker compose
 CPU := -f docker-compose.yml -f docker-compose.cpu.yml

@@ -58,7 +58,7 @@ def test_a_wrong_command_is_a_settings_error(run_job, arguments):
     assert "--help" in said
 
 
-LIBRARIES = {"PYTORCH_ALLOC_CONF": "expandable_segments:True", "GOMP_SPINCOUNT": "10000"}
+LIBRARIES = {"PYTORCH_ALLOC_CONF": "expandable_segments:True", "GOMP_SPINCOUNT": "1000"}
 
 
 @pytest.mark.parametrize(("given", "found"), [

@@ -126,15 +126,15 @@ def row_mask(
     )
 
 
-def packed_attention(  # noqa: PLR0913  the library's own signature
-    name: str, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
-    packing: PackedStack | None = None, **kwargs: Any,
-) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+def packed_attention(
+    name: str, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, Tensor | None]:
     """The attention `name` of `module` within each row. query, key, value: (1, heads, tokens, width).
 
     Returns (1, tokens, heads, width), and no weights. Raises CannotPack.
     """
     own = own_attention(module, name)
+    packing: PackedStack | None = kwargs.pop("packing", None)
     if packing is None:
         if _running.get():
             raise CannotPack(OWN_ATTENTION)

@@ -12,9 +12,11 @@ from job.system.hardware import GIB
 
 HALF_SPEED_TOKENS = 500
 """At this many tokens a micro-batch, a GPU reaches half of what it reaches with many: small ones leave it waiting."""
-KERNELS_PER_BLOCK, LAUNCH_S = {"none": 155, "nf4": 210, "int8": 320}, 8e-6
-"""A step of a small model takes as long as the host needs to launch its kernels: 2,500 for 16 blocks of FLAN-T5. bitsandbytes adds
-6 to a linear layer in NF4 and 18 in int8, forward and backward, as its source has them (0.50.2); a block has nine."""
+KERNELS_PER_BLOCK, LAUNCH_S = {"none": 155, "nf4": 210, "int8": 320}, 30e-6
+"""A step of a small model, or of any on a fast GPU, takes as long as the host needs to launch its kernels from Python: beside an
+H200 32 microseconds each for FLAN-T5 base, 30 for XL, 33 for XL in NF4 (bench/results/gpu-NVIDIA-H200.json). There are 2,500
+for 16 blocks of FLAN-T5. bitsandbytes adds 6 to a linear layer in NF4 and 18 in int8, forward and backward, as its source has
+them (0.50.2); a block has nine."""
 WIDENING = {"none": (0.0, 0.0), "nf4": (2.5, 2.5), "int8": (0.0, 7.0)}
 """Bytes of memory traffic a quantised weight, forward and backward: NF4 reads half a byte and writes two, forward at the most, as
 small micro-batches are multiplied without. int8 multiplies as it is,
@@ -125,7 +127,8 @@ def seconds_per_row(dimensions: ModelDimensions, gpu: Gpu, workload: Workload, p
     if plan.precision == "fp16" and plan.quantization != "none":
         in_float32, float32_rate = flops * dimensions.in_float32 / dimensions.linears, gpu.dense_tflops["fp32"] * 1e12
         computing += max(0.0, in_float32 / (float32_rate * FLOAT32_REACHED) - in_float32 / rate)
-    launching = KERNELS_PER_BLOCK[plan.quantization] * dimensions.blocks * LAUNCH_S / plan.micro_batch
+    kernels = KERNELS_PER_BLOCK[plan.quantization] * dimensions.blocks * (1 + RECOMPUTATION * recomputed)
+    launching = kernels * LAUNCH_S / plan.micro_batch
     return max(computing, launching) / (gpu.speed or 1)
 
 

@@ -66,8 +66,7 @@ def launch(command: list[str], processes: int, grace_s: float, node: Node | None
     """Runs `command` in so many processes of this machine, and waits for them. node: None where each of them works alone.
 
     A stop signal is passed on; they have `grace_s` to seal a checkpoint, which those that work alone also have where another fails.
-    Raises RankFailed with what the first of them that did not
-    fail because of another failed with, KeyboardInterrupt after a stop signal.
+    Raises RankFailed with what the first failed with that did not fail because of another; KeyboardInterrupt after a stop signal.
     """
     with tempfile.TemporaryDirectory() as failures, stop_signals.deferred():
         shared, first = _shared_environment(processes, failures, node or Node()), node.rank * processes if node else 0
