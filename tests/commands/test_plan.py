@@ -196,18 +196,18 @@ def test_a_config_that_makes_no_model_is_one_line(run_job, llama_folder, tmp_pat
 
 def test_several_gpus_of_each_kind_are_compared_and_the_cheapest_in_time_is_told(run_job, capsys):
     """What --json has decides which it is: of all that end in time at their slowest, the least money."""
-    asked = {"MODEL_ID": "google/flan-t5-xl", "PLAN_ROWS": 40_000, "EFFECTIVE_BATCH_SIZE": 32, "PLAN_HOURS": 0.25}
+    asked = {"MODEL_ID": "google/flan-t5-xl", "PLAN_ROWS": 40_000, "EFFECTIVE_BATCH_SIZE": 32, "PLAN_HOURS": 1}
     assert run_job("plan", **asked)[0] == 0
     printed = capsys.readouterr().out
     assert run_job("plan", "--json", **asked)[0] == 0
     told = [fleet | {"gpu": entry["gpu"]} for entry in json.loads(capsys.readouterr().out) for fleet in entry["several"]]
     assert len(told) == 6 * len(CARDS)
-    in_time = [one for one in told if one["fits"] and one["predicted_hours"][1] <= 0.25]
+    in_time = [one for one in told if one["fits"] and one["predicted_hours"][1] <= 1]
     best = min(in_time, key=lambda one: one["predicted_usd"][1])
     assert best["gpus_each"] > 1
     assert "with an effective batch of 32 (EFFECTIVE_BATCH_SIZE) more than 32 GPUs are idle in part" in printed
     assert "sharded" not in printed
-    first = printed.split("cheapest within 0.25 hours, at their slowest: ")[1].split(", then")[0]
+    first = printed.split("cheapest within 1 hours, at their slowest: ")[1].split(", then")[0]
     assert first == f"{best['gpus_each']} {best['gpu']} ({best['predicted_hours'][1]:.2f} h, {best['predicted_usd'][1]:.2f} USD)"
 
 
