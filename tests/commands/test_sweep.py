@@ -26,6 +26,8 @@ from job.training import loop
 from tests.conftest import environment_with, run_reload_here
 from tests.faults.conftest import THOROUGH
 
+pytestmark = pytest.mark.slow
+
 FEW_STEPS = {
     "MAX_STEPS": 4, "LOGGING_STEPS": 1, "EVAL_STRATEGY": "steps", "EVAL_STEPS": 2, "SAVE_STRATEGY": "steps", "SAVE_STEPS": 2,
     "RUN_NAME": "r", "MAX_NEW_TOKENS": 4, "METRICS": "exact_match,loss", "PREPROCESSING_NUM_WORKERS": 1, "LORA_DROPOUT": 0.1,
@@ -165,7 +167,6 @@ def test_a_sweep_that_was_stopped_in_the_middle_of_a_trial_ends_as_one_that_was_
         assert (OUTPUT / adapter).read_bytes() == (folder / "output" / adapter).read_bytes()
 
 
-@pytest.mark.slow
 def test_a_finished_sweep_trains_nothing_again_and_goes_on_where_more_trials_are_asked_for(
     pristine_sweep, run_job, monkeypatch, tmp_path
 ):
@@ -206,7 +207,6 @@ def test_a_sweep_of_all_combinations_that_was_killed_goes_on_with_those_that_wai
         assert study_of(settings, most) == ["2", "4", "8", "16"]
 
 
-@pytest.mark.slow
 def test_a_study_of_other_settings_or_other_rows_is_refused(pristine_sweep, run_job, tmp_path):
     variables, folder = pristine_sweep
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
@@ -221,7 +221,6 @@ def test_a_study_of_other_settings_or_other_rows_is_refused(pristine_sweep, run_
     assert run_job("sweep", **variables | {"OVERWRITE": "true", "SWEEP_TRIALS": 1})[0] == 0
 
 
-@pytest.mark.slow
 def test_a_trial_that_is_given_up_ends_early_and_keeps_its_adapter(variables, run_job, monkeypatch):
     monkeypatch.setattr(module, "is_hopeless", lambda trial, values: trial.number == 1 and len(values) == 1)
     code, said = run_job("sweep", **variables)
@@ -259,7 +258,6 @@ def test_the_status_of_a_sweep_is_true_from_its_start_on_also_after_a_kill(varia
     assert seen == [("running", "sweep", None, None), ("running", "sweep", 0, 2), ("running", "sweep", 1, 2)]
 
 
-@pytest.mark.slow
 def test_a_trial_that_diverges_is_told_and_the_others_go_on(variables, run_job, monkeypatch):
     failing(monkeypatch, lambda name: name.endswith("-00"))
     code, said = run_job("sweep", **variables | {"SWEEP_TRIALS": 2})
@@ -296,7 +294,6 @@ REFUSED = [
 ]  # fmt: skip
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "value", "changes", "message"), REFUSED, ids=["number", "combination"])
 def test_a_trial_whose_settings_are_refused_is_told_and_the_others_go_on(
     variables, run_job, monkeypatch, name, value, changes, message
@@ -329,7 +326,6 @@ def test_where_the_settings_of_every_trial_are_refused_the_sweep_fails_like_the_
         assert "none of 2 trials came to its end. r-sweep-00: SettingsError: SWEEP, EFFECTIVE_BATCH_SIZE=13" in said
 
 
-@pytest.mark.slow
 def test_the_budget_ends_a_sweep_before_a_trial_that_would_go_beyond_it(variables, run_job, monkeypatch):
     monkeypatch.setattr(module, "longest_trial_s", lambda *_: 3000.0 if _[2] else 0.0)
     code, said = run_job("sweep", **variables | {"SWEEP_HOURS": 0.5})
@@ -351,7 +347,6 @@ def test_what_another_process_is_at_counts_in_the_budget_of_the_machine(make_set
     assert job._most() == most
 
 
-@pytest.mark.slow
 def test_a_learning_curve_takes_every_share_once_gives_none_up_and_says_what_twice_the_rows_bring(variables, run_job, monkeypatch):
     monkeypatch.setattr(module, "is_hopeless", lambda trial, values: True)
     code, said = run_job("sweep", **variables | {"SWEEP": "TRAIN_FRACTION=0.25,0.5,1", "SWEEP_TRIALS": 5})
@@ -397,7 +392,6 @@ def untouched(tmp_path_factory, pristine_sweep) -> Path:
     return place / "output"
 
 
-@pytest.mark.slow
 def test_two_processes_have_a_trial_each_and_the_first_one_evaluates_the_best(pristine_sweep, tmp_path):
     variables, folder = pristine_sweep
     shutil.copy(folder / "rows.csv", tmp_path)
@@ -411,7 +405,6 @@ def test_two_processes_have_a_trial_each_and_the_first_one_evaluates_the_best(pr
     assert len([*tmp_path.glob("output/*/evaluation.csv")]) == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("trial", [0, 2] if THOROUGH else [2])
 def test_a_sweep_that_was_killed_in_the_middle_of_a_trial_ends_as_one_that_was_not(pristine_sweep, untouched, tmp_path, trial):
     variables, folder = pristine_sweep

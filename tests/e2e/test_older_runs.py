@@ -10,6 +10,8 @@ import pytest
 from job import __version__
 from job.evaluation.evaluate import read_csv
 
+pytestmark = pytest.mark.slow
+
 RUNS = Path(__file__).parents[1] / "fixtures" / "run_folders"
 DATA = {"t5": "rows.csv", "llama_chat": "rows.jsonl"}
 OLDER = sorted(str(path.relative_to(RUNS)) for path in RUNS.glob("*/*"))

@@ -28,6 +28,8 @@ from tests.data.chat_templates import CHATML, GEMMA2, GPT_OSS, LLAMA3_1, MISTRAL
 from tests.faults.conftest import THOROUGH
 from tests.tables.made_workbooks import ods, xlsx
 
+pytestmark = pytest.mark.slow
+
 XLS = Path(__file__).parents[1] / "fixtures" / "workbooks" / "excel_97.xls"
 EXAMPLES = 200 if THOROUGH else 60
 FUZZ = settings(database=None, max_examples=EXAMPLES, deadline=20_000, derandomize=True, suppress_health_check=list(HealthCheck))

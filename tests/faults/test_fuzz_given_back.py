@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,8 @@ from job.tables.read import read_table
 from job.tables.table import Source, Table
 from tests.faults.test_fuzz import ENCODINGS, FUZZ, GOOD_ROWS, ODD_CELLS, documents, literals, plain, sheet_rows
 from tests.tables.made_workbooks import xlsx
+
+pytestmark = pytest.mark.slow
 
 FEWER = settings(FUZZ, max_examples=FUZZ.max_examples // 2)
 NEW = "new column"

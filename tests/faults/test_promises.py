@@ -20,6 +20,8 @@ from job.training.supervision import Supervision
 from tests.conftest import do_after_step
 from tests.faults.conftest import status, weights
 
+pytestmark = pytest.mark.slow
+
 TMPFS_BYTES = 96 * 2**20
 
 

@@ -10,6 +10,8 @@ from job.pipeline.run_folder import RunFolder
 from job.system.seal import MANIFEST
 from tests.system.test_seal import fail_to_open
 
+pytestmark = pytest.mark.slow
+
 DAMAGES = {
     "one bit": lambda path: path.write_bytes(_flipped(path.read_bytes())),
     "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),

@@ -10,6 +10,8 @@ from job.pipeline import new_evaluation as module
 from job.pipeline.new_evaluation import finish_replacing, replaced_evaluation
 from job.pipeline.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("evaluation.csv", "proof.json", "settings.json", "verdict.json")
 
 

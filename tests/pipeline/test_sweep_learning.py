@@ -15,6 +15,8 @@ from job.pipeline.shared import Shared
 from job.pipeline.sweep_learning import find_learning_curve
 from job.pipeline.sweep_trials import TriedRun
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def ranked(make_settings) -> tuple[list[TriedRun], Shared]:

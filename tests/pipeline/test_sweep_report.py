@@ -13,6 +13,8 @@ from job.pipeline.sweep_report import Found, sweep_facts, write_sweep_page
 from job.pipeline.sweep_study import finish_trial, is_hopeless, next_trial, open_study
 from job.pipeline.sweep_trials import sweep_settings, tried_run
 
+pytestmark = pytest.mark.slow
+
 CURVE = LearningCurve((10, 100), (2.0, 1.0), 0.3, 0.2, 0.4)
 
 

@@ -14,6 +14,8 @@ from job.errors import SettingsError
 from job.pipeline import sweep_study
 from job.pipeline.sweep_study import complete, finish_trial, importances, is_hopeless, next_trial, open_study, running_s, suggest
 
+pytestmark = pytest.mark.slow
+
 AXES = (Axis("learning_rate", (), 1e-5, 1e-1), Axis("lora_r", ("8", "16", "32")), Axis("lora_alpha", (), 1, 64, whole=True))
 BEST_RATE = 2e-3
 

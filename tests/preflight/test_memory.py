@@ -19,6 +19,8 @@ from job.preflight.memory import (
 from job.training.step import Stepper
 from tests.tiny_models import adapted, load, rows
 
+pytestmark = pytest.mark.slow
+
 FEW_STEPS = {"NUM_TRAIN_EPOCHS": "1", "LOGGING_STEPS": "1", "LORA_DROPOUT": "0", "MAX_NEW_TOKENS": "4", "EVAL_MAX_ROWS": "4"}
 
 

@@ -15,6 +15,8 @@ from job.errors import Transient
 from job.system.ranks import Ranks, this_rank
 from tests.ports import free_port
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 HOST = socket.gethostname()
 LENGTHS = [3, 9, 1, 9, 4, 7, 2]
@@ -134,7 +136,6 @@ print(json.dumps({
 """
 
 
-@pytest.mark.slow
 def test_two_processes_sum_gather_broadcast_and_collect_alike():
     first, second = ((code, json.loads(said)) for code, said in run_two(TALK))
     assert (first[0], second[0]) == (0, 0)
@@ -160,7 +161,6 @@ except Exception as error:
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("call", ["ranks.gather(1)", "ranks.sum(torch.ones(3))"])
 def test_a_process_whose_peer_is_gone_knows_it(call):
     (code, said), (other, _) = run_two(LOSES.format(call=call))
@@ -185,7 +185,6 @@ except Exception as error:
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("first", [0, 1, 2])
 def test_the_others_end_with_what_the_first_failed_with_by_itself(first):
     ended = run_two(TELLS.format(first=first), started=(0, 1, 2), world_size=3)
@@ -193,7 +192,6 @@ def test_the_others_end_with_what_the_first_failed_with_by_itself(first):
     assert ended == [(74, own if rank == first else told) for rank in range(3)]
 
 
-@pytest.mark.slow
 def test_rank_0_waits_for_readers_only_where_one_failed():
     """The store ends with it; one that was killed reads nothing."""
     code = "import time, atexit\nranks.join('cpu')\nif ranks.rank == 1: import os; os._exit(3)\nstarted = time.monotonic()\n"
@@ -212,7 +210,6 @@ def test_the_first_failure_that_is_told_stays():
     assert run_two(code) == [(0, f"rank 0 on {HOST}: row 3.\n")] * 2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_process_that_never_comes_is_told_in_one_line_after_the_time_limit(rank):
     code = "from job.errors import Transient\ntry: ranks.join('cpu', minutes=0.02)\n"

@@ -20,6 +20,8 @@ from job.training.config import TrainingConfig
 from job.training.supervision import Supervision
 from tests.training.material import adapter_of, run
 
+pytestmark = pytest.mark.slow
+
 EVALUATED = {
     "EVAL_STRATEGY": "steps", "EVAL_STEPS": 2, "SAVE_STRATEGY": "steps", "SAVE_STEPS": 3, "LOGGING_STEPS": 1, "MAX_STEPS": 12,
     "RUN_NAME": "r", "MAX_NEW_TOKENS": 4, "METRICS": "exact_match,loss", "LEARNING_RATE": 0.03,
