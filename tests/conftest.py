@@ -4,6 +4,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["DEVICE"] = "cpu"
+os.environ["OMP_NUM_THREADS"] = "1"  # in all processes: more threads for tiny models only wait for each other
 
 import csv
 import gc
@@ -30,7 +31,6 @@ from job.system.signals import stop_signals
 from job.training.step import Stepper
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests may be run under nohup, and the job respects that
-torch.set_num_threads(1)  # tiny models: more threads only wait for each other
 DEMO_BASE = Path(entrypoint.__file__).parent / "job" / "demo" / "base"
 CHAT_TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}> {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}<assistant> {% endif %}"

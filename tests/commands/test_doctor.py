@@ -74,7 +74,7 @@ def test_a_machine_with_too_little_memory_is_told_how_much_the_model_needs(run_j
 
 def call_on_two_ranks(tmp_path: Path, **variables: object) -> tuple[int, list[str]]:
     """Exit code of `doctor` in two processes, and the lines of its checks."""
-    asked = environment_with({"NPROC_PER_NODE": 2} | variables) | {"OMP_NUM_THREADS": "1"}
+    asked = environment_with({"NPROC_PER_NODE": 2} | variables)
     done = subprocess.run(
         [sys.executable, ROOT / "entrypoint.py", "doctor"], cwd=tmp_path, env=asked, capture_output=True, text=True, check=False
     )

@@ -84,7 +84,7 @@ def adapter(run: Path) -> torch.Tensor:
 def run_on_one_machine(folder: Path) -> Path:
     """The folder of the same run without a container."""
     command = [sys.executable, ROOT / "entrypoint.py"]
-    environment = environment_with(TRAINING | {"DEVICE": "cpu"}) | {"OMP_NUM_THREADS": "1"}
+    environment = environment_with(TRAINING | {"DEVICE": "cpu"})
     ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     return folder / "output" / "demo"

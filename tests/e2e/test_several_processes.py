@@ -42,7 +42,7 @@ class Run:
 
     def start(self, processes: int, **more: object) -> subprocess.Popen:
         command = [sys.executable, str(ROOT / "entrypoint.py"), "run"]
-        environment = environment_with(self.variables | {"NPROC_PER_NODE": processes} | more) | {"OMP_NUM_THREADS": "1"}
+        environment = environment_with(self.variables | {"NPROC_PER_NODE": processes} | more)
         with (self.folder / "log.txt").open("a") as log:
             return subprocess.Popen(command, cwd=self.folder, env=environment, stdout=log, stderr=log)
 

@@ -33,7 +33,7 @@ def start(tmp_path, write_rows, questions):
         site.parent.mkdir(exist_ok=True)
         site.write_text(SITE.format(card=card))
         environment = environment_with(SHORT | {"MODEL_ID": DEMO_BASE, "PADDING_FREE": "true"} | variables)
-        environment |= {"PYTHONPATH": str(site.parent), "OMP_NUM_THREADS": "1"}
+        environment["PYTHONPATH"] = str(site.parent)
         with (tmp_path / "log.txt").open("a") as log:
             command_line = [sys.executable, str(ROOT / "entrypoint.py"), command]
             return subprocess.Popen(command_line, cwd=tmp_path, env=environment, stdout=log, stderr=log)
