@@ -64,7 +64,8 @@ def put_load(port: int, process: psutil.Process, clients: int) -> Load:
 
 @pytest.mark.slow
 def test_fifty_clients_lose_nothing(tmp_path):
-    ended = subprocess.run([sys.executable, ENTRYPOINT], env=environment_with({"DEVICE": "cpu"}), check=False, capture_output=True)
+    short = {"DEVICE": "cpu", "MAX_STEPS": 250, "EVAL_STRATEGY": "no", "SAVE_STRATEGY": "no", "EVAL_MAX_ROWS": 8}
+    ended = subprocess.run([sys.executable, ENTRYPOINT], env=environment_with(short), check=False, capture_output=True)
     assert ended.returncode == 0, ended.stderr
     with served({}) as (process, address):
         port, watched = int(re.search(r":(\d+)$", address)[1]), psutil.Process(process.pid)
