@@ -150,7 +150,7 @@ def _total(model: PeftModel, batches: list[BatchEncoding], *computing: Any) -> t
     loss, gradient = 0.0, torch.zeros(())
     for batch in batches:
         share = len(batch["labelled"]) / labels
-        part, slope, _ = loss_and_gradient(model, batch.to(model.device), *computing)
+        part, slope = loss_and_gradient(model, batch.to(model.device), *computing)
         loss, gradient = loss + share * part, gradient + share * slope
     return loss, gradient
 

@@ -31,7 +31,7 @@ LARGEST_SCALE = 2.0**16
 """Of the loss, as the loss scaler begins; small gradients would vanish in float16 without."""
 MATMULS = (torch.matmul, Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__)
 
-LossAndGradient = tuple[float, Tensor, str | None]
+LossAndGradient = tuple[float, Tensor]
 
 
 def check_precision(model: PeftModel, batch: BatchEncoding) -> None:
@@ -49,7 +49,7 @@ def check_precision(model: PeftModel, batch: BatchEncoding) -> None:
         cut = {name: tensor[:, -(length // 2) :] for name, tensor in batch.items() if tensor.dim() > 1}
         places = labelled_places(cut["labels"], shift=not model.config.is_encoder_decoder)
         batch = BatchEncoding(cut | {"labelled": places})
-    (loss, gradient, overflowing), (expected_loss, expected, _) = measured
+    (loss, gradient), (expected_loss, expected), overflowing = measured
     cosine = F.cosine_similarity(gradient, expected, dim=0).item()
     if not overflowing and abs(loss - expected_loss) <= LOSS_TOLERANCE * expected_loss and cosine >= LEAST_COSINE:
         return  # transformers clamps what overflows in a T5, to a finite but wrong value: so an overflow alone is too much
@@ -60,15 +60,17 @@ def check_precision(model: PeftModel, batch: BatchEncoding) -> None:
     )
 
 
-def _in_both(model: PeftModel, batch: BatchEncoding) -> tuple[LossAndGradient, LossAndGradient] | None:
-    """What `batch` gives in the type of the weights and in float32; None where that does not fit the memory."""
+def _in_both(model: PeftModel, batch: BatchEncoding) -> tuple[LossAndGradient, LossAndGradient, str | None] | None:
+    """What `batch` gives in the type of the weights and in float32, and the module whose output is the first in the former that is
+    not finite; None where that does not fit the memory."""
     was_training = model.training
     model.eval()  # no dropout: both sides see the same
     try:
         objective = Objective(model)
-        found = loss_and_gradient(model, batch, objective)
+        with _overflows(model) as first:
+            found = loss_and_gradient(model, batch, objective)
         with in_float32(model) as widened:
-            return found, loss_and_gradient(model, batch, objective, widened)
+            return found, loss_and_gradient(model, batch, objective, widened), first()
     except torch.OutOfMemoryError:
         return None
     finally:
@@ -79,13 +81,13 @@ def _in_both(model: PeftModel, batch: BatchEncoding) -> tuple[LossAndGradient, L
 def loss_and_gradient(
     model: PeftModel, batch: BatchEncoding, objective: Objective, within: Callable[[], Any] = contextlib.nullcontext
 ) -> LossAndGradient:
-    """Loss, gradient of the adapter as one vector, and the first module that put out something that is not finite.
+    """Loss, and gradient of the adapter as one vector.
 
     within: the mode that this is called in, for blocks that are recomputed.
     Takes no more memory than a training step, which recomputes the same blocks and has no more logits at once.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    with _first_overflow(model) as overflowing, recomputing_in_evaluation(model, within):
+    with recomputing_in_evaluation(model, within):
         loss = objective(model, batch) / max(1, len(batch["labelled"]))
     scale, gradient = LARGEST_SCALE, torch.full((1,), float("nan"))
     while scale >= 1:
@@ -94,29 +96,30 @@ def loss_and_gradient(
         if torch.isfinite(gradient).all():
             break
         scale /= 16
-    return loss.item(), gradient, next(iter(overflowing), None)
+    return loss.item(), gradient
 
 
 @contextlib.contextmanager
-def _first_overflow(model: nn.Module) -> Iterator[list[str]]:
-    """While this holds, the names of modules whose output is not finite, the first to compute first."""
-    found: list[str] = []
+def _overflows(model: nn.Module) -> Iterator[Callable[[], str | None]]:
+    """While this holds, looks at what modules put out; gives what tells which was the first to put out something not finite."""
+    names: list[str] = []
+    finite: list[Tensor] = []
 
     def watch(name: str) -> Callable:
         def look(_module: nn.Module, _inputs: tuple, output: object) -> None:
-            if (
-                not found
-                and isinstance(output, Tensor)
-                and output.is_floating_point()
-                and not torch.isfinite(output.detach()).all()
-            ):
-                found.append(name.removeprefix("base_model.model."))
+            if isinstance(output, Tensor) and output.is_floating_point():
+                names.append(name.removeprefix("base_model.model."))
+                finite.append(torch.isfinite(output.detach()).all())
 
         return look
 
+    def first() -> str | None:
+        found = torch.stack(finite).tolist()  # all at once: a GPU is waited for once
+        return names[found.index(False)] if False in found else None
+
     handles = [module.register_forward_hook(watch(name)) for name, module in model.named_modules()]
     try:
-        yield found
+        yield first
     finally:
         for handle in handles:
             handle.remove()

@@ -269,19 +269,19 @@ def measure_as(monkeypatch, alone: tuple, packed: tuple) -> None:
 @pytest.mark.parametrize(("off", "exact"), [(0.5e-4, True), (2e-4, False)])
 def test_a_loss_that_is_off_by_more_than_float32_rounds_is_not_exact(t5_folder, monkeypatch, off, exact):
     gradient = torch.ones(3)
-    measure_as(monkeypatch, alone=(2.0, gradient, None), packed=(2.0 * (1 + off), gradient, None))
+    measure_as(monkeypatch, alone=(2.0, gradient), packed=(2.0 * (1 + off), gradient))
     assert (reason(adapted(load(t5_folder)), t5_folder, causal=False) is None) is exact
 
 
 @pytest.mark.parametrize(("loss", "gradient", "exact"), [(0.0, 0.0, True), (1e-3, 0.0, False), (0.0, 1e-3, False)])
 def test_a_loss_and_a_gradient_of_0_can_be_compared(t5_folder, monkeypatch, loss, gradient, exact):
-    measure_as(monkeypatch, alone=(0.0, torch.zeros(3), None), packed=(loss, torch.full((3,), gradient), None))
+    measure_as(monkeypatch, alone=(0.0, torch.zeros(3)), packed=(loss, torch.full((3,), gradient)))
     assert (reason(adapted(load(t5_folder)), t5_folder, causal=False) is None) is exact
 
 
 @pytest.mark.parametrize(("turned", "exact"), [(0.5e-3, True), (2e-3, False), (float("nan"), False)])
 def test_a_gradient_that_is_off_by_more_than_float32_rounds_is_not_exact(t5_folder, monkeypatch, turned, exact):
-    measure_as(monkeypatch, alone=(2.0, torch.ones(3), None), packed=(2.0, torch.ones(3) * (1 + turned), None))
+    measure_as(monkeypatch, alone=(2.0, torch.ones(3)), packed=(2.0, torch.ones(3) * (1 + turned)))
     assert (reason(adapted(load(t5_folder)), t5_folder, causal=False) is None) is exact
 
 
