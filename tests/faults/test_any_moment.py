@@ -15,6 +15,7 @@ from tests.faults.conftest import KILLS, THOROUGH, asked
 
 pytestmark = pytest.mark.slow
 CODES = {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 143, "SIGHUP": 129}
+SIGNALS = list(CODES) if THOROUGH else ["SIGKILL", "SIGTERM"]
 COMMANDS = {
     "run": ["run"], "prepare": ["prepare"], "train": ["train"], "evaluate": ["evaluate"], "merge": ["merge"],
     "compare": ["compare", "r", "q"], "predict": ["predict", "questions.csv", "answers.csv"], "plan": ["plan"],
@@ -109,7 +110,7 @@ def check_end(folder: Path, done: dict, name: str) -> None:
         assert told["exit_code"] in (CODES[name], 138), f"at {done['last']}: {told}"  # 138: of one that was killed before
 
 
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", *(["SIGHUP"] if THOROUGH else [])])
+@pytest.mark.parametrize("name", SIGNALS)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_signal_at_any_function_of_any_command_loses_nothing(command, name, ground, untouched, variables, job, count):
     expected, functions = untouched(command)
@@ -129,7 +130,7 @@ def test_a_signal_at_any_function_of_any_command_loses_nothing(command, name, gr
         assert json.loads((folder / "output" / "r" / "status.json").read_text())["state"] == state
 
 
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"])
+@pytest.mark.parametrize("name", SIGNALS)
 @pytest.mark.parametrize("whom", ["job", "child"])
 def test_a_signal_while_workers_tokenise_leaves_none_of_them(name, whom, ground, untouched, variables, job, count):
     expected, _ = untouched("prepare")
@@ -146,7 +147,7 @@ def test_a_signal_while_workers_tokenise_leaves_none_of_them(name, whom, ground,
     assert outcome(folder) == expected
 
 
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"])
+@pytest.mark.parametrize("name", SIGNALS)
 def test_a_signal_while_a_fresh_process_proves_the_adapter_leaves_no_process(name, ground, untouched, variables, job, count):
     expected, _ = untouched("run")
     folder = ground("run")
