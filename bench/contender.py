@@ -37,7 +37,7 @@ from job.training import loop
 
 Value = TypeVar("Value")
 RUN = "run"
-LEARNING_RATE = 0.03
+LEARNING_RATE = 0.003
 """At which the loss of random weights moves within a few steps: who does less shows it."""
 
 
