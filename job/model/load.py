@@ -19,6 +19,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
 
 from job.errors import InputMissing, SettingsError, first_line
+from job.model.cpu_kernels import use_onednn
 from job.model.kernels import fuse_gelu, fuse_norms, narrow_wo
 from job.model.patches import choose_attention_kernels, keep_expert_capacity, keep_nf4_weights, keep_wo_in_float32, quantised_wo
 from job.system.file_system import MEANINGS, error_number
@@ -149,11 +150,14 @@ def check_code(base: BaseModel, folder: Path) -> None:
 
 
 def load_base(
-    base: BaseModel, seq2seq: bool, dtype: torch.dtype, quantization: BitsAndBytesConfig | None, device: str
+    base: BaseModel, seq2seq: bool, dtype: torch.dtype, quantization: BitsAndBytesConfig | None, device: str, sharded: bool = False
 ) -> PreTrainedModel:
-    """The base model, frozen, on `device`. FLAN-T5 keeps its own lm_head (never tie weights, never resize embeddings)."""
+    """The base model, frozen, on `device`, or in the machine's memory if it is yet to be `sharded`.
+
+    FLAN-T5 keeps its own lm_head (never tie weights, never resize embeddings).
+    """
     auto = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
-    form = {"dtype": dtype, "quantization_config": quantization, "device_map": {"": device}}
+    form = {"dtype": dtype, "quantization_config": quantization, "device_map": {"": "cpu" if sharded else device}}
     form |= {"use_safetensors": None if base.allow_pickle else True}
     with hub_errors(f"{base}: the hub"), quantised_wo(auto, load_config(base), quantization):
         try:
@@ -164,12 +168,13 @@ def load_base(
     model.requires_grad_(False)
     choose_attention_kernels()
     fuse_gelu(model)
-    if device != "cpu":  # which has no kernel for them
-        fuse_norms(model)
+    fuse_norms(model, device)
     keep_nf4_weights(model)
     keep_expert_capacity(model)
     if dtype == torch.float16:
         (narrow_wo if quantization is None else keep_wo_in_float32)(model)
+    if device == "cpu" and not sharded:
+        use_onednn(model)
     return model
 
 

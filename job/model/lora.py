@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from job.errors import InputMissing, SettingsError, first_line
+from job.model.fused_lora import fuse_lora
 from job.model.patches import replace_forward
 
 HALF = (torch.float16, torch.bfloat16)
@@ -39,6 +40,7 @@ def add_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
         _train_in_float32(module)
         if isinstance(module, PreTrainedModel):
             module.config.use_cache = False  # a T5's decoder has a config of its own
+    fuse_lora(adapted)
     adapted.original_biases = {
         name: parameter.detach().clone()
         for name, parameter in adapted.named_parameters()
@@ -82,6 +84,7 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
         raise InputMissing(f"{folder}: no adapter there. Train one first, or check OUTPUT_DIR and RUN_NAME.")
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters() if name.endswith(".bias")}
     adapted = PeftModel.from_pretrained(model, str(folder))
+    fuse_lora(adapted)
     adapted.original_biases = {
         name: before[plain] for name, _ in adapted.named_parameters() if (plain := _plain_name(name)) in before
     }

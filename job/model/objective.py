@@ -9,10 +9,12 @@ from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from job.model.cpu_kernels import CpuLinear
 from job.model.loss import at_least_float32, row_losses, summed_cross_entropy
 from job.model.packing import model_inputs
 from job.model.patches import head_computes
 from job.system.gpu_errors import is_gpu_failure, one_name_for_full_memory
+from job.system.onednn import linear
 
 CHUNK_BYTES = 2**26
 """What the logits that are there at once may take, in float32."""
@@ -74,7 +76,7 @@ def chunk_tokens(vocabulary: int) -> int:
 def frozen_last_head(model: PeftModel) -> nn.Linear | None:
     """The output head, if it is frozen and what it puts out is what the model puts out, neither capped nor scaled."""
     head = model.get_output_embeddings()
-    if type(head) is not nn.Linear or head.weight.requires_grad or (head.bias is not None and head.bias.requires_grad):
+    if type(head) not in (nn.Linear, CpuLinear) or head.weight.requires_grad or (head.bias is not None and head.bias.requires_grad):
         return None
     inputs = {"input_ids": torch.zeros(1, 2, dtype=torch.long, device=model.device)}
     if model.config.is_encoder_decoder:
@@ -117,13 +119,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         gradient = torch.empty_like(hidden)
         tokens = chunk_tokens(len(weight))
         for part, answers, slope in zip(hidden.split(tokens), labels.split(tokens), gradient.split(tokens), strict=True):
-            log_likelihood = F.linear(part, weight, bias).to(wide).log_softmax(-1)
+            log_likelihood = linear(part, weight, bias).to(wide).log_softmax(-1)
             total += F.nll_loss(log_likelihood, answers, reduction="sum")
             if not ctx.needs_input_grad[0]:  # an evaluation
                 continue
             excess = log_likelihood.exp_()
             excess[torch.arange(len(answers), device=excess.device), answers] -= 1
-            slope.copy_(excess.mul_(SCALE).to(weight.dtype) @ weight)
+            slope.copy_(linear(excess.mul_(SCALE).to(weight.dtype), weight.T))
         ctx.save_for_backward(gradient)
         return total
 

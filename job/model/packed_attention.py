@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from job.model.cpu_dropout import attend
+from job.model.cpu_kernels import attend
 from job.model.packing import PackedRows, Packing
 from job.model.patches import own_attention, replace_attention, replace_bias, replace_forward
 

@@ -18,7 +18,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
-from job.model.cpu_dropout import CpuDropout
+from job.model.cpu_kernels import CpuDropout
 from job.system.quick_bitsandbytes import bitsandbytes
 
 ATTENTION_PREFIX = "packed_"

@@ -191,10 +191,10 @@ def check_same_rows(settings: Settings, folder: RunFolder) -> None:
 def load_base_model(context: RunContext) -> PreTrainedModel:
     """The base model as this run's plan holds it."""
     dtype, quantization = weight_format(context.plan.precision, context.plan.quantization)
-    device = context.hardware.device if context.plan.shards == 1 else "cpu"  # a sharded base goes to the GPUs block by block
+    device, sharded = context.hardware.device, context.plan.shards > 1  # a sharded base goes to the GPUs block by block
     if context.plan.precision != "fp32":
         torch.set_float32_matmul_precision("high")  # TF32, for the adapter beside a base that rounds more than that
-    load = partial(load_base, context.base, context.seq2seq, dtype, quantization, device)
+    load = partial(load_base, context.base, context.seq2seq, dtype, quantization, device, sharded)
     model = context.shared.base.copy((dtype, context.plan.quantization, device), load) if context.shared else load()
     model.generation_config = context.answering
     return model

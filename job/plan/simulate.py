@@ -41,8 +41,7 @@ def simulate_training_step(
     with torch.device("meta"):
         model = without_weights(config, dtype=dtype).requires_grad_(False)
         fuse_gelu(model)
-        if on_cuda:
-            fuse_norms(model)
+        fuse_norms(model, "cuda" if on_cuda else "cpu")
         if dtype == torch.float16:
             narrow_wo(model)
         model = adapt(model)

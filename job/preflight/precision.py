@@ -21,6 +21,7 @@ from job.model.packing import labelled_places
 from job.preflight.memory import SHORTEST
 from job.system.gpu_errors import one_name_for_full_memory
 from job.system.hardware import free_memory
+from job.system.onednn import linear
 from job.system.quick_bitsandbytes import bitsandbytes
 
 log = logging.getLogger(__name__)
@@ -202,9 +203,9 @@ class _WideProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(weight)
-        return F.linear(rows.float(), weight.float())
+        return linear(rows.float(), weight.float())
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (weight,) = ctx.saved_tensors
-        return gradient @ weight.float(), None
+        return linear(gradient, weight.float().T), None

@@ -13,6 +13,7 @@ import pynvml
 import torch
 
 from job.errors import HardwareError, SettingsError, first_line
+from job.system.onednn import linear
 from job.system.quick_bitsandbytes import bitsandbytes
 from job.system.ranks import this_rank
 
@@ -246,7 +247,7 @@ def bf16_gain(width: int) -> float:
         for dtype, times in seconds.items():
             rows, weights = torch.ones(256, width, dtype=dtype), torch.ones(width, width, dtype=dtype)
             started = time.perf_counter()
-            torch.nn.functional.linear(rows, weights)
+            linear(rows, weights)
             times.append(time.perf_counter() - started)
     return min(seconds[torch.float32]) / min(seconds[torch.bfloat16])
 
@@ -255,9 +256,9 @@ def estimate_training_s(parameters: int, tokens: int) -> float:
     """Rough seconds that LoRA training on this CPU takes: 4 FLOPs a parameter and token at a third of its matmul rate."""
     size = 512
     matrix = torch.rand(size, size)
-    matrix @ matrix
+    linear(matrix, matrix)
     started = time.perf_counter()
     for _ in range(10):
-        matrix @ matrix
+        linear(matrix, matrix)
     flops_per_s = 10 * 2 * size**3 / (time.perf_counter() - started)
     return 4 * parameters * tokens / (flops_per_s / 3)

@@ -50,13 +50,15 @@ def put_out(module: nn.Module, rows: torch.Tensor) -> tuple[torch.Tensor, torch.
     return found.detach(), leaf.grad
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("weight", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("input_type", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("kind", [T5LayerNorm, UMT5LayerNorm, LlamaRMSNorm])
-def test_a_fused_norm_is_as_near_to_the_exact_one_as_the_librarys_and_has_its_type(kind, input_type, weight):
+def test_a_fused_norm_is_as_near_to_the_exact_one_as_the_librarys_and_has_its_type(kind, input_type, weight, device):
+    """device: whose kernel is asked for; both compute on a CPU."""
     library, rows = norm(kind, weight), 3 * torch.randn(7, 48, generator=torch.Generator().manual_seed(2)).to(input_type)
     fused = copy.deepcopy(library)
-    fuse_norms(fused)
+    fuse_norms(fused, device)
     assert type(fused) is not kind
     exact = put_out(copy.deepcopy(library).double(), rows.double())
     for own, found, expected in zip(put_out(library, rows), put_out(fused, rows), exact, strict=True):
@@ -64,19 +66,28 @@ def test_a_fused_norm_is_as_near_to_the_exact_one_as_the_librarys_and_has_its_ty
         assert (found - expected).norm() <= 1.01 * (own - expected).norm() + 1e-6 * expected.norm()
 
 
+def test_on_a_cpu_a_norm_whose_weight_is_trained_has_its_gradient():
+    trained, rows = norm(T5LayerNorm).requires_grad_(True), torch.randn(7, 48)
+    fused = copy.deepcopy(trained)
+    fuse_norms(fused, "cpu")
+    for module in (trained, fused):
+        module(rows).square().sum().backward()
+    assert torch.allclose(fused.weight.grad, trained.weight.grad, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "module", [GemmaRMSNorm(48), Qwen3NextRMSNormGated(48), nn.LayerNorm(48, bias=False), nn.Linear(48, 1, bias=False)]
 )
 def test_what_is_no_such_norm_is_left_alone(module):
     kind = type(module)
-    fuse_norms(nn.Sequential(module))
+    fuse_norms(nn.Sequential(module), "cuda")
     assert type(module) is kind
 
 
 def test_all_norms_of_a_t5_are_fused(t5_folder):
     model = T5ForConditionalGeneration.from_pretrained(t5_folder)
     norms = [module for module in model.modules() if isinstance(module, T5LayerNorm)]
-    fuse_norms(model)
+    fuse_norms(model, "cuda")
     assert norms
     assert all(type(module) is not T5LayerNorm for module in norms)
 

@@ -17,7 +17,7 @@ from transformers.models.nllb_moe.modeling_nllb_moe import NllbMoeSparseMLP
 from transformers.models.t5.modeling_t5 import T5PreTrainedModel
 
 from job.config.libraries import weight_format
-from job.model.cpu_dropout import CpuDropout
+from job.model.cpu_kernels import CpuDropout
 from job.model.kernels import WideOutput
 from job.model.load import BaseModel, load_base
 from job.model.lora import add_lora
