@@ -103,13 +103,18 @@ class _Dropout(torch.autograd.Function):
 
 
 def draw(values: Tensor, p: float) -> tuple[Tensor, float]:
-    """Which of `values` are kept, 0 or 1 in int8, and what keeps their mean then.
+    """Which of `values` are kept, 0 or 1 in int8, and what the kept ones are multiplied by so that the mean stays.
 
     `p` lies between two levels: which one is taken is drawn as well, so that `p` is the mean of all draws.
     """
-    dropped = min(math.floor(p * LEVELS + torch.rand(()).item()), LEVELS - 1)
+    dropped = min(math.floor(p * LEVELS + uniform()), LEVELS - 1)
     draws = torch.empty(-(-values.numel() // 8), dtype=torch.int64).random_(-(2**63), None).view(torch.int8)
     return draws[: values.numel()].ge_(dropped - LEVELS // 2).view(values.shape), LEVELS / (LEVELS - dropped)
+
+
+def uniform() -> float:
+    """A number from 0 to 1 of torch's generator."""
+    return torch.rand(()).item()
 
 
 def masked(values: Tensor, kept: Tensor) -> Tensor:

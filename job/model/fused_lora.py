@@ -16,7 +16,7 @@ FUSED = ("Linear", "Linear4bit", "Linear8bitLt")
 
 
 def fuse_lora(model: nn.Module) -> None:
-    """Makes the LoRA layers of `model` compute what they add in one function, wherever it is this product alone."""
+    """Makes the LoRA layers of `model` one function each: what they add, and the base layer too if it is a plain frozen one."""
     for module in model.modules():
         if isinstance(module, LoraLayer) and type(module).__name__ in FUSED:
             replace_forward(module, partial(_forward, module=module))
@@ -28,44 +28,63 @@ def _forward(forward: Any, rows: Tensor, *args: Any, module: Any, **kwargs: Any)
     is_plain = name in module.lora_A and not (others or args or kwargs or module.lora_variant or module.lora_bias[name])
     if not is_plain or module.disable_adapters or module.merged:
         return forward(rows, *args, **kwargs)
-    dropout = module.lora_dropout[name]
+    dropout, base = module.lora_dropout[name], module.base_layer
     p = dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0
-    down, up = (part[name].weight for part in (module.lora_A, module.lora_B))
-    return _AddProduct.apply(module.base_layer(rows), rows, down, up, module.scaling[name], p)
+    adapter = (module.lora_A[name].weight, module.lora_B[name].weight, module.scaling[name], p)
+    if type(base) in (nn.Linear, cpu_kernels.CpuLinear) and not any(parameter.requires_grad for parameter in base.parameters()):
+        return _LoraLinear.apply(rows, None, (base.weight, base.bias), *adapter)
+    return _LoraLinear.apply(rows, base(rows), None, *adapter)
 
 
-class _AddProduct(torch.autograd.Function):
-    """`base` plus `scale` times `rows`, with dropout `p`, times two matrices.
+class _LoraLinear(torch.autograd.Function):
+    """What a frozen layer puts out for `rows`, plus `scale` times `rows`, with dropout `p`, times two matrices.
 
-    base: (..., out); rows: (..., in); down: (rank, in); up: (out, rank), which have their gradients in their own type.
+    rows: (..., in); base: what the layer puts out, (..., out), or None where `frozen` has its weight, (out, in), and its bias;
+    down: (rank, in); up: (out, rank). The latter have their gradients in their own type, and are narrowed to that of `rows`.
     """
 
     @staticmethod
-    def forward(ctx: Any, base: Tensor, rows: Tensor, down: Tensor, up: Tensor, scale: float, p: float) -> Tensor:  # noqa: PLR0913
-        ctx.shape, ctx.dtypes, ctx.p, kept = rows.shape, (down.dtype, up.dtype), p, None
-        rows = rows.flatten(0, -2)
+    def forward(  # noqa: PLR0913
+        ctx: Any, rows: Tensor, base: Tensor | None, frozen: tuple[Tensor, Tensor | None] | None, down: Tensor, up: Tensor,
+        scale: float, p: float,
+    ) -> Tensor:  # fmt: skip
+        shape, flat, kept, rest = (*rows.shape[:-1], len(up)), rows.flatten(0, -2), None, 1.0
+        found = linear(flat, *frozen) if frozen else base.flatten(0, -2)
         if p:
-            rows, kept, rest = drop(rows, p)
-            scale *= rest
-        ctx.scale, down, up = scale, (down * scale).to(rows.dtype), up.to(rows.dtype)
-        hidden = linear(rows, down)
-        ctx.save_for_backward(rows, kept, hidden, down, up)
-        flat = base.flatten(0, -2)
-        found = torch.addmm(flat, hidden, up.T) if base.dtype == rows.dtype else flat + (hidden @ up.T).to(base.dtype)
-        return found.view(base.shape)
+            flat, kept, rest = drop(flat, p)
+        ctx.p, ctx.scale, ctx.shape, ctx.dtypes = p, scale * rest, rows.shape, (down.dtype, up.dtype)
+        down, up = _narrowed(down, ctx.scale, flat.dtype), up.to(flat.dtype)
+        hidden = linear(flat, down)
+        ctx.save_for_backward(flat, kept, hidden, down, up, frozen[0] if frozen else None)
+        if found.dtype != flat.dtype:  # of a layer that puts out another type than it takes
+            return (found + hidden @ up.T).to(found.dtype).view(shape)
+        return (found.addmm_(hidden, up.T) if frozen else torch.addmm(found, hidden, up.T)).view(shape)
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
-        rows, kept, hidden, down, up = ctx.saved_tensors
+        rows, kept, hidden, down, up, weight = ctx.saved_tensors
         flat = slope.flatten(0, -2).to(rows.dtype)
         hidden_slope = linear(flat, up.T)
         down_slope = _product(hidden_slope.T, rows, ctx.dtypes[0]).mul_(ctx.scale)
         up_slope = _product(flat.T, hidden, ctx.dtypes[1])
         rows_slope = None
-        if ctx.needs_input_grad[1]:
+        if ctx.needs_input_grad[0]:
             rows_slope = linear(hidden_slope, down.T)
-            rows_slope = (rows_slope if kept is None else drop_slope(rows_slope, kept, ctx.p)).view(ctx.shape)
-        return slope, rows_slope, down_slope, up_slope, None, None
+            rows_slope = rows_slope if kept is None else drop_slope(rows_slope, kept, ctx.p)
+            if weight is not None:
+                rows_slope = _plus_product(rows_slope, flat, weight.to(flat.dtype))
+            rows_slope = rows_slope.view(ctx.shape)
+        return rows_slope, None if weight is not None else slope, None, down_slope, up_slope, None, None
+
+
+def _narrowed(matrix: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
+    """`matrix` times `scale` in `dtype`, in one kernel."""
+    return torch.mul(matrix, scale, out=matrix.new_empty(matrix.shape, dtype=dtype))
+
+
+def _plus_product(values: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """`values`, in whose place this may be computed, plus the product of two matrices."""
+    return linear(left, right.T).add_(values) if values.device.type == "cpu" else values.addmm_(left, right)
 
 
 def _product(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
@@ -76,16 +95,23 @@ def _product(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def drop(rows: Tensor, p: float) -> tuple[Tensor, Tensor, float]:
-    """`rows` with a share `p` of them zero, what the others have yet to be multiplied by, and which are kept."""
-    if rows.device.type == "cpu":
-        kept, scale = cpu_kernels.draw(rows, p)
-        return cpu_kernels.masked(rows, kept), kept, scale
-    dropped, kept = torch.native_dropout(rows, p, train=True)
-    return dropped, kept, 1.0
+    """`rows` with a share `p` of them zero, which are kept, and what the others have yet to be multiplied by."""
+    if rows.device.type != "cpu":
+        return drop_on_gpu(rows, p)
+    kept, scale = cpu_kernels.draw(rows, p)
+    return cpu_kernels.masked(rows, kept), kept, scale
 
 
 def drop_slope(slope: Tensor, kept: Tensor, p: float) -> Tensor:
     """The gradient of what `drop` was given, from that of what it put out."""
-    if slope.device.type == "cpu":
-        return cpu_kernels.masked(slope, kept)
+    return drop_slope_on_gpu(slope, kept, p) if slope.device.type != "cpu" else cpu_kernels.masked(slope, kept)
+
+
+def drop_on_gpu(rows: Tensor, p: float) -> tuple[Tensor, Tensor, float]:
+    """`drop` in one kernel."""
+    return *torch.native_dropout(rows, p, train=True), 1.0
+
+
+def drop_slope_on_gpu(slope: Tensor, kept: Tensor, p: float) -> Tensor:
+    """`drop_slope` in one kernel."""
     return torch.ops.aten.native_dropout_backward(slope, kept, 1 / (1 - p))

@@ -6,6 +6,7 @@ tests/plan/test_fake_tensors.py says in plain words when a new torch has moved o
 import contextlib
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import patch
 
@@ -16,9 +17,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from job.model import kernels
+from job.model import cpu_kernels, fused_lora, kernels
 
-__all__ = ["FakeTensorMode", "StorageTracker", "cuda_kernels", "make_fake"]
+__all__ = ["FakeTensorMode", "StorageTracker", "cuda_kernels", "drawing_nothing", "make_fake"]
 
 
 class StorageTracker(TorchDispatchMode):
@@ -79,8 +80,15 @@ def cuda_kernels() -> Iterator[None]:
     with contextlib.ExitStack() as patches:
         for owner, replacement in ((functional, dropout), (functional, rms_norm), (kernels, _wide_product)):
             patches.enter_context(patch.object(owner, replacement.__name__, replacement))
+        patches.enter_context(patch.object(fused_lora, "drop", fused_lora.drop_on_gpu))
+        patches.enter_context(patch.object(fused_lora, "drop_slope", fused_lora.drop_slope_on_gpu))
         patches.enter_context(patch.object(functional, "scaled_dot_product_attention", attention))
         yield
+
+
+def drawing_nothing() -> AbstractContextManager[object]:
+    """The CPU's dropout asks for no random number, which fake tensors don't have."""
+    return patch.object(cpu_kernels, "uniform", lambda: 0.5)
 
 
 class _FusedNorm(torch.autograd.Function):

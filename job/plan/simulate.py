@@ -13,7 +13,7 @@ from job.model.checkpointing import checkpoint_blocks
 from job.model.kernels import fuse_gelu, fuse_norms, narrow_wo
 from job.model.objective import chunked_cross_entropy, headless
 from job.plan.dimensions import head_is_last, without_weights
-from job.plan.fake_tensors import FakeTensorMode, StorageTracker, cuda_kernels, make_fake
+from job.plan.fake_tensors import FakeTensorMode, StorageTracker, cuda_kernels, drawing_nothing, make_fake
 from job.plan.memory import Batch
 
 
@@ -48,7 +48,7 @@ def simulate_training_step(
     by_chunks = head_is_last(model)
     model.config.use_cache = False
     checkpoint_blocks(model, checkpointed_blocks)
-    with FakeTensorMode(), cuda_kernels() if on_cuda else contextlib.nullcontext():
+    with FakeTensorMode(), cuda_kernels() if on_cuda else drawing_nothing():
         make_fake(model)
         return run_tracked(model.train(), batch, by_chunks=by_chunks)
 

@@ -40,11 +40,11 @@ def rows(count: int, causal: bool) -> Dataset:
     return Dataset.from_list(made)
 
 
-def make_model(folder: Path, dtype: torch.dtype = torch.float32, dropout: float = 0.0):
+def make_model(folder: Path, dtype: torch.dtype = torch.float32, dropout: float = 0.0, sharded: bool = False):
     """A tiny model with a new adapter, the same each time."""
     set_seed(0)
     seq2seq = "t5" in folder.name
-    base = load_base(BaseModel(str(folder)), seq2seq, dtype, None, "cpu")
+    base = load_base(BaseModel(str(folder)), seq2seq, dtype, None, "cpu", sharded)
     targets, kind = (["q", "v"], "SEQ_2_SEQ_LM") if seq2seq else (["q_proj", "v_proj"], "CAUSAL_LM")
     return add_lora(base, LoraConfig(task_type=kind, r=4, target_modules=targets, lora_dropout=dropout))
 
@@ -63,7 +63,7 @@ def make_training(
     sharded: bool = False, **changes: object,
 ) -> tuple:  # fmt: skip
     """The arguments of `train`; `sharded` needs `ranks` that have joined."""
-    model = make_model(folder, dtype, dropout)
+    model = make_model(folder, dtype, dropout, sharded)
     if packed:
         accept_packed(model.get_base_model())
     if sharded:
