@@ -11,8 +11,8 @@ from job.system.onednn import linear
 
 LEVELS = 2**8
 """Whether an element is dropped is drawn in so many steps: a byte."""
-BFLOAT16_ONE = 0x3F80
-"""The bits of 1 in bfloat16."""
+INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""By the bytes of an element."""
 
 
 def use_onednn(model: PreTrainedModel) -> None:
@@ -65,16 +65,23 @@ class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
-        inverse = torch.linalg.vecdot(wide, wide).unsqueeze(-1).div_(rows.shape[-1]).add_(epsilon).rsqrt_()
+        squares = torch.linalg.vecdot(wide, wide) if wide is rows else torch.linalg.vector_norm(wide, dim=-1).square_()
+        inverse = squares.unsqueeze(-1).div_(rows.shape[-1]).add_(epsilon).rsqrt_()
         ctx.save_for_backward(rows, inverse, weight)
-        return (wide * inverse).mul_(weight.to(wide.dtype)).to(rows.dtype)
+        return _wide_times(rows, wide, inverse).mul_(weight.to(wide.dtype)).to(rows.dtype)
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:
         rows, inverse, weight = ctx.saved_tensors
-        wide, slope = rows.to(inverse.dtype), slope.to(inverse.dtype) * weight.to(inverse.dtype)
+        wide = rows.to(inverse.dtype)
+        slope = _wide_times(slope, slope.to(wide.dtype), weight.to(wide.dtype))
         turned = torch.linalg.vecdot(slope, wide).unsqueeze(-1) * inverse.pow(3) / -rows.shape[-1]
         return slope.mul_(inverse).addcmul_(wide, turned).to(rows.dtype), None, None
+
+
+def _wide_times(values: Tensor, wide: Tensor, factor: Tensor) -> Tensor:
+    """`wide`, which is `values` widened, times `factor`: in its own place unless it is `values` themselves."""
+    return wide * factor if wide is values else wide.mul_(factor)
 
 
 class CpuDropout(nn.Dropout):
@@ -103,13 +110,13 @@ class _Dropout(torch.autograd.Function):
 
 
 def draw(values: Tensor, p: float) -> tuple[Tensor, float]:
-    """Which of `values` are kept, 0 or 1 in int8, and what the kept ones are multiplied by so that the mean stays.
+    """Which of `values` are kept, 0 or -1 in int8, and what the kept ones are multiplied by so that the mean stays.
 
     `p` lies between two levels: which one is taken is drawn as well, so that `p` is the mean of all draws.
     """
     dropped = min(math.floor(p * LEVELS + uniform()), LEVELS - 1)
     draws = torch.empty(-(-values.numel() // 8), dtype=torch.int64).random_(-(2**63), None).view(torch.int8)
-    return draws[: values.numel()].ge_(dropped - LEVELS // 2).view(values.shape), LEVELS / (LEVELS - dropped)
+    return draws[: values.numel()].ge_(dropped - LEVELS // 2).neg_().view(values.shape), LEVELS / (LEVELS - dropped)
 
 
 def uniform() -> float:
@@ -118,10 +125,9 @@ def uniform() -> float:
 
 
 def masked(values: Tensor, kept: Tensor) -> Tensor:
-    """`values` where `kept`, else zero. On a CPU `torch.where` and products of two types take four times as long."""
-    if values.dtype == torch.bfloat16:
-        return kept.to(torch.int16).mul_(BFLOAT16_ONE).view(torch.bfloat16).mul_(values)
-    return kept.to(values.dtype).mul_(values)
+    """`values` where `kept` is -1, all of its bits, and zero where it is 0. `torch.where` takes four times as long on a CPU."""
+    bits = INTEGERS[values.element_size()]
+    return kept.to(bits).bitwise_and_(values.contiguous().view(bits)).view(values.dtype)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, p: float, scale: float = 1.0) -> Tensor:

@@ -49,7 +49,7 @@ class _LoraLinear(torch.autograd.Function):
         scale: float, p: float,
     ) -> Tensor:  # fmt: skip
         shape, flat, kept, rest = (*rows.shape[:-1], len(up)), rows.flatten(0, -2), None, 1.0
-        found = linear(flat, *frozen) if frozen else base.flatten(0, -2)
+        found = base.flatten(0, -2) if base is not None else linear(flat, *frozen)  # type: ignore[misc]
         if p:
             flat, kept, rest = drop(flat, p)
         ctx.p, ctx.scale, ctx.shape, ctx.dtypes = p, scale * rest, rows.shape, (down.dtype, up.dtype)
