@@ -13,10 +13,10 @@ from job.evaluation.generate import generate, prompt_of
 from job.model.packed_attention import accept_packed
 from job.model.sharding import is_sharded
 from job.pipeline.context import RunContext
-from job.preflight.memory import longest_batch
 from job.preflight.packing import packing_is_faster, why_padded
 from job.preflight.padding import check_padding
 from job.preflight.precision import check_precision
+from job.preflight.rows_alone import Alone
 from job.system.durable import check_space
 from job.system.hardware import estimate_training_s, free_memory
 
@@ -32,11 +32,12 @@ OTHER_FILES_BYTES = 64 * 2**20
 """Tokenizer files, curves, evaluation, plan."""
 
 
-def check_before_training(context: RunContext, model: PeftModel) -> None:
+def check_before_training(context: RunContext, alone: Alone) -> None:
     """Raises DiskFull, SettingsError or Diverged if disk, padding or precision will not do; reports what is trained.
 
     Rank 0 checks for all.
     """
+    model = alone.model
     trainable, total = model.get_nb_trainable_parameters()
     if not context.ranks.is_main:
         return
@@ -48,9 +49,9 @@ def check_before_training(context: RunContext, model: PeftModel) -> None:
         log.info("the base is sharded over %d processes: neither precision nor padding is checked", context.ranks.world_size)
         return
     if context.plan.quantization != "int8":  # rounds a row by what else is in its batch
-        check_padding(model, context.prepared.train, context.tokenizer)
+        check_padding(alone)
     if context.plan.precision != "fp32":
-        check_precision(model, longest_batch(model, context.prepared.train, context.tokenizer))
+        check_precision(alone)
 
 
 def check_disk(context: RunContext, trainable: int) -> None:
@@ -59,27 +60,27 @@ def check_disk(context: RunContext, trainable: int) -> None:
     check_space(context.folder.path, needed, "this run will write")
 
 
-def choose_padding_free(context: RunContext, model: PeftModel) -> bool:
-    """Whether `model` trains on packed rows, which it then accepts; says why where it doesn't."""
-    reason = _why_padded(context, model)
+def choose_padding_free(context: RunContext, alone: Alone) -> bool:
+    """Whether the model trains on packed rows, which it then accepts; says why where it doesn't."""
+    reason, model = _why_padded(context, alone), alone.model
     if reason is not None and context.ranks.is_main:
         level = logging.WARNING if context.settings.padding_free == "true" else logging.INFO
         log.log(level, "rows of %s are padded, not packed: %s", model.config.model_type, reason)
     return reason is None
 
 
-def _why_padded(context: RunContext, model: PeftModel) -> str | None:
-    """Why `model` trains on padded rows; None if it trains on packed ones, which it then accepts.
+def _why_padded(context: RunContext, alone: Alone) -> str | None:
+    """Why the model trains on padded rows; None if it trains on packed ones, which it then accepts.
 
     What is faster is asked on a GPU alone, before the first step: bit for bit the same run wants the same choice, and on a CPU
     packing always was faster.
     """
-    settings, rows, tokenizer = context.settings, context.prepared.train, context.tokenizer
+    settings, rows, tokenizer, model = context.settings, context.prepared.train, context.tokenizer, alone.model
     if settings.padding_free == "false":
         return "PADDING_FREE=false"
     if not context.plan.padding_free:
         return "as when this run began"
-    reason = _agreed(context, model, lambda: why_padded(model, rows, tokenizer))
+    reason = _agreed(context, model, lambda: why_padded(alone))
     if reason is not None:
         return reason
     undo = accept_packed(model.get_base_model())

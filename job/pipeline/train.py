@@ -28,6 +28,7 @@ from job.pipeline.prepare import load_base_model, shard_if_planned
 from job.pipeline.records import AdapterRecord, PlanRecord
 from job.pipeline.status import write_progress, write_stage
 from job.preflight.memory import find_micro_batch, longest_batch
+from job.preflight.rows_alone import Alone, telling_rows
 from job.publish.adapter import save_adapter
 from job.system.durable import write_json
 from job.system.hardware import free_memory
@@ -82,13 +83,14 @@ def _model_that_fits(context: RunContext) -> tuple[PeftModel, int]:
         model, failure = _try(context, lambda: _new_model(context))
         if model is not None:
             with timed(context.folder, "check"):
-                check_before_training(context, model)
-                update_plan(context.folder, padding_free=choose_padding_free(context, model))
+                alone = Alone(model, telling_rows(model, context.prepared.train), context.tokenizer)
+                check_before_training(context, alone)
+                update_plan(context.folder, padding_free=choose_padding_free(context, alone))
             with timed(context.folder, "rehearsal"):
                 micro_batch, failure = _try(context, partial(_find_micro_batch, context, model))
             if micro_batch is not None:
                 return model, min(context.ranks.gather(micro_batch))
-            del model
+            del model, alone
         free_memory()
         context.plan = smaller_plan(context.settings, context.base, context.plan, context.folder.is_begun, failure)
         update_plan(context.folder, **asdict(context.plan))

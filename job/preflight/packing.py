@@ -3,29 +3,25 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from statistics import median
-from typing import Any
 
-import numpy as np
 import torch
 from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-from job.data.token_lengths import token_lengths
 from job.errors import first_line
 from job.model.lora import HALF
 from job.model.objective import Objective
 from job.model.packed_attention import CannotPack, accept_packed
 from job.model.packing import Collator, PackingCollator, padding_collator
 from job.model.sharding import is_sharded
+from job.preflight.full_precision import in_float32
 from job.preflight.memory import SHORTEST, preserved_state, shorter
-from job.preflight.padding import without_padding
-from job.preflight.precision import in_float32, loss_and_gradient
+from job.preflight.rows_alone import Alone, evaluating, loss_and_gradient
 from job.system.gpu_errors import is_gpu_failure, one_name_for_full_memory
 from job.system.hardware import free_memory
 from job.training.order import Order
@@ -45,40 +41,36 @@ TIMED_BATCHES, ROUNDS = 3, 4
 
 @dataclass(frozen=True)
 class Measured:
-    """Loss and gradient of a batch, and how far these may be off, each relative to itself."""
+    """Loss and gradient of a batch."""
 
     loss: float
     gradient: Tensor
-    tolerances: tuple[float, float]
 
     def distance(self, other: "Measured") -> tuple[float, float]:
-        """How far loss and gradient are off from the other's."""
+        """How far loss and gradient are off from the other's, relative to these."""
         turned = (self.gradient - other.gradient).norm() / other.gradient.norm().clamp(min=LEAST)
         return abs(self.loss - other.loss) / max(abs(other.loss), LEAST), turned.item()
 
 
-def why_padded(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """Why `model` is to be trained on padded rows; None if packed ones are the same.
+def why_padded(alone: Alone) -> str | None:
+    """Why the model is to be trained on padded rows; None if packed ones are the same.
 
-    They are if a few rows, the longest among them, have the loss and the gradient packed that the model, as it was loaded, has for
-    each of them alone, summed: in float32, and in the type of its weights no further from that. That padded rows are what they are
-    alone is `check_padding`'s to say. Afterwards the model is as it was.
+    They are if the telling rows have the loss and the gradient packed that the model, as it was loaded, has for each of them alone,
+    summed: in float32, and in the type of its weights no further from that. That padded rows are what they are alone is
+    `check_padding`'s to say. Afterwards the model is as it was.
     """
-    was_training, chosen = model.training, telling_rows(rows)
-    model.eval()
-    try:
-        for tried, in_float32_too in _smaller_and_smaller(_ids(rows, chosen), not is_sharded(model)):
+    with evaluating(alone.model):
+        for tried, in_float32_too in _smaller_and_smaller(alone.rows, not is_sharded(alone.model)):
             with contextlib.suppress(torch.OutOfMemoryError):
-                return _why_padded(model, tried, tokenizer, partial(_measure, model, in_float32_too))
+                return _why_padded(alone, tried, in_float32_too)
             free_memory()
-        log.warning("packing: two rows of %d tokens do not fit the memory beside the model", SHORTEST)
-        return "whether packed ones are the same could not be computed"
-    finally:
-        model.train(was_training)
+    log.warning("packing: two rows of %d tokens do not fit the memory beside the model", SHORTEST)
+    return "whether packed ones are the same could not be computed"
 
 
 def _smaller_and_smaller(rows: Rows, in_float32_too: bool) -> Iterator[tuple[Rows, bool]]:
     """`rows`, then two of them, these shorter and shorter, each with whether to compute in float32 too; at last without."""
+    rows = rows if len(rows) > 1 else [*rows, *rows]
     yield rows, in_float32_too
     left: Rows | None = [rows[0], rows[-1]]
     while left is not None:
@@ -89,24 +81,16 @@ def _smaller_and_smaller(rows: Rows, in_float32_too: bool) -> Iterator[tuple[Row
         yield rows, False
 
 
-def telling_rows(rows: Dataset) -> list[int]:
-    """The places of the row with the longest input, the one with the longest answer, one of middling length and the shortest."""
-    lengths = {name: token_lengths(rows, name) for name in ("input_ids", "labels")}
-    order = np.argsort(rows["length"][:]).tolist()
-    chosen = list(dict.fromkeys([*(int(found.argmax()) for found in lengths.values()), order[len(order) // 2], order[0]]))
-    return chosen if len(chosen) > 1 else chosen * 2
-
-
-def _why_padded(
-    model: PeftModel, rows: Rows, tokenizer: PreTrainedTokenizerBase, measure: Callable[[list[BatchEncoding]], list[Measured]]
-) -> str | None:
-    collate = padding_collator(model, tokenizer)
+def _why_padded(alone: Alone, rows: Rows, in_float32_too: bool) -> str | None:
+    model = alone.model
+    is_half = any(parameter.dtype in HALF for parameter in model.parameters())
+    modes = [True] * in_float32_too + [False] * (is_half or not in_float32_too)
     is_int8 = getattr(model.get_base_model(), "is_loaded_in_8bit", False)  # rounds a row by what else is in its batch
-    expected = measure([collate(rows)] if is_int8 else [without_padding(collate, row) for row in rows])
+    others = [_measure(model, alone.collate(rows), wide) if is_int8 else _summed(alone, rows, wide) for wide in modes]
     try:
         undo = accept_packed(model.get_base_model())
         try:
-            found = measure([PackingCollator(model)(rows)])
+            packed = [_measure(model, PackingCollator(model)(rows), wide) for wide in modes]
         finally:
             undo()
     except CannotPack as error:
@@ -116,47 +100,39 @@ def _why_padded(
             raise
         notes = getattr(error, "__notes__", None)
         return notes[0] if notes else f"it takes no packed rows ({type(error).__name__}: {first_line(error)})"
-    return next(filter(None, (_difference(*sides, expected[0]) for sides in zip(found, expected, strict=True))), None)
+    tolerances = [HALF_TOLERANCES if is_half and not wide else TOLERANCES for wide in modes]
+    sides = zip(packed, others, tolerances, strict=True)
+    return next(filter(None, (_difference(*side, others[0]) for side in sides)), None)
 
 
-def _difference(packed: Measured, others: Measured, exact: Measured) -> str | None:
-    """What packed rows differ in from `exact` by more than rounding, which rows that are not packed show."""
+def _difference(packed: Measured, others: Measured, allowed: tuple[float, float], exact: Measured) -> str | None:
+    """What packed rows differ in from `exact` by more than is allowed beside rounding, which rows that are not packed show."""
     off, turned = packed.distance(exact)
-    loss_allowed, allowed = (
-        tolerance + ROUNDING * rounded for tolerance, rounded in zip(packed.tolerances, others.distance(exact), strict=True)
+    loss_allowed, turn_allowed = (
+        tolerance + ROUNDING * rounded for tolerance, rounded in zip(allowed, others.distance(exact), strict=True)
     )
-    if off <= loss_allowed and turned <= allowed:  # not so for NaN
+    if off <= loss_allowed and turned <= turn_allowed:  # not so for NaN
         return None
     return (
         f"packed rows are not what padded rows are (loss {packed.loss:.5g} instead of {others.loss:.5g}, gradient off by "
-        f"{turned:.2g} where {allowed:.1g} is allowed)"
+        f"{turned:.2g} where {turn_allowed:.1g} is allowed)"
     )
 
 
-def _measure(model: PeftModel, in_float32_too: bool, batches: list[BatchEncoding]) -> list[Measured]:
-    """What `batches` give together in float32, if that is wanted, and in the type of the model's weights if that is narrower."""
-    half, measured, objective = _is_half(model), [], Objective(model)
-    if in_float32_too:
-        with in_float32(model) as widened:
-            measured.append(Measured(*_total(model, batches, objective, widened), TOLERANCES))
-    if half or not in_float32_too:
-        measured.append(Measured(*_total(model, batches, objective), HALF_TOLERANCES if half else TOLERANCES))
-    return measured
+def _measure(model: PeftModel, batch: BatchEncoding, wide: bool) -> Measured:
+    """What `batch` gives, in float32 or in the type of the model's weights."""
+    with in_float32(model) if wide else contextlib.nullcontext(contextlib.nullcontext) as within:
+        loss, gradient = loss_and_gradient(model, batch.to(model.device), Objective(model), within)
+    return Measured(loss, gradient.cpu())
 
 
-def _total(model: PeftModel, batches: list[BatchEncoding], *computing: Any) -> tuple[float, Tensor]:
-    """The mean loss a label of all `batches`, and its gradient."""
-    labels = sum(len(batch["labelled"]) for batch in batches)
-    loss, gradient = 0.0, torch.zeros(())
-    for batch in batches:
-        share = len(batch["labelled"]) / labels
-        part, slope = loss_and_gradient(model, batch.to(model.device), *computing)
-        loss, gradient = loss + share * part, gradient + share * slope
-    return loss, gradient
-
-
-def _is_half(model: PeftModel) -> bool:
-    return any(parameter.dtype in HALF for parameter in model.parameters())
+def _summed(alone: Alone, rows: Rows, wide: bool) -> Measured:
+    """The mean loss a label of all rows, each alone, and its gradient."""
+    given = [alone.given(row, wide) for row in rows]
+    labels = torch.tensor([len(alone.collate([row])["labelled"]) for row in rows])
+    shares = (labels / labels.sum()).tolist()
+    loss = sum(share * found.loss for share, found in zip(shares, given, strict=True))
+    return Measured(loss, torch.stack([share * found.gradient for share, found in zip(shares, given, strict=True)]).sum(0))
 
 
 def packing_is_faster(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase, micro_batch: int) -> bool:

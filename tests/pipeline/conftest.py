@@ -12,6 +12,7 @@ from job.model.lora import add_lora
 from job.pipeline.context import RunContext
 from job.pipeline.prepare import load_base_model, prepare_run
 from job.pipeline.run_folder import RunFolder
+from job.preflight.rows_alone import Alone, telling_rows
 from tests.conftest import FINISHED
 
 
@@ -50,6 +51,12 @@ def model(context: RunContext) -> PeftModel:
     """Its base model with a new adapter."""
     base = load_base_model(context)
     return add_lora(base, lora_config(context.settings, base))
+
+
+@pytest.fixture
+def alone(context: RunContext, model: PeftModel) -> Alone:
+    """What the checks before a training ask about `model`."""
+    return Alone(model, telling_rows(model, context.prepared.train), context.tokenizer)
 
 
 @pytest.fixture

@@ -31,19 +31,19 @@ def test_the_disk_must_hold_three_checkpoints_and_six_adapters(context, monkeypa
         check_disk(context, 1_000_000)
 
 
-def test_a_full_disk_is_told_before_the_precision_is_tried(context, model, monkeypatch):
+def test_a_full_disk_is_told_before_the_precision_is_tried(context, alone, monkeypatch):
     monkeypatch.setattr(module, "check_precision", lambda *_: pytest.fail("it was tried"))
     leave_free(monkeypatch, 0)
     with pytest.raises(DiskFull):
-        check_before_training(replace(context, plan=replace(context.plan, precision="fp16")), model)
+        check_before_training(replace(context, plan=replace(context.plan, precision="fp16")), alone)
 
 
-def test_what_is_trained_is_counted_and_a_cpu_is_told(context, model, caplog, monkeypatch):
+def test_what_is_trained_is_counted_and_a_cpu_is_told(context, model, alone, caplog, monkeypatch):
     """q and v of two blocks' encoder, decoder and cross-attention: 12 layers of 32 x 32 at rank 16."""
     caplog.set_level(logging.INFO)
     asked = []
     monkeypatch.setattr(module, "estimate_training_s", lambda *numbers: asked.append(numbers) or 3723.0)
-    check_before_training(context, model)
+    check_before_training(context, alone)
     trainable, total = 12 * 16 * (32 + 32), sum(parameter.numel() for parameter in model.parameters())
     assert f"trainable: {trainable:,} of {total:,} parameters ({100 * trainable / total:.2f} %)" in caplog.text
     assert "NO GPU: training on the CPU, which may take about 1:02:03" in caplog.text
@@ -51,52 +51,49 @@ def test_what_is_trained_is_counted_and_a_cpu_is_told(context, model, caplog, mo
     assert asked == [(total, round(tokens * 4 * 8 / 32))], "four steps of eight rows of 32"
 
 
-def test_epochs_count_where_no_steps_were_set(context, model, monkeypatch):
+def test_epochs_count_where_no_steps_were_set(context, alone, monkeypatch):
     asked = []
     monkeypatch.setattr(module, "estimate_training_s", lambda *numbers: asked.append(numbers[1]) or 1.0)
     settings = context.settings.model_copy(update={"max_steps": None, "num_train_epochs": 2.5})
-    check_before_training(replace(context, settings=settings), model)
+    check_before_training(replace(context, settings=settings), alone)
     assert asked == [round(2.5 * sum(context.prepared.train["length"][:]))]
 
 
-@pytest.mark.parametrize(("precision", "rows"), [("fp32", []), ("bf16", [1]), ("fp16", [1])])
-def test_the_type_is_tried_on_the_longest_row_where_it_is_narrow(context, model, monkeypatch, precision, rows):
+@pytest.mark.parametrize(("precision", "is_tried"), [("fp32", False), ("bf16", True), ("fp16", True)])
+def test_the_type_is_tried_on_the_longest_row_where_it_is_narrow(context, model, alone, monkeypatch, precision, is_tried):
     tried = []
-    monkeypatch.setattr(module, "check_precision", lambda model, batch: tried.append(batch))
-    check_before_training(replace(context, plan=replace(context.plan, precision=precision)), model)
-    assert [len(batch["input_ids"]) for batch in tried] == rows
-    if tried:
-        longest = max(map(len, context.prepared.train["input_ids"]))
-        assert int(tried[0]["attention_mask"].sum()) == longest == len(longest_row(model, context.prepared.train)["input_ids"])
+    monkeypatch.setattr(module, "check_precision", lambda alone: tried.append(alone.rows[0]))
+    check_before_training(replace(context, plan=replace(context.plan, precision=precision)), alone)
+    assert tried == [longest_row(model, context.prepared.train)] * is_tried
 
 
-def test_a_sound_model_is_trained_on_packed_rows_and_accepts_them(context, model, caplog):
+def test_a_sound_model_is_trained_on_packed_rows_and_accepts_them(context, model, alone, caplog):
     caplog.set_level("INFO")
-    assert choose_padding_free(context, model) is True
+    assert choose_padding_free(context, alone) is True
     assert accepts_packed(model)
     assert "padded" not in caplog.text
 
 
-def test_where_a_person_wants_padding_nothing_is_tried_and_a_line_says_so(context, model, monkeypatch, caplog):
+def test_where_a_person_wants_padding_nothing_is_tried_and_a_line_says_so(context, model, alone, monkeypatch, caplog):
     caplog.set_level("INFO")
     monkeypatch.setattr(module, "why_padded", lambda *_: pytest.fail("it was tried"))
     asked = replace(context, settings=context.settings.model_copy(update={"padding_free": "false"}))
-    assert choose_padding_free(asked, model) is False
+    assert choose_padding_free(asked, alone) is False
     assert not accepts_packed(model)
     assert caplog.messages == ["rows of t5 are padded, not packed: PADDING_FREE=false"]
 
 
-def test_a_run_that_began_with_padding_goes_on_with_it(context, model, monkeypatch, caplog):
+def test_a_run_that_began_with_padding_goes_on_with_it(context, alone, monkeypatch, caplog):
     caplog.set_level("INFO")
     monkeypatch.setattr(module, "why_padded", lambda *_: pytest.fail("it was tried"))
-    assert choose_padding_free(replace(context, plan=replace(context.plan, padding_free=False)), model) is False
+    assert choose_padding_free(replace(context, plan=replace(context.plan, padding_free=False)), alone) is False
     assert caplog.messages == ["rows of t5 are padded, not packed: as when this run began"]
 
 
 @pytest.mark.parametrize(("found", "reason"), [("it has sinks", "it has sinks"), (None, "that is faster here")])
 @pytest.mark.parametrize("asked", ["auto", "true"])
 def test_where_packing_is_wrong_or_slower_the_model_is_as_it_was_and_a_line_says_why(
-    context, model, monkeypatch, caplog, found, reason, asked
+    context, model, alone, monkeypatch, caplog, found, reason, asked
 ):
     caplog.set_level("INFO")
     monkeypatch.setattr(module, "why_padded", lambda *_: found)
@@ -104,10 +101,10 @@ def test_where_packing_is_wrong_or_slower_the_model_is_as_it_was_and_a_line_says
     settings = context.settings.model_copy(update={"padding_free": asked})
     on_gpu = replace(context, settings=settings, hardware=replace(context.hardware, device="cuda"))
     if found is None and asked == "true":
-        assert choose_padding_free(on_gpu, model) is True
+        assert choose_padding_free(on_gpu, alone) is True
         return
     before = attention_implementation(model)
-    assert choose_padding_free(on_gpu, model) is False
+    assert choose_padding_free(on_gpu, alone) is False
     assert attention_implementation(model) == before == "sdpa"
     assert [(record.levelname, record.message) for record in caplog.records] == [
         ("WARNING" if asked == "true" else "INFO", f"rows of t5 are padded, not packed: {reason}")
@@ -124,7 +121,7 @@ def test_where_packing_is_wrong_or_slower_the_model_is_as_it_was_and_a_line_says
         ("cuda", {}, True, False),
     ],
 )
-def test_time_decides_on_a_gpu_alone_and_only_where_the_choice_is_open(context, model, monkeypatch, device, asked, begun, timed):
+def test_time_decides_on_a_gpu_alone_and_only_where_the_choice_is_open(context, alone, monkeypatch, device, asked, begun, timed):
     """What a clock decides may be another thing after an interruption."""
     calls = []
     monkeypatch.setattr(module, "why_padded", lambda *_: None)
@@ -133,12 +130,12 @@ def test_time_decides_on_a_gpu_alone_and_only_where_the_choice_is_open(context, 
         context.folder.checkpoints.mkdir()
     settings = context.settings.model_copy(update=asked)
     changed = replace(context, settings=settings, hardware=replace(context.hardware, device=device))
-    assert choose_padding_free(changed, model) is not timed
+    assert choose_padding_free(changed, alone) is not timed
     assert calls == ([8] if timed else [])
 
 
 @pytest.mark.parametrize(("begun", "found", "heard"), [(True, True, 2), (False, False, 3), (False, True, 3)])
-def test_a_rank_that_does_not_see_the_folder_takes_the_branch_of_rank_0(context, model, monkeypatch, begun, found, heard):
+def test_a_rank_that_does_not_see_the_folder_takes_the_branch_of_rank_0(context, alone, monkeypatch, begun, found, heard):
     """Else it waits for a message that rank 0 never sends, or leaves one that it does: it hears why rows are padded, then that
     the run is begun, then, of a new one alone, what is faster."""
     said, asked = [None, begun, found], []
@@ -151,16 +148,16 @@ def test_a_rank_that_does_not_see_the_folder_takes_the_branch_of_rank_0(context,
     monkeypatch.setattr(module, "why_padded", lambda *_: pytest.fail("rank 0 alone does that"))
     monkeypatch.setattr(module, "packing_is_faster", lambda *_: pytest.fail("rank 0 alone does that"))
     second = replace(context, ranks=Second(1, 2, 0), hardware=replace(context.hardware, device="cuda"))
-    assert choose_padding_free(second, model) is found
+    assert choose_padding_free(second, alone) is found
     assert asked == [None, False, None][:heard], "of its own it says that its folder is not begun"
 
 
-def test_of_a_sharded_base_a_line_says_that_neither_precision_nor_padding_is_checked(context, model, monkeypatch, caplog):
+def test_of_a_sharded_base_a_line_says_that_neither_precision_nor_padding_is_checked(context, alone, monkeypatch, caplog):
     caplog.set_level("INFO")
     monkeypatch.setattr(module, "is_sharded", lambda _: True)
     for name in ("check_precision", "check_padding"):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("it was checked"))
-    check_before_training(replace(context, plan=replace(context.plan, precision="bf16")), model)
+    check_before_training(replace(context, plan=replace(context.plan, precision="bf16")), alone)
     assert "the base is sharded over 1 processes: neither precision nor padding is checked" in caplog.messages
 
 

@@ -13,7 +13,9 @@ from job.model import packed_attention
 from job.model.packed_attention import accept_packed
 from job.model.packing import accepts_packed, is_packed
 from job.preflight import packing
-from job.preflight.packing import packing_is_faster, telling_rows, why_padded
+from job.preflight import rows_alone as alone_module
+from job.preflight.packing import packing_is_faster, why_padded
+from tests.preflight.material import alone
 from tests.tiny_models import adapted, load, rows
 
 SIZES = {
@@ -24,7 +26,7 @@ SEEN = "packed rows are not what padded rows are (loss "
 
 
 def reason(model, folder, causal: bool) -> str | None:
-    return why_padded(model, Dataset.from_list(rows(causal)), AutoTokenizer.from_pretrained(folder))
+    return why_padded(alone(model, Dataset.from_list(rows(causal)), AutoTokenizer.from_pretrained(folder)))
 
 
 def with_adapter(base):
@@ -142,11 +144,10 @@ def test_an_error_of_packed_rows_is_the_reason_in_one_line(llama_folder, monkeyp
     assert found in (packed_attention.OWN_ATTENTION, "it takes no packed rows (ValueError: no such mask)")
 
 
-def test_the_rows_that_tell_are_the_longest_input_and_answer_a_middling_one_and_the_shortest():
-    lengths = [(5, 5), (9, 2), (4, 8), (1, 1), (3, 4)]
-    table = [{"input_ids": [1] * source, "labels": [1] * target, "length": source + target} for source, target in lengths]
-    assert telling_rows(Dataset.from_list(table)) == [1, 2, 0, 3]
-    assert telling_rows(Dataset.from_list(table[:1])) == [0, 0], "a row beside itself: two can see each other"
+def measured_by(monkeypatch, function) -> None:
+    """Makes `function` measure rows, alone and packed."""
+    for module in (alone_module, packing):
+        monkeypatch.setattr(module, "loss_and_gradient", function)
 
 
 def shapes(model, monkeypatch) -> list[tuple[int, int]]:
@@ -157,7 +158,7 @@ def shapes(model, monkeypatch) -> list[tuple[int, int]]:
         tried.append(tuple(batch["input_ids"].shape))
         return measure(model, batch, *given)
 
-    monkeypatch.setattr(packing, "loss_and_gradient", looking)
+    measured_by(monkeypatch, looking)
     assert reason(model, model.folder, causal=False) is None
     return tried
 
@@ -165,13 +166,13 @@ def shapes(model, monkeypatch) -> list[tuple[int, int]]:
 def test_the_rows_are_measured_alone_without_padding_then_packed(t5_folder, monkeypatch):
     model = adapted(load(t5_folder))
     model.folder = t5_folder
-    assert shapes(model, monkeypatch) == [(1, 31), (1, 5), (1, 18), (1, 9), (1, 31 + 5 + 18 + 9)]
+    assert shapes(model, monkeypatch) == [(1, 31), (1, 18), (1, 5), (1, 31 + 18 + 5)]
 
 
 def test_rows_in_int8_which_rounds_them_by_their_batch_are_compared_in_one_batch(t5_folder, monkeypatch):
     model = adapted(load(t5_folder))
     model.folder, model.get_base_model().is_loaded_in_8bit = t5_folder, True
-    assert shapes(model, monkeypatch) == [(4, 32), (1, 31 + 5 + 18 + 9)]
+    assert shapes(model, monkeypatch) == [(3, 32), (1, 31 + 18 + 5)]
 
 
 def test_the_faster_way_is_found_by_the_clock(t5_folder, monkeypatch):
@@ -192,13 +193,13 @@ def out_of_memory(*_: object, **__: object) -> None:
 def test_where_all_telling_rows_do_not_fit_at_once_two_do(t5_folder, monkeypatch):
     measure, tried = packing._measure, []
 
-    def small_memory(model, in_float32_too, batches):
-        tried.append(sum(len(batch["attention_mask"]) for batch in batches))
-        return out_of_memory() if tried[-1] > 2 else measure(model, in_float32_too, batches)
+    def small_memory(model, batch, wide):
+        tried.append(len(batch["attention_mask"]))
+        return out_of_memory() if tried[-1] > 2 else measure(model, batch, wide)
 
     monkeypatch.setattr(packing, "_measure", small_memory)
     assert reason(adapted(load(t5_folder)), t5_folder, causal=False) is None
-    assert tried == [4, 2, 2]
+    assert tried == [3, 2]
 
 
 def long_rows(length: int) -> Dataset:
@@ -216,10 +217,10 @@ def test_rows_that_do_not_fit_are_cut_until_they_do_and_packing_is_not_lost(t5_f
         tried.append(batch["input_ids"].numel())
         return out_of_memory() if tried[-1] > 100 else measure(model, batch, objective, *within)
 
-    monkeypatch.setattr("job.preflight.packing.loss_and_gradient", small_memory)
+    measured_by(monkeypatch, small_memory)
     model, tokenizer = adapted(load(t5_folder)), AutoTokenizer.from_pretrained(t5_folder)
-    assert why_padded(model, long_rows(128), tokenizer) is None
-    assert tried == [128, 128, 64, 5, 64 + 5], "four rows, two, then these half as long: alone, and packed"
+    assert why_padded(alone(model, long_rows(128), tokenizer)) is None
+    assert tried == [128, 128, 64, 5, 64 + 5], "three rows, two, then these half as long: alone, and packed"
 
 
 def test_where_float32_does_not_fit_at_any_length_the_type_of_the_weights_alone_decides(t5_folder, monkeypatch):
@@ -230,14 +231,14 @@ def test_where_float32_does_not_fit_at_any_length_the_type_of_the_weights_alone_
         types.append(model.get_encoder().final_layer_norm.weight.dtype)
         return out_of_memory() if types[-1] == torch.float32 else measure(model, batch, objective, *within)
 
-    monkeypatch.setattr("job.preflight.packing.loss_and_gradient", small_memory)
+    measured_by(monkeypatch, small_memory)
     model = with_adapter(load(t5_folder, torch.bfloat16))
-    assert why_padded(model, long_rows(64), AutoTokenizer.from_pretrained(t5_folder)) is None
+    assert why_padded(alone(model, long_rows(64), AutoTokenizer.from_pretrained(t5_folder))) is None
     assert types == [torch.float32] * 4 + [torch.bfloat16] * 3
 
 
 def test_rows_that_fit_at_no_length_are_padded_and_a_warning_says_why(t5_folder, monkeypatch, caplog):
-    monkeypatch.setattr("job.preflight.packing.loss_and_gradient", out_of_memory)
+    measured_by(monkeypatch, out_of_memory)
     model = adapted(load(t5_folder)).train()
     assert reason(model, t5_folder, causal=False) == "whether packed ones are the same could not be computed"
     assert model.training, "as it was"
@@ -263,7 +264,7 @@ def test_padded_rows_that_do_not_fit_where_packed_ones_may_are_packed(t5_folder,
 
 def measure_as(monkeypatch, alone: tuple, packed: tuple) -> None:
     """Makes this be what a row has alone, and what a pack has."""
-    monkeypatch.setattr(packing, "loss_and_gradient", lambda model, batch, *_: packed if is_packed(batch) else alone)
+    measured_by(monkeypatch, lambda model, batch, *_: packed if is_packed(batch) else alone)
 
 
 @pytest.mark.parametrize(("off", "exact"), [(0.5e-4, True), (2e-4, False)])

@@ -5,7 +5,8 @@ import torch
 from datasets import Dataset
 
 from job.errors import SettingsError
-from job.preflight.padding import check_padding, unlike_rows
+from job.preflight.padding import check_padding
+from tests.preflight.material import alone
 from tests.tiny_models import adapted, load, rows
 
 
@@ -14,7 +15,7 @@ from tests.tiny_models import adapted, load, rows
 def test_a_row_that_is_the_same_beside_longer_ones_is_fine_in_any_type(kind, dtype, request, tokenizer):
     folder = request.getfixturevalue(kind)
     model = adapted(load(folder, dtype), dtype).train()
-    check_padding(model, Dataset.from_list(rows("llama" in kind)), tokenizer)
+    check_padding(alone(model, Dataset.from_list(rows("llama" in kind)), tokenizer))
     assert model.training
     assert model.get_input_embeddings().weight.dtype == dtype, "as it was"
 
@@ -24,7 +25,7 @@ def test_a_model_that_sees_its_padding_is_named_with_both_losses(t5_folder, toke
     usual = model.forward
     monkeypatch.setattr(model, "forward", lambda decoder_input_ids, **inputs: _moved(usual, decoder_input_ids, inputs))
     with pytest.raises(SettingsError, match=r"a t5 gives a row another loss beside longer ones \(\S+\) than alone \(\S+\)"):
-        check_padding(model, Dataset.from_list(rows(causal=False)), tokenizer)
+        check_padding(alone(model, Dataset.from_list(rows(causal=False)), tokenizer))
 
 
 def _moved(forward, decoder_input_ids, inputs):
@@ -50,7 +51,7 @@ def test_answers_of_one_length_do_not_hide_a_model_that_sees_its_padded_inputs(t
 
     monkeypatch.setattr(model, "forward", forward)
     with pytest.raises(SettingsError, match="another loss beside longer ones"):
-        check_padding(model, table((9, 4), (5, 4), (12, 4)), tokenizer)
+        check_padding(alone(model, table((9, 4), (5, 4), (12, 4)), tokenizer))
 
 
 def test_a_short_input_with_the_longest_answer_does_not_hide_a_model_that_sees_padded_answers(t5_folder, tokenizer, monkeypatch):
@@ -58,21 +59,9 @@ def test_a_short_input_with_the_longest_answer_does_not_hide_a_model_that_sees_p
     usual = model.forward
     monkeypatch.setattr(model, "forward", lambda decoder_input_ids, **inputs: _moved(usual, decoder_input_ids, inputs))
     with pytest.raises(SettingsError, match="another loss beside longer ones"):
-        check_padding(model, table((5, 12), (9, 4), (12, 4)), tokenizer)
+        check_padding(alone(model, table((5, 12), (9, 4), (12, 4)), tokenizer))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_as_few_rows_as_there_are_will_do(t5_folder, tokenizer, count):
-    check_padding(adapted(load(t5_folder)), table((9, 4), (5, 4), (12, 4)).select(range(count)), tokenizer)
-
-
-@pytest.mark.parametrize(("lengths", "expected"), [
-    ([(5, 5), (9, 2), (4, 8), (1, 1), (3, 4)], [3, 1, 2]),
-    ([(9, 4), (5, 4), (12, 4), (7, 4)], [1, 2, 0]),
-    ([(1, 20), (9, 2), (4, 8), (12, 9)], [0, 3, 2]),  # the longest answer is that of the shortest input: the next one
-    ([(5, 3), (5, 1), (5, 2)], [1, 0, 2]),
-    ([(9, 4), (5, 4)], [1, 0]),
-    ([(9, 4)], [0]),
-])  # fmt: skip
-def test_the_rows_that_are_compared_are_three_as_unlike_as_there_are(lengths, expected):
-    assert unlike_rows(table(*lengths)) == expected
+    check_padding(alone(adapted(load(t5_folder)), table((9, 4), (5, 4), (12, 4)).select(range(count)), tokenizer))

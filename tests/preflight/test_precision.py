@@ -16,13 +16,16 @@ from job.model.load import BaseModel, load_base
 from job.model.lora import add_lora
 from job.model.objective import Objective
 from job.model.packing import model_inputs
-from job.preflight import precision
-from job.preflight.precision import check_precision, in_float32, loss_and_gradient
+from job.preflight import rows_alone as alone_module
+from job.preflight.full_precision import in_float32
+from job.preflight.precision import check_precision
+from job.preflight.rows_alone import Alone, loss_and_gradient
 
+ROW = {"input_ids": [*range(3, 19)], "labels": [*range(40, 56)]}
 BATCH = BatchEncoding({
-    "input_ids": torch.arange(3, 19).reshape(1, 16),
+    "input_ids": torch.tensor([ROW["input_ids"]]),
     "attention_mask": torch.ones(1, 16, dtype=torch.long),
-    "labels": torch.arange(40, 56).reshape(1, 16),
+    "labels": torch.tensor([ROW["labels"]]),
 })  # fmt: skip
 CAUSAL_BATCH = BatchEncoding(BATCH | {"labelled": torch.arange(1, 16)})
 T5_BATCH = BatchEncoding(
@@ -68,10 +71,10 @@ def bits(tensor: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 @pytest.mark.parametrize("quantization", ["none", "nf4"])
 @pytest.mark.parametrize("kind", ["plain", "wo"])
-def test_what_is_sound_passes_and_the_model_is_as_it_was(t5, precision, quantization, kind):
+def test_what_is_sound_passes_and_the_model_is_as_it_was(t5, precision, quantization, kind, tokenizer):
     model = adapted(t5 / kind, precision, quantization).train()
     before = {name: (tensor.dtype, tensor.clone()) for name, tensor in model.state_dict().items() if torch.is_tensor(tensor)}
-    check_precision(model, T5_BATCH)
+    check_precision(Alone(model, [ROW], tokenizer))
     after = model.state_dict()
     assert all(
         after[name].dtype == dtype and torch.equal(bits(after[name]), bits(tensor)) for name, (dtype, tensor) in before.items()
@@ -152,7 +155,7 @@ class Int8(Linear8bitLt):
         return (half.float() @ self.weight.data.float().T).to(rows.dtype)
 
 
-def test_int8_layers_keep_their_own_cast_to_float16_in_float32(t5):
+def test_int8_layers_keep_their_own_cast_to_float16_in_float32(t5, tokenizer):
     model = adapted(t5 / "plain", "bf16").eval()
     layer = model.get_encoder().block[0].layer[1].DenseReluDense.wi_0
     layer.__class__ = Int8
@@ -160,7 +163,7 @@ def test_int8_layers_keep_their_own_cast_to_float16_in_float32(t5):
         wide = model(**model_inputs(T5_BATCH)).logits
     assert (layer.seen, wide.dtype) == (torch.float16, torch.float32)
     assert "forward" not in vars(layer)
-    check_precision(model, T5_BATCH)
+    check_precision(Alone(model, [ROW], tokenizer))
 
 
 @pytest.mark.parametrize(("kind", "options"), [
@@ -168,7 +171,7 @@ def test_int8_layers_keep_their_own_cast_to_float16_in_float32(t5):
     ("gpt2", {"bias": "all"}), ("gpt2", {"bias": "lora_only"}), ("bart", {"bias": "all"}),
 ])  # fmt: skip
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_what_is_trained_beside_lora_computes_in_float32_there_too(t5, precision, kind, options):
+def test_what_is_trained_beside_lora_computes_in_float32_there_too(t5, precision, kind, options, tokenizer):
     """Against the same model made in float32 by torch itself, whose base has the narrow weights."""
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
     targets = {"t5": ["q", "v"], "gpt2": ["c_attn"], "bart": ["q_proj", "v_proj"]}[kind]
@@ -178,7 +181,7 @@ def test_what_is_trained_beside_lora_computes_in_float32_there_too(t5, precision
     config = LoraConfig(task_type=task, target_modules=targets, r=4, init_lora_weights="gaussian", **options)
     wide = copy.deepcopy(model).float()
     narrow, expected = (add_lora(one.requires_grad_(False), config).eval() for one in (model, wide))
-    check_precision(narrow, inputs)
+    check_precision(Alone(narrow, [ROW], tokenizer))
     expected.load_state_dict(narrow.state_dict())
     with in_float32(narrow):
         loss, gradient = loss_and_gradient(narrow, inputs, Objective(narrow))
@@ -198,22 +201,22 @@ def test_the_comparison_multiplies_in_float32_whatever_the_training_does(t5):
         torch.set_float32_matmul_precision("highest")
 
 
-def test_wo_in_float16_is_rejected_by_name(t5, monkeypatch):
+def test_wo_in_float16_is_rejected_by_name(t5, monkeypatch, tokenizer):
     monkeypatch.setattr(T5PreTrainedModel, "_keep_in_fp32_modules", [])
     model = adapted(t5 / "wo", "fp16")
     with pytest.raises(Diverged, match=r"float16 is not sound.*encoder.block.0.layer.1.DenseReluDense.wo is the first"):
-        check_precision(model, T5_BATCH)
+        check_precision(Alone(model, [ROW], tokenizer))
 
 
-def test_what_overflows_even_in_the_jobs_way_is_rejected_by_name(t5):
+def test_what_overflows_even_in_the_jobs_way_is_rejected_by_name(t5, tokenizer):
     with pytest.raises(Diverged, match=r"DenseReluDense\S* is the first layer that overflows. Set PRECISION=fp32"):
-        check_precision(adapted(t5 / "middle", "fp16"), T5_BATCH)
-    check_precision(adapted(t5 / "middle", "bf16"), T5_BATCH)
+        check_precision(Alone(adapted(t5 / "middle", "fp16"), [ROW], tokenizer))
+    check_precision(Alone(adapted(t5 / "middle", "bf16"), [ROW], tokenizer))
 
 
-def test_where_float32_does_not_fit_the_memory_a_line_says_that_nothing_was_checked(t5, monkeypatch, caplog):
+def test_where_float32_does_not_fit_the_memory_a_line_says_that_nothing_was_checked(t5, monkeypatch, caplog, tokenizer):
     """As of the fused experts of a large mixture, which are widened as a whole."""
-    model, measure, tried = adapted(t5 / "plain", "fp16").train(), precision.loss_and_gradient, []
+    model, measure, tried = adapted(t5 / "plain", "fp16").train(), alone_module.loss_and_gradient, []
     norm = model.get_encoder().final_layer_norm
 
     def small_memory(model, batch, objective, *within):
@@ -222,16 +225,16 @@ def test_where_float32_does_not_fit_the_memory_a_line_says_that_nothing_was_chec
             raise torch.OutOfMemoryError("injected")
         return measure(model, batch, objective, *within)
 
-    monkeypatch.setattr(precision, "loss_and_gradient", small_memory)
-    check_precision(model, T5_BATCH)
+    monkeypatch.setattr(alone_module, "loss_and_gradient", small_memory)
+    check_precision(Alone(model, [ROW], tokenizer))
     assert tried == [torch.float16, torch.float32]
     assert (model.training, norm.weight.dtype) == (True, torch.float16), "as it was"
     (line,) = caplog.messages
     assert line == "precision: a float32 comparison does not fit the memory; torch.float16 is not checked"
 
 
-def test_a_row_that_does_not_fit_is_cut_until_it_does_and_an_overflow_is_still_found(t5, monkeypatch):
-    measure, tried = precision.loss_and_gradient, []
+def test_a_row_that_does_not_fit_is_cut_until_it_does_and_an_overflow_is_still_found(t5, monkeypatch, tokenizer):
+    measure, tried = alone_module.loss_and_gradient, []
 
     def small_memory(model, batch, objective, *within):
         tried.append((batch["input_ids"].shape[1], batch["labels"].shape[1], batch["labels"][0, -1].item()))
@@ -239,12 +242,10 @@ def test_a_row_that_does_not_fit_is_cut_until_it_does_and_an_overflow_is_still_f
             raise torch.OutOfMemoryError("injected")
         return measure(model, batch, objective, *within)
 
-    monkeypatch.setattr(precision, "loss_and_gradient", small_memory)
-    batch = BatchEncoding({"input_ids": torch.arange(3, 103)[None], "labels": torch.arange(3, 43)[None]})
-    batch["attention_mask"] = torch.ones_like(batch["input_ids"])
-    batch["decoder_input_ids"], batch["labelled"] = batch["labels"].roll(1), torch.arange(40)
+    monkeypatch.setattr(alone_module, "loss_and_gradient", small_memory)
+    row = {"input_ids": [*range(3, 103)], "labels": [*range(3, 43)]}
     with pytest.raises(Diverged, match="Set PRECISION=fp32"):
-        check_precision(adapted(t5 / "middle", "fp16"), batch)
+        check_precision(Alone(adapted(t5 / "middle", "fp16"), [row], tokenizer))
     assert tried == [(100, 40, 42), (50, 40, 42), (25, 25, 42), (25, 25, 42)]
 
 
