@@ -31,15 +31,18 @@ def _forward(forward: Any, rows: Tensor, *args: Any, module: Any, **kwargs: Any)
     dropout, base = module.lora_dropout[name], module.base_layer
     p = dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0
     adapter = (module.lora_A[name].weight, module.lora_B[name].weight, module.scaling[name], p)
-    if type(base) in (nn.Linear, cpu_kernels.CpuLinear) and not any(parameter.requires_grad for parameter in base.parameters()):
-        return _LoraLinear.apply(rows, None, (base.weight, base.bias), *adapter)
-    return _LoraLinear.apply(rows, base(rows), None, *adapter)
+    flat, is_frozen = rows.flatten(0, -2), not any(parameter.requires_grad for parameter in base.parameters())
+    if type(base) in (nn.Linear, cpu_kernels.CpuLinear) and is_frozen:
+        found = _LoraLinear.apply(flat, None, (base.weight, base.bias), *adapter)
+    else:
+        found = _LoraLinear.apply(flat, base(rows).flatten(0, -2), None, *adapter)
+    return found.view(*rows.shape[:-1], -1)  # not in the function: LED changes its query in place, which a view from there forbids
 
 
 class _LoraLinear(torch.autograd.Function):
     """What a frozen layer puts out for `rows`, plus `scale` times `rows`, with dropout `p`, times two matrices.
 
-    rows: (..., in); base: what the layer puts out, (..., out), or None where `frozen` has its weight, (out, in), and its bias;
+    rows: (tokens, in); base: what the layer puts out, (tokens, out), or None where `frozen` is its weight, (out, in), and its bias;
     down: (rank, in); up: (out, rank). The latter have their gradients in their own type, and are narrowed to that of `rows`.
     """
 
@@ -48,22 +51,19 @@ class _LoraLinear(torch.autograd.Function):
         ctx: Any, rows: Tensor, base: Tensor | None, frozen: tuple[Tensor, Tensor | None] | None, down: Tensor, up: Tensor,
         scale: float, p: float,
     ) -> Tensor:  # fmt: skip
-        shape, flat, kept, rest = (*rows.shape[:-1], len(up)), rows.flatten(0, -2), None, 1.0
-        found = base.flatten(0, -2) if base is not None else linear(flat, *frozen)  # type: ignore[misc]
+        found, kept, rest = linear(rows, *frozen) if frozen else None, None, 1.0
         if p:
-            flat, kept, rest = drop(flat, p)
-        ctx.p, ctx.scale, ctx.shape, ctx.dtypes = p, scale * rest, rows.shape, (down.dtype, up.dtype)
-        down, up = _narrowed(down, ctx.scale, flat.dtype), up.to(flat.dtype)
-        hidden = linear(flat, down)
-        ctx.save_for_backward(flat, kept, hidden, down, up, frozen[0] if frozen else None)
-        if found.dtype != flat.dtype:  # of a layer that puts out another type than it takes
-            return (found + hidden @ up.T).to(found.dtype).view(shape)
-        return (found.addmm_(hidden, up.T) if frozen else torch.addmm(found, hidden, up.T)).view(shape)
+            rows, kept, rest = drop(rows, p)
+        ctx.p, ctx.scale, ctx.dtypes = p, scale * rest, (down.dtype, up.dtype)
+        down, up = _narrowed(down, ctx.scale, rows.dtype), up.to(rows.dtype)
+        hidden = linear(rows, down)
+        ctx.save_for_backward(rows, kept, hidden, down, up, frozen[0] if frozen else None)
+        return (base + hidden @ up.T).to(base.dtype) if found is None else found.addmm_(hidden, up.T)  # type: ignore[union-attr, operator]
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         rows, kept, hidden, down, up, weight = ctx.saved_tensors
-        flat = slope.flatten(0, -2).to(rows.dtype)
+        flat = slope.to(rows.dtype)
         hidden_slope = linear(flat, up.T)
         down_slope = _product(hidden_slope.T, rows, ctx.dtypes[0]).mul_(ctx.scale)
         up_slope = _product(flat.T, hidden, ctx.dtypes[1])
@@ -71,10 +71,8 @@ class _LoraLinear(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             rows_slope = linear(hidden_slope, down.T)
             rows_slope = rows_slope if kept is None else drop_slope(rows_slope, kept, ctx.p)
-            if weight is not None:
-                rows_slope = _plus_product(rows_slope, flat, weight.to(flat.dtype))
-            rows_slope = rows_slope.view(ctx.shape)
-        return rows_slope, None if weight is not None else slope, None, down_slope, up_slope, None, None
+            rows_slope = rows_slope if weight is None else _plus_product(rows_slope, flat, weight.to(flat.dtype))
+        return rows_slope, slope if weight is None else None, None, down_slope, up_slope, None, None
 
 
 def _narrowed(matrix: Tensor, scale: float, dtype: torch.dtype) -> Tensor:

@@ -78,6 +78,10 @@ licence{licence} hold for the adapter too.
 """
 
 
+WITHOUT_LANGUAGE = "[token for token in answer[1:] if token != model.generation_config.forced_bos_token_id]"
+"""Of M2M100, whose languages are text to its tokenizer."""
+
+
 def write_card(path: Path, facts: Mapping[str, Any], scores: Sequence[Score], settings: Mapping[str, str]) -> None:
     """Writes the card to `path`.
 
@@ -93,7 +97,7 @@ def write_card(path: Path, facts: Mapping[str, Any], scores: Sequence[Score], se
         "scores": "\n".join(_row(score) for score in scores),
         "licence": f" ({facts['licence']})" if facts["licence"] else "",
         "auto_class": "AutoPeftModelForSeq2SeqLM" if seq2seq else "AutoPeftModelForCausalLM",
-        "answer": "answer[2:]" if facts["begins_with_language"] else "answer",
+        "answer": WITHOUT_LANGUAGE if facts["begins_with_language"] else "answer",
         "skip_special_tokens": not facts["keeps_special_tokens"],
         "inputs": _inputs(facts),
         "tokenizer": "\n" + str(facts["tokenizer"]) + "\n" if facts["tokenizer"] else "",

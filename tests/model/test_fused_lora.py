@@ -56,6 +56,19 @@ def test_output_and_gradients_are_pefts(base, shape):
         assert torch.allclose(found, expected, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2], [1, 0, 2]], ids=["as they lie", "transposed"])
+def test_what_is_put_out_may_be_changed_in_place(order):
+    """As LED does with its queries."""
+    library, fused = (model.double() for model in adapted())
+    rows = torch.randn(3, 5, BEFORE, dtype=torch.float64).permute(order).requires_grad_()
+    gradients = []
+    for model in (library, fused):
+        found = model(rows)
+        found /= 3
+        gradients.append(torch.autograd.grad(found.square().sum(), rows)[0])
+    assert torch.allclose(*gradients, rtol=1e-12, atol=1e-13)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_beside_a_half_precision_base_the_gradients_are_float32_and_as_near_as_rounding(dtype):
     library, fused = adapted(nn.Linear(BEFORE, AFTER).to(dtype))

@@ -49,7 +49,7 @@ def generated(run: Run, folder: str, question: str) -> str:
     model, tokenizer = load(run, folder), AutoTokenizer.from_pretrained(run.folder / folder)
     inputs = tokenizer(_prompt(run, question), return_tensors="pt")
     tokens = model.generate(**inputs, max_new_tokens=VARIABLES["MAX_NEW_TOKENS"])[0]
-    tokens = tokens[2:] if model.generation_config.forced_bos_token_id is not None else tokens  # M2M100's languages are text
+    tokens = [token for token in tokens if token != model.generation_config.forced_bos_token_id]  # M2M100's languages are text
     return _without_prompt(run, tokenizer, question, tokenizer.decode(tokens, skip_special_tokens=True))
 
 
