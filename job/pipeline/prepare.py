@@ -193,7 +193,7 @@ def load_base_model(context: RunContext) -> PreTrainedModel:
     dtype, quantization = weight_format(context.plan.precision, context.plan.quantization)
     device, sharded = context.hardware.device, context.plan.shards > 1  # a sharded base goes to the GPUs block by block
     if context.plan.precision != "fp32":
-        torch.set_float32_matmul_precision("high")  # TF32, for the adapter beside a base that rounds more than that
+        torch.set_float32_matmul_precision("high")  # TF32, for what is computed in float32 beside a base that rounds more than that
     load = partial(load_base, context.base, context.seq2seq, dtype, quantization, device, sharded)
     model = context.shared.base.copy((dtype, context.plan.quantization, device), load) if context.shared else load()
     model.generation_config = context.answering
