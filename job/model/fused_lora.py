@@ -1,4 +1,4 @@
-"""LoRA layers in half as many kernels, and in the type of their input: PEFT's own widen what a half precision base computes."""
+"""LoRA layers in half as many kernels, and in bfloat16 beside a base in that: PEFT's own widen what they are given to float32."""
 
 from functools import partial
 from typing import Any
@@ -23,10 +23,13 @@ def fuse_lora(model: nn.Module) -> None:
 
 
 def _forward(forward: Any, rows: Tensor, *args: Any, module: Any, **kwargs: Any) -> Tensor:
-    """What `module` puts out; its own `forward` computes that for adapters of other kinds, for several at once, or for none."""
+    """What `module` puts out; its own `forward` computes that for adapters of other kinds, for several at once, or for none.
+
+    And beside float16, which holds neither the smallest gradients nor, loss-scaled, the largest.
+    """
     (name, *others) = module.active_adapters or [None]
     is_plain = name in module.lora_A and not (others or args or kwargs or module.lora_variant or module.lora_bias[name])
-    if not is_plain or module.disable_adapters or module.merged:
+    if not is_plain or module.disable_adapters or module.merged or rows.dtype == torch.float16 or rows.dim() < 2:
         return forward(rows, *args, **kwargs)
     dropout, base = module.lora_dropout[name], module.base_layer
     p = dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0
@@ -36,7 +39,9 @@ def _forward(forward: Any, rows: Tensor, *args: Any, module: Any, **kwargs: Any)
         found = _LoraLinear.apply(flat, None, (base.weight, base.bias), *adapter)
     else:
         found = _LoraLinear.apply(flat, base(rows).flatten(0, -2), None, *adapter)
-    return found.view(*rows.shape[:-1], -1)  # not in the function: LED changes its query in place, which a view from there forbids
+    return found.view(
+        *rows.shape[:-1], found.shape[-1]
+    )  # not in the function: LED changes its query in place, which a view from there forbids
 
 
 class _LoraLinear(torch.autograd.Function):

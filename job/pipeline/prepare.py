@@ -195,7 +195,7 @@ def load_base_model(context: RunContext) -> PreTrainedModel:
     if context.plan.precision != "fp32":
         torch.set_float32_matmul_precision("high")  # TF32, for what is computed in float32 beside a base that rounds more than that
     load = partial(load_base, context.base, context.seq2seq, dtype, quantization, device, sharded)
-    model = context.shared.base.copy((dtype, context.plan.quantization, device), load) if context.shared else load()
+    model = context.shared.base.copy((dtype, context.plan.quantization, device, sharded), load) if context.shared else load()
     model.generation_config = context.answering
     return model
 

@@ -86,11 +86,12 @@ def _model_that_fits(context: RunContext) -> tuple[PeftModel, int]:
                 alone = Alone(model, telling_rows(model, context.prepared.train), context.tokenizer)
                 check_before_training(context, alone)
                 update_plan(context.folder, padding_free=choose_padding_free(context, alone))
+                del alone
             with timed(context.folder, "rehearsal"):
                 micro_batch, failure = _try(context, partial(_find_micro_batch, context, model))
             if micro_batch is not None:
                 return model, min(context.ranks.gather(micro_batch))
-            del model, alone
+            del model
         free_memory()
         context.plan = smaller_plan(context.settings, context.base, context.plan, context.folder.is_begun, failure)
         update_plan(context.folder, **asdict(context.plan))

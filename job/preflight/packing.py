@@ -90,7 +90,8 @@ def _why_padded(alone: Alone, rows: Rows, in_float32_too: bool) -> str | None:
     try:
         undo = accept_packed(model.get_base_model())
         try:
-            packed = [_measure(model, PackingCollator(model)(rows), wide) for wide in modes]
+            pack = PackingCollator(model)(rows[::-1])  # the longest last: in a causal model it is what would see the others
+            packed = [_measure(model, pack, wide) for wide in modes]
         finally:
             undo()
     except CannotPack as error:
@@ -128,11 +129,12 @@ def _measure(model: PeftModel, batch: BatchEncoding, wide: bool) -> Measured:
 
 def _summed(alone: Alone, rows: Rows, wide: bool) -> Measured:
     """The mean loss a label of all rows, each alone, and its gradient."""
-    given = [alone.given(row, wide) for row in rows]
-    labels = torch.tensor([len(alone.collate([row])["labelled"]) for row in rows])
-    shares = (labels / labels.sum()).tolist()
-    loss = sum(share * found.loss for share, found in zip(shares, given, strict=True))
-    return Measured(loss, torch.stack([share * found.gradient for share, found in zip(shares, given, strict=True)]).sum(0))
+    counts = [len(alone.collate([row])["labelled"]) for row in rows]
+    loss, gradient = 0.0, torch.zeros(())
+    for row, count in zip(rows, counts, strict=True):
+        given, share = alone.given(row, wide), count / sum(counts)
+        loss, gradient = loss + share * given.loss, gradient + share * given.gradient
+    return Measured(loss, gradient)
 
 
 def packing_is_faster(model: PeftModel, rows: Dataset, tokenizer: PreTrainedTokenizerBase, micro_batch: int) -> bool:

@@ -22,6 +22,8 @@ from job.training.step import Rows
 
 LARGEST_SCALE = 2.0**16
 """Of the loss, as the loss scaler begins; small gradients would vanish in float16 without."""
+MOST_KEPT = 2**26
+"""Numbers of a gradient; larger ones, as of a trained lm_head, are computed again when they are asked for again."""
 LossAndGradient = tuple[float, Tensor]
 
 
@@ -38,20 +40,24 @@ class Given:
 
 
 class Alone:
-    """The telling rows of a table, and what a model gives for each: computed when it is first asked for, and once."""
+    """The telling rows of a table, and what a model gives for each: computed when it is first asked for, as a rule once."""
 
     def __init__(self, model: PeftModel, rows: Rows, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model, self.rows, self.collate = model, rows, padding_collator(model, tokenizer)
         self._given: dict[tuple[tuple[int, ...], ...], Given] = {}
 
+    @one_name_for_full_memory()
     def given(self, row: dict[str, list[int]], wide: bool) -> Given:
         """What the model gives for `row`, without dropout. wide: in float32. Raises torch.OutOfMemoryError."""
         key = (tuple(row["input_ids"]), tuple(row["labels"]), (int(wide),))
-        if key not in self._given:
-            batch = without_padding(self.collate, row).to(self.model.device)
-            with evaluating(self.model):
-                self._given[key] = self._in_float32(batch) if wide else self._as_it_is(batch)
-        return self._given[key]
+        if key in self._given:
+            return self._given[key]
+        batch = without_padding(self.collate, row).to(self.model.device)
+        with evaluating(self.model):
+            given = self._in_float32(batch) if wide else self._as_it_is(batch)
+        if len(given.gradient) <= MOST_KEPT:
+            self._given[key] = given
+        return given
 
     def _in_float32(self, batch: BatchEncoding) -> Given:
         with in_float32(self.model) as widened:

@@ -17,5 +17,6 @@ def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     is_float32 = rows.dtype == weight.dtype == torch.float32
     if HAS_BOTH and is_float32 and rows.device.type == "cpu" and rows.numel() * len(weight) >= LEAST_PRODUCTS:
+        bias = None if bias is None else bias.contiguous()  # any other is read wrong
         return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
     return F.linear(rows, weight, bias)

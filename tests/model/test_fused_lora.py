@@ -69,14 +69,28 @@ def test_what_is_put_out_may_be_changed_in_place(order):
     assert torch.allclose(*gradients, rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_beside_a_half_precision_base_the_gradients_are_float32_and_as_near_as_rounding(dtype):
+def test_beside_bfloat16_the_gradients_are_float32_and_as_near_as_rounding():
+    dtype = torch.bfloat16
     library, fused = adapted(nn.Linear(BEFORE, AFTER).to(dtype))
     rows = torch.randn(300, BEFORE).to(dtype)
     exact = put_out(copy.deepcopy(library).double(), rows.double())
     for expected, own, found in zip(exact, put_out(library, rows), put_out(fused, rows), strict=True):
         assert found.dtype == own.dtype
         assert (found - expected).norm() <= 2 * torch.finfo(dtype).eps * expected.norm()
+
+
+def test_beside_float16_the_adapter_computes_in_float32_as_ever():
+    library, fused = adapted(nn.Linear(BEFORE, AFTER).half())
+    rows = torch.randn(300, BEFORE).half()
+    assert calls_of_lora(fused, rows) == 2
+    for expected, found in zip(put_out(library, rows), put_out(fused, rows), strict=True):
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("shape", [(0, BEFORE), (2, 0, BEFORE), (BEFORE,)])
+def test_no_rows_and_a_row_without_a_batch_are_taken(shape):
+    library, fused = adapted()
+    assert fused(torch.ones(shape)).shape == library(torch.ones(shape)).shape
 
 
 def test_with_dropout_the_mean_is_that_without_and_the_gradient_that_of_what_was_kept():

@@ -60,7 +60,7 @@ def test_t5s_and_causal_models_are_packed_and_left_as_they_were(kind, dtype, req
     assert not accepts_packed(model)
 
 
-def test_rows_that_see_each_other_are_noticed(llama_folder, monkeypatch):
+def let_rows_see_each_other(monkeypatch) -> None:
     """The mask of the whole pack instead of that of its rows: one row of all tokens."""
 
     def whole(rows, source):
@@ -71,7 +71,27 @@ def test_rows_that_see_each_other_are_noticed(llama_folder, monkeypatch):
         return type(rows)(torch.ones(1, tokens, dtype=torch.bool), torch.arange(tokens))
 
     monkeypatch.setattr(packed_attention, "PackedStack", whole)
+
+
+def test_rows_that_see_each_other_are_noticed(llama_folder, monkeypatch):
+    let_rows_see_each_other(monkeypatch)
     assert reason(adapted(load(llama_folder)), llama_folder, causal=True).startswith(SEEN)
+
+
+@pytest.mark.parametrize("length", [100, 500])
+def test_short_rows_that_a_long_one_sees_are_noticed_where_half_precision_alone_is_compared(llama_folder, monkeypatch, length):
+    """As of a sharded base. Every token of the long row is in the loss, one of each short one: they hardly count."""
+    lengths = [length] + [30 + place for place in range(9)]
+    made = [
+        {"input_ids": torch.randint(3, 380, (tokens,)).tolist(), "labels": [-100] * (tokens - 1) + [9], "length": tokens}
+        for tokens in lengths
+    ]
+    model = with_adapter(load(llama_folder, torch.bfloat16))
+    asked = alone(model, Dataset.from_list(made), AutoTokenizer.from_pretrained(llama_folder))
+    monkeypatch.setattr(packing, "is_sharded", lambda _: True)
+    assert why_padded(asked) is None
+    let_rows_see_each_other(monkeypatch)
+    assert why_padded(asked).startswith(SEEN)
 
 
 def test_positions_that_run_on_from_row_to_row_are_noticed(llama_folder, monkeypatch):

@@ -15,7 +15,7 @@ def test_products_of_every_type_and_shape_are_as_near_to_the_exact_ones_as_torch
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(count, before, generator=generator).to(dtype)
     weight = torch.randn(after, before, generator=generator).to(dtype)
-    bias = torch.randn(after, generator=generator).to(dtype)
+    bias = torch.randn(2 * after, generator=generator).to(dtype)[::2]
     exact = F.linear(rows.double(), weight.double(), bias.double())
     found, own = linear(rows, weight, bias), F.linear(rows, weight, bias)
     assert (found.shape, found.dtype) == (own.shape, own.dtype)
