@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from job import __version__
 from job.config.engines import MASTER_PORT, leave_failure
 from job.errors import EXIT_BUG, JobError, SettingsError
-from job.system.console import configure, finish_output
+from job.system.console import configure, end_process
 from job.system.failures import RankFailed
 from job.system.file_system import refusals_as_errors
 from job.system.folders import ensure_writable
@@ -186,5 +186,4 @@ def launch_all(settings: "Settings", command: str, processes: int, writes: bool)
 if __name__ == "__main__":
     exit_code = main(sys.argv[1:])
     stop_signals.ignore()
-    finish_output()
-    sys.exit(exit_code)
+    end_process(exit_code)

@@ -1,5 +1,6 @@
 """What goes to the terminal: our lines, and of the libraries' only what a person can act on."""
 
+import atexit
 import contextlib
 import errno
 import logging
@@ -8,7 +9,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from job.errors import OutputError, one_line
 from job.system.live_view import LogAbove, live_view
@@ -74,6 +75,22 @@ def finish_output() -> None:
     except OSError as error:
         with contextlib.suppress(OutputError):
             _give_up_output(error)
+
+
+def end_process(exit_code: int) -> NoReturn:
+    """Ends this process, once its threads are done and whoever asked to be called at its end was called.
+
+    Libraries are not taken down, as Python does: a native one that crashes there would give a run that went well another exit code.
+    """
+    try:
+        finish_output()
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and not thread.daemon:
+                thread.join()
+        atexit._run_exitfuncs()
+        finish_output()
+    finally:
+        os._exit(exit_code)
 
 
 def _give_up_output(error: OSError) -> None:

@@ -170,3 +170,26 @@ def test_without_any_output_nothing_is_printed(monkeypatch):
     print_lines(["x"])
     finish_output()
     assert not takes_colour(sys.stdout)
+
+
+ENDS = """
+import atexit, ctypes, sys, threading, time
+from job.system.console import end_process
+
+class Library:
+    def __del__(self):
+        ctypes.string_at(0)  # what crashes as it is taken down
+
+library = Library()
+atexit.register(print, "at the end")
+threading.Thread(target=lambda: (time.sleep(0.3), print("of a thread"))).start()
+print("not flushed")
+end_process(int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("exit_code", [0, 143])
+def test_a_process_ends_with_its_code_after_its_threads_though_a_library_would_crash(exit_code):
+    ended = subprocess.run([sys.executable, "-c", ENDS, str(exit_code)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr) == ("not flushed\nof a thread\nat the end\n", "")
+    assert ended.returncode == exit_code
