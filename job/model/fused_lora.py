@@ -1,5 +1,6 @@
 """LoRA layers in half as many kernels, and in bfloat16 beside a base in that: PEFT's own widen what they are given to float32."""
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -8,6 +9,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from job.model import cpu_kernels
+from job.model.kernels import is_frozen_linear, wide_product
 from job.model.patches import replace_forward
 from job.system.onednn import linear
 
@@ -33,36 +35,42 @@ def _forward(forward: Any, rows: Tensor, *args: Any, module: Any, **kwargs: Any)
         return forward(rows, *args, **kwargs)
     dropout, base = module.lora_dropout[name], module.base_layer
     p = dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0
-    adapter = (module.lora_A[name].weight, module.lora_B[name].weight, module.scaling[name], p)
-    flat, is_frozen = rows.flatten(0, -2), not any(parameter.requires_grad for parameter in base.parameters())
-    if type(base) in (nn.Linear, cpu_kernels.CpuLinear) and is_frozen:
-        found = _LoraLinear.apply(flat, None, (base.weight, base.bias), *adapter)
-    else:
-        found = _LoraLinear.apply(flat, base(rows).flatten(0, -2), None, *adapter)
-    return found.view(
-        *rows.shape[:-1], found.shape[-1]
-    )  # not in the function: LED changes its query in place, which a view from there forbids
+    is_fused = is_frozen_linear(base)
+    layer = Layer(base.weight if is_fused else None, base.bias if is_fused else None, module.scaling[name], p)
+    given = None if is_fused else base(rows).flatten(0, -2)
+    found = _LoraLinear.apply(rows.flatten(0, -2), given, module.lora_A[name].weight, module.lora_B[name].weight, layer)
+    # Not in the function: LED changes its query in place, which a view from there forbids.
+    return found.view(*rows.shape[:-1], found.shape[-1])
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What of a LoRA layer is not learnt."""
+
+    weight: Tensor | None
+    """(out, in), of a base layer that is computed here."""
+    bias: Tensor | None
+    scale: float
+    p: float
+    """Of the dropout."""
 
 
 class _LoraLinear(torch.autograd.Function):
-    """What a frozen layer puts out for `rows`, plus `scale` times `rows`, with dropout `p`, times two matrices.
+    """What a frozen layer puts out for `rows`, plus `layer.scale` times `rows`, with dropout, times two matrices.
 
-    rows: (tokens, in); base: what the layer puts out, (tokens, out), or None where `frozen` is its weight, (out, in), and its bias;
-    down: (rank, in); up: (out, rank). The latter have their gradients in their own type, and are narrowed to that of `rows`.
+    rows: (tokens, in); base: what the frozen layer puts out, (tokens, out), or None where `layer` has its weight; down: (rank, in);
+    up: (out, rank). The latter have their gradients in their own type, and are narrowed to that of `rows`.
     """
 
     @staticmethod
-    def forward(  # noqa: PLR0913
-        ctx: Any, rows: Tensor, base: Tensor | None, frozen: tuple[Tensor, Tensor | None] | None, down: Tensor, up: Tensor,
-        scale: float, p: float,
-    ) -> Tensor:  # fmt: skip
-        found, kept, rest = linear(rows, *frozen) if frozen else None, None, 1.0
-        if p:
-            rows, kept, rest = drop(rows, p)
-        ctx.p, ctx.scale, ctx.dtypes = p, scale * rest, (down.dtype, up.dtype)
+    def forward(ctx: Any, rows: Tensor, base: Tensor | None, down: Tensor, up: Tensor, layer: Layer) -> Tensor:
+        found, kept, rest = None if layer.weight is None else linear(rows, layer.weight, layer.bias), None, 1.0
+        if layer.p:
+            rows, kept, rest = drop(rows, layer.p)
+        ctx.p, ctx.scale, ctx.dtypes = layer.p, layer.scale * rest, (down.dtype, up.dtype)
         down, up = _narrowed(down, ctx.scale, rows.dtype), up.to(rows.dtype)
         hidden = linear(rows, down)
-        ctx.save_for_backward(rows, kept, hidden, down, up, frozen[0] if frozen else None)
+        ctx.save_for_backward(rows, kept, hidden, down, up, layer.weight)
         return (base + hidden @ up.T).to(base.dtype) if found is None else found.addmm_(hidden, up.T)  # type: ignore[union-attr, operator]
 
     @staticmethod
@@ -77,7 +85,7 @@ class _LoraLinear(torch.autograd.Function):
             rows_slope = linear(hidden_slope, down.T)
             rows_slope = rows_slope if kept is None else drop_slope(rows_slope, kept, ctx.p)
             rows_slope = rows_slope if weight is None else _plus_product(rows_slope, flat, weight.to(flat.dtype))
-        return rows_slope, slope if weight is None else None, None, down_slope, up_slope, None, None
+        return rows_slope, slope if weight is None else None, down_slope, up_slope, None
 
 
 def _narrowed(matrix: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
@@ -93,7 +101,7 @@ def _plus_product(values: Tensor, left: Tensor, right: Tensor) -> Tensor:
 def _product(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
     """The product of two matrices, in `dtype`; on a GPU never rounded to less than float32."""
     if left.is_cuda and dtype == torch.float32 != left.dtype:
-        return torch.mm(left, right, out_dtype=dtype)
+        return wide_product(left, right)
     return (left @ right).to(dtype)
 
 

@@ -9,12 +9,17 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from transformers.activations import NewGELUActivation
 
-from job.model.cpu_kernels import rms_norm
+from job.model.cpu_kernels import CpuLinear, rms_norm
 
 EPSILONS = ("variance_epsilon", "eps", "epsilon")
 """Under which a norm of transformers keeps what it adds to the mean square."""
 SAME = 1e-5
 """What a norm in float32 may differ by, relatively, from torch's: the order of its sums."""
+
+
+def is_frozen_linear(layer: Any) -> bool:
+    """Whether `layer` is a linear layer as torch has it, neither quantised nor trained."""
+    return type(layer) in (nn.Linear, CpuLinear) and not any(parameter.requires_grad for parameter in layer.parameters())
 
 
 def fuse_gelu(model: nn.Module) -> None:
@@ -111,18 +116,18 @@ class _WideOutput(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(weight)
-        return _wide_product(rows.flatten(0, -2), weight.T).view(*rows.shape[:-1], -1)
+        return wide_product(rows.flatten(0, -2), weight.T).view(*rows.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
         (weight,) = ctx.saved_tensors
         flat = slope.flatten(0, -2)
         largest = torch.linalg.vector_norm(flat, ord=torch.inf, dim=-1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny)
-        gradient = _wide_product((flat / largest).to(weight.dtype), weight).mul_(largest).to(weight.dtype)
+        gradient = wide_product((flat / largest).to(weight.dtype), weight).mul_(largest).to(weight.dtype)
         return gradient.view(*slope.shape[:-1], -1), None
 
 
-def _wide_product(left: Tensor, right: Tensor) -> Tensor:
+def wide_product(left: Tensor, right: Tensor) -> Tensor:
     """The product of two matrices in half precision, in float32."""
     if left.is_cuda:
         return torch.mm(left, right, out_dtype=torch.float32)

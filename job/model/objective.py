@@ -9,7 +9,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from job.model.cpu_kernels import CpuLinear
+from job.model.kernels import is_frozen_linear
 from job.model.loss import at_least_float32, row_losses, summed_cross_entropy
 from job.model.packing import model_inputs
 from job.model.patches import head_computes
@@ -76,7 +76,7 @@ def chunk_tokens(vocabulary: int) -> int:
 def frozen_last_head(model: PeftModel) -> nn.Linear | None:
     """The output head, if it is frozen and what it puts out is what the model puts out, neither capped nor scaled."""
     head = model.get_output_embeddings()
-    if type(head) not in (nn.Linear, CpuLinear) or head.weight.requires_grad or (head.bias is not None and head.bias.requires_grad):
+    if not is_frozen_linear(head):
         return None
     inputs = {"input_ids": torch.zeros(1, 2, dtype=torch.long, device=model.device)}
     if model.config.is_encoder_decoder:

@@ -73,12 +73,12 @@ def cuda_kernels() -> Iterator[None]:
     def rms_norm(rows: Tensor, normalized_shape: object, weight: Tensor | None = None, eps: float | None = None) -> Tensor:  # noqa: ARG001
         return _FusedNorm.apply(rows)
 
-    def _wide_product(left: Tensor, right: Tensor) -> Tensor:
+    def wide_product(left: Tensor, right: Tensor) -> Tensor:
         return left.new_empty(len(left), right.shape[1], dtype=torch.float32)
 
     functional = torch.nn.functional
     with contextlib.ExitStack() as patches:
-        for owner, replacement in ((functional, dropout), (functional, rms_norm), (kernels, _wide_product)):
+        for owner, replacement in ((functional, dropout), (functional, rms_norm), (kernels, wide_product)):
             patches.enter_context(patch.object(owner, replacement.__name__, replacement))
         patches.enter_context(patch.object(fused_lora, "drop", fused_lora.drop_on_gpu))
         patches.enter_context(patch.object(fused_lora, "drop_slope", fused_lora.drop_slope_on_gpu))
