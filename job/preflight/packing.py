@@ -4,13 +4,11 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from statistics import median
 
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from torch import Tensor
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from job.errors import first_line
@@ -19,9 +17,8 @@ from job.model.objective import Objective
 from job.model.packed_attention import CannotPack, accept_packed
 from job.model.packing import Collator, PackingCollator, padding_collator
 from job.model.sharding import is_sharded
-from job.preflight.full_precision import in_float32
 from job.preflight.memory import SHORTEST, preserved_state, shorter
-from job.preflight.rows_alone import Alone, evaluating, loss_and_gradient
+from job.preflight.rows_alone import Alone, Measured, evaluating, measure
 from job.system.gpu_errors import is_gpu_failure, one_name_for_full_memory
 from job.system.hardware import free_memory
 from job.training.order import Order
@@ -34,22 +31,7 @@ TOLERANCES = 1e-4, 1e-3
 HALF_TOLERANCES = 0.01, 0.1
 """The same in half precision, beside ROUNDING times what padded rows are off from float32."""
 ROUNDING = 2
-LEAST = torch.finfo(torch.float32).tiny
-"""What is divided by where a loss or a gradient is 0: equal ones are then no distance apart, others an endless one."""
 TIMED_BATCHES, ROUNDS = 3, 4
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Loss and gradient of a batch."""
-
-    loss: float
-    gradient: Tensor
-
-    def distance(self, other: "Measured") -> tuple[float, float]:
-        """How far loss and gradient are off from the other's, relative to these."""
-        turned = (self.gradient - other.gradient).norm() / other.gradient.norm().clamp(min=LEAST)
-        return abs(self.loss - other.loss) / max(abs(other.loss), LEAST), turned.item()
 
 
 def why_padded(alone: Alone) -> str | None:
@@ -86,12 +68,12 @@ def _why_padded(alone: Alone, rows: Rows, in_float32_too: bool) -> str | None:
     is_half = any(parameter.dtype in HALF for parameter in model.parameters())
     modes = [True] * in_float32_too + [False] * (is_half or not in_float32_too)
     is_int8 = getattr(model.get_base_model(), "is_loaded_in_8bit", False)  # rounds a row by what else is in its batch
-    others = [_measure(model, alone.collate(rows), wide) if is_int8 else _summed(alone, rows, wide) for wide in modes]
+    others = [measure(model, alone.collate(rows), wide) if is_int8 else _summed(alone, rows, wide) for wide in modes]
     try:
         undo = accept_packed(model.get_base_model())
         try:
             pack = PackingCollator(model)(rows[::-1])  # the longest last: in a causal model it is what would see the others
-            packed = [_measure(model, pack, wide) for wide in modes]
+            packed = [measure(model, pack, wide) for wide in modes]
         finally:
             undo()
     except CannotPack as error:
@@ -118,13 +100,6 @@ def _difference(packed: Measured, others: Measured, allowed: tuple[float, float]
         f"packed rows are not what padded rows are (loss {packed.loss:.5g} instead of {others.loss:.5g}, gradient off by "
         f"{turned:.2g} where {turn_allowed:.1g} is allowed)"
     )
-
-
-def _measure(model: PeftModel, batch: BatchEncoding, wide: bool) -> Measured:
-    """What `batch` gives, in float32 or in the type of the model's weights."""
-    with in_float32(model) if wide else contextlib.nullcontext(contextlib.nullcontext) as within:
-        loss, gradient = loss_and_gradient(model, batch.to(model.device), Objective(model), within)
-    return Measured(loss, gradient.cpu())
 
 
 def _summed(alone: Alone, rows: Rows, wide: bool) -> Measured:

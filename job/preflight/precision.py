@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from job.errors import Diverged
 from job.preflight.memory import shorter
-from job.preflight.rows_alone import Alone, Given
+from job.preflight.rows_alone import Alone, Measured
 from job.system.hardware import free_memory
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def check_precision(alone: Alone) -> None:
     )
 
 
-def _in_both(alone: Alone, row: dict[str, list[int]]) -> tuple[Given, Given] | None:
+def _in_both(alone: Alone, row: dict[str, list[int]]) -> tuple[Measured, Measured] | None:
     """What `row` gives in the type of the weights and in float32; None where that does not fit the memory."""
     try:
         return alone.given(row, wide=False), alone.given(row, wide=True)

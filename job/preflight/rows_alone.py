@@ -24,19 +24,26 @@ LARGEST_SCALE = 2.0**16
 """Of the loss, as the loss scaler begins; small gradients would vanish in float16 without."""
 MOST_KEPT = 2**26
 """Numbers of a gradient; larger ones, as of a trained lm_head, are computed again when they are asked for again."""
+LEAST = torch.finfo(torch.float32).tiny
+"""What is divided by where a loss or a gradient is 0: equal ones are then no distance apart, others an endless one."""
 LossAndGradient = tuple[float, Tensor]
 
 
 @dataclass(frozen=True)
-class Given:
-    """What a row gives alone."""
+class Measured:
+    """What a model gives for a batch."""
 
     loss: float
     """The mean a label."""
     gradient: Tensor
     """Of all that is trained, as one vector, in the machine's memory: a card may be nearly full."""
-    overflowing: str | None
+    overflowing: str | None = None
     """The first module whose output is not finite; looked for in the type of the weights alone."""
+
+    def distance(self, other: "Measured") -> tuple[float, float]:
+        """How far loss and gradient are off from the other's, relative to these."""
+        turned = (self.gradient - other.gradient).norm() / other.gradient.norm().clamp(min=LEAST)
+        return abs(self.loss - other.loss) / max(abs(other.loss), LEAST), turned.item()
 
 
 class Alone:
@@ -44,30 +51,31 @@ class Alone:
 
     def __init__(self, model: PeftModel, rows: Rows, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model, self.rows, self.collate = model, rows, padding_collator(model, tokenizer)
-        self._given: dict[tuple[tuple[int, ...], ...], Given] = {}
+        self._known: dict[tuple[tuple[int, ...], tuple[int, ...], bool], Measured] = {}
 
-    @one_name_for_full_memory()
-    def given(self, row: dict[str, list[int]], wide: bool) -> Given:
+    def given(self, row: dict[str, list[int]], wide: bool) -> Measured:
         """What the model gives for `row`, without dropout. wide: in float32. Raises torch.OutOfMemoryError."""
-        key = (tuple(row["input_ids"]), tuple(row["labels"]), (int(wide),))
-        if key in self._given:
-            return self._given[key]
-        batch = without_padding(self.collate, row).to(self.model.device)
+        key = (tuple(row["input_ids"]), tuple(row["labels"]), wide)
+        if key in self._known:
+            return self._known[key]
         with evaluating(self.model):
-            given = self._in_float32(batch) if wide else self._as_it_is(batch)
-        if len(given.gradient) <= MOST_KEPT:
-            self._given[key] = given
-        return given
+            found = measure(self.model, without_padding(self.collate, row), wide)
+        if len(found.gradient) <= MOST_KEPT:
+            self._known[key] = found
+        return found
 
-    def _in_float32(self, batch: BatchEncoding) -> Given:
-        with in_float32(self.model) as widened:
-            loss, gradient = loss_and_gradient(self.model, batch, Objective(self.model), widened)
-        return Given(loss, gradient.cpu(), None)
 
-    def _as_it_is(self, batch: BatchEncoding) -> Given:
-        with _overflows(self.model) as first:
-            loss, gradient = loss_and_gradient(self.model, batch, Objective(self.model))
-        return Given(loss, gradient.cpu(), first())
+@one_name_for_full_memory()
+def measure(model: PeftModel, batch: BatchEncoding, wide: bool) -> Measured:
+    """What `model` gives for `batch`, in float32 or in the type of its weights. Raises torch.OutOfMemoryError."""
+    batch, objective = batch.to(model.device), Objective(model)
+    if wide:
+        with in_float32(model) as widened:
+            loss, gradient = loss_and_gradient(model, batch, objective, widened)
+        return Measured(loss, gradient.cpu())
+    with _overflows(model) as first:
+        loss, gradient = loss_and_gradient(model, batch, objective)
+    return Measured(loss, gradient.cpu(), first())
 
 
 def telling_rows(model: PeftModel, rows: Dataset) -> Rows:
@@ -138,7 +146,7 @@ def _overflows(model: nn.Module) -> Iterator[Callable[[], str | None]]:
         return look
 
     def first() -> str | None:
-        found = torch.stack(finite).tolist()  # all at once: a GPU is waited for once
+        found = torch.stack(finite).tolist() if finite else []  # all at once: a GPU is waited for once
         return names[found.index(False)] if False in found else None
 
     handles = [module.register_forward_hook(watch(name)) for name, module in model.named_modules()]

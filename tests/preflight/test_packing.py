@@ -12,8 +12,7 @@ from transformers import MistralForCausalLM as Mistral
 from job.model import packed_attention
 from job.model.packed_attention import accept_packed
 from job.model.packing import accepts_packed, is_packed
-from job.preflight import packing
-from job.preflight import rows_alone as alone_module
+from job.preflight import packing, rows_alone
 from job.preflight.packing import packing_is_faster, why_padded
 from tests.preflight.material import alone
 from tests.tiny_models import adapted, load, rows
@@ -166,13 +165,12 @@ def test_an_error_of_packed_rows_is_the_reason_in_one_line(llama_folder, monkeyp
 
 def measured_by(monkeypatch, function) -> None:
     """Makes `function` measure rows, alone and packed."""
-    for module in (alone_module, packing):
-        monkeypatch.setattr(module, "loss_and_gradient", function)
+    monkeypatch.setattr(rows_alone, "loss_and_gradient", function)
 
 
 def shapes(model, monkeypatch) -> list[tuple[int, int]]:
     """Rows and tokens of each batch of inputs that why_padded measures."""
-    measure, tried = packing.loss_and_gradient, []
+    measure, tried = rows_alone.loss_and_gradient, []
 
     def looking(model, batch, *given):
         tried.append(tuple(batch["input_ids"].shape))
@@ -211,13 +209,13 @@ def out_of_memory(*_: object, **__: object) -> None:
 
 
 def test_where_all_telling_rows_do_not_fit_at_once_two_do(t5_folder, monkeypatch):
-    measure, tried = packing._measure, []
+    measure, tried = packing.measure, []
 
     def small_memory(model, batch, wide):
         tried.append(len(batch["attention_mask"]))
         return out_of_memory() if tried[-1] > 2 else measure(model, batch, wide)
 
-    monkeypatch.setattr(packing, "_measure", small_memory)
+    monkeypatch.setattr(packing, "measure", small_memory)
     assert reason(adapted(load(t5_folder)), t5_folder, causal=False) is None
     assert tried == [3, 2]
 
@@ -231,7 +229,7 @@ def long_rows(length: int) -> Dataset:
 
 def test_rows_that_do_not_fit_are_cut_until_they_do_and_packing_is_not_lost(t5_folder, monkeypatch):
     """128 tokens at the most, of which half fit the memory."""
-    measure, tried = packing.loss_and_gradient, []
+    measure, tried = rows_alone.loss_and_gradient, []
 
     def small_memory(model, batch, objective, *within):
         tried.append(batch["input_ids"].numel())
@@ -245,7 +243,7 @@ def test_rows_that_do_not_fit_are_cut_until_they_do_and_packing_is_not_lost(t5_f
 
 def test_where_float32_does_not_fit_at_any_length_the_type_of_the_weights_alone_decides(t5_folder, monkeypatch):
     types = []
-    measure = packing.loss_and_gradient
+    measure = rows_alone.loss_and_gradient
 
     def small_memory(model, batch, objective, *within):
         types.append(model.get_encoder().final_layer_norm.weight.dtype)
